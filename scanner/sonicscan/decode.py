@@ -1,0 +1,289 @@
+"""From a file to the windows the model wants: one open, one forward pass, bounded blocks.
+
+    Source ─blocks─▶ mono ─soxr─▶ sample rate of the model ─cut─▶ windows
+
+Windows far apart are reached by seeking; windows close together are cut from one stretch. Each
+stretch starts a little early, so that the resampler's filter has settled. Only a file that ends before
+the length it claims is read twice: the second time, the windows are laid over what there really is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import soxr
+
+from sonicscan.errors import AudioError, Status
+from sonicscan.sources import Source, open_source
+from sonicscan.spec import AudioSpec
+from sonicscan.windows import MIN_TRACK_S, WindowPlan
+
+Float32 = npt.NDArray[np.float32]
+
+BLOCK_FRAMES = 65536
+_LEAD_S = 0.05  # read before a stretch and dropped: soxr's filters are shorter
+_JOIN_S = 1.0  # windows closer than this are cut from one stretch
+_FULL_SCALE = 32766.5 / 32768
+_CLIPPED_SHARE = 1e-3
+_BANDWIDTH_FFT = 4096
+_BANDWIDTH_DB = -75.0
+
+
+@dataclass(frozen=True)
+class Window:
+    """`samples` float32 [window_samples] from `start_s` seconds into the track."""
+
+    start_s: float
+    samples: Float32
+
+
+@dataclass(frozen=True)
+class AudioFacts:
+    """What decoding found out about a track.
+
+    Attributes:
+        status: `ok`, `too_short` or `truncated`.
+        error: a sentence where the status is not `ok`.
+        duration_s: length that was found; the claimed one where the file was not read to its end.
+        bandwidth_hz: the highest frequency within 75 dB of the strongest, measured on the blocks
+            that were read; None where they were silent.
+        warnings: of `band_limited`, `short`, `clipped`, `duration_mismatch`.
+    """
+
+    status: Status
+    error: str | None
+    duration_s: float
+    sample_rate: int
+    channels: int
+    codec: str
+    bandwidth_hz: float | None
+    warnings: tuple[str, ...]
+
+
+def read_windows(path: bytes, spec: AudioSpec, plan: WindowPlan) -> Generator[Window, None, AudioFacts]:
+    """Decode a track into windows.
+
+    Args:
+        path: the file, as bytes.
+        spec: sample rate and window length.
+        plan: which windows.
+
+    Yields:
+        windows by ascending start; none for a track under one second.
+
+    Returns:
+        the track's facts (as the generator's return value).
+
+    Raises:
+        AudioError: no sound could be read.
+    """
+    meter = _Meter()
+    source = open_source(path)
+    with contextlib.closing(source):
+        claimed = source.claimed_frames
+        if plan.count is None:
+            found = yield from _all_windows(source, spec, meter)
+        else:
+            frames = claimed if claimed is not None else _count_frames(path)
+            windows, found = _planned_windows(source, spec, plan, frames, meter)
+            if found is not None:  # it ended early: lay the windows over what there is
+                found = _count_frames(path)
+                with contextlib.closing(open_source(path)) as again:
+                    windows, _ = _planned_windows(again, spec, plan, found, meter)
+            else:
+                found = frames
+            yield from windows
+        return _facts(source, spec, meter, claimed, found)
+
+
+def read_mono(path: bytes, sample_rate: int, max_s: float | None = None) -> Float32:
+    """The whole track as float32 [n], mono at `sample_rate`; at most `max_s` seconds of it.
+
+    Raises:
+        AudioError: no sound could be read.
+    """
+    with contextlib.closing(open_source(path)) as source:
+        limit = None if max_s is None else round(max_s * sample_rate)
+        parts: list[Float32] = []
+        n = 0
+        for block in _resampled(source, sample_rate, _Meter()):
+            parts.append(block)
+            n += len(block)
+            if limit is not None and n >= limit:
+                break
+    return np.concatenate(parts)[:limit] if parts else np.empty(0, dtype=np.float32)
+
+
+def _all_windows(source: Source, spec: AudioSpec, meter: _Meter) -> Generator[Window, None, int]:
+    """Consecutive windows to the end, whatever the length; returns the frames found."""
+    length = spec.window_samples
+    held: Float32 = np.empty(0, dtype=np.float32)
+    start = 0
+    for block in _resampled(source, spec.sample_rate, meter):
+        held = np.concatenate([held, block])
+        while len(held) >= length:
+            yield Window(start / spec.sample_rate, held[:length])
+            held = held[length:]
+            start += length
+    if not start and len(held) >= MIN_TRACK_S * spec.sample_rate:
+        yield Window(0.0, np.resize(held, length))
+    return meter.frames
+
+
+def _planned_windows(
+    source: Source, spec: AudioSpec, plan: WindowPlan, frames: int, meter: _Meter
+) -> tuple[list[Window], int | None]:
+    """Windows over `frames` frames, and the frames found if the file ended before the last one."""
+    rate, length = spec.sample_rate, spec.window_samples
+    total = round(frames * rate / source.sample_rate)
+    if total < MIN_TRACK_S * rate:
+        return [], (None if _skip_to_end(source, frames) else 0)
+    windows: list[Window] = []
+    wanted = min(length, total)
+    for starts in _stretches(plan.starts(total, length), length + round(_JOIN_S * rate)):
+        first = round(starts[0] * source.sample_rate / rate)
+        lead = min(first, round(_LEAD_S * source.sample_rate))
+        source.seek(first - lead)
+        drop = round(lead * rate / source.sample_rate)
+        end = starts[-1] - starts[0] + wanted + drop
+        samples = _take(_resampled(source, rate, meter), end)
+        # Resampling rounds lengths, and some codecs claim a few frames of padding.
+        if len(samples) < end - 0.1 * rate:
+            return [], meter.frames
+        samples = np.pad(samples, (0, max(0, end - len(samples))))
+        for start in starts:
+            offset = start - starts[0] + drop
+            windows.append(Window(start / rate, np.resize(samples[offset : offset + wanted], length)))
+    return windows, None
+
+
+def _stretches(starts: list[int], reach: int) -> list[list[int]]:
+    """Group starts that lie less than `reach` apart."""
+    groups = [[starts[0]]]
+    for start in starts[1:]:
+        if start - groups[-1][-1] < reach:
+            groups[-1].append(start)
+        else:
+            groups.append([start])
+    return groups
+
+
+def _take(blocks: Iterator[Float32], n: int) -> Float32:
+    parts: list[Float32] = []
+    have = 0
+    for block in blocks:
+        parts.append(block)
+        have += len(block)
+        if have >= n:
+            break
+    return np.concatenate(parts)[:n] if parts else np.empty(0, dtype=np.float32)
+
+
+def _resampled(source: Source, rate: int, meter: _Meter) -> Iterator[Float32]:
+    """Mono blocks at `rate`, from where the source stands to its end."""
+    resample: Callable[[Float32, bool], Float32]
+    if source.sample_rate == rate:
+        resample = _unchanged
+    else:
+        resample = soxr.ResampleStream(source.sample_rate, rate, 1, dtype="float32", quality="HQ").resample_chunk
+    while True:
+        block = meter(source.read(BLOCK_FRAMES), source.sample_rate)
+        if not len(block):
+            break
+        yield resample(block, False)
+    yield resample(np.empty(0, dtype=np.float32), True)
+
+
+def _unchanged(block: Float32, last: bool) -> Float32:
+    return block
+
+
+def _skip_to_end(source: Source, frames: int) -> bool:
+    return len(source.read(frames)) >= frames
+
+
+def _count_frames(path: bytes) -> int:
+    """Frames that can really be decoded, by decoding them all."""
+    with contextlib.closing(open_source(path)) as source:
+        n = 0
+        while block := len(source.read(BLOCK_FRAMES)):
+            n += block
+        return n
+
+
+@dataclass
+class _Meter:
+    """Counts and measures the native mono blocks that pass, and makes their samples finite."""
+
+    frames: int = 0
+    clipped: int = 0
+    power: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(_BANDWIDTH_FFT // 2 + 1))
+    sample_rate: int = 0
+
+    def __call__(self, block: Float32, sample_rate: int) -> Float32:
+        if not len(block):
+            return block
+        self.frames += len(block)
+        self.sample_rate = sample_rate
+        peak = max(float(block.max()), -float(block.min()))
+        if not np.isfinite(peak):
+            block = np.nan_to_num(block, nan=0.0, posinf=1.0, neginf=-1.0)
+            self.clipped += len(block)
+        elif peak >= _FULL_SCALE:
+            self.clipped += int(np.count_nonzero(np.abs(block) >= _FULL_SCALE))
+        if len(block) >= _BANDWIDTH_FFT:
+            middle = (len(block) - _BANDWIDTH_FFT) // 2
+            frame = block[middle : middle + _BANDWIDTH_FFT] * _BANDWIDTH_WINDOW
+            np.maximum(self.power, np.abs(np.fft.rfft(frame)) ** 2, out=self.power)
+        return block
+
+    @property
+    def bandwidth_hz(self) -> float | None:
+        if not self.power.max() > 1e-12:
+            return None
+        heard = np.flatnonzero(self.power >= self.power.max() * 10 ** (_BANDWIDTH_DB / 10))
+        return float(heard[-1] * self.sample_rate / _BANDWIDTH_FFT)
+
+
+_BANDWIDTH_WINDOW = np.blackman(_BANDWIDTH_FFT).astype(np.float32)
+
+
+def _facts(source: Source, spec: AudioSpec, meter: _Meter, claimed: int | None, found: int) -> AudioFacts:
+    """Compare what was claimed with what was found, and name what a reader should know."""
+    duration = found / source.sample_rate
+    status: Status = "ok"
+    error: str | None = None
+    warnings: list[str] = []
+    bandwidth = meter.bandwidth_hz
+    if bandwidth is not None and bandwidth < 0.9 * min(spec.fmax, spec.sample_rate / 2):
+        warnings.append("band_limited")
+    if duration < spec.window_s:
+        warnings.append("short")
+    if meter.frames and meter.clipped > _CLIPPED_SHARE * meter.frames:
+        warnings.append("clipped")
+    if claimed is not None:
+        missing = (claimed - found) / source.sample_rate
+        if missing > max(0.5, 0.01 * duration):
+            status = "truncated"
+            error = f"it claims {claimed / source.sample_rate:.1f} s and holds {duration:.1f} s."
+        elif abs(missing) > 0.5:
+            warnings.append("duration_mismatch")
+    if duration < MIN_TRACK_S:
+        if source.ended_badly and not found:
+            raise AudioError("unreadable", f"no sound could be decoded ({source.ended_badly}).")
+        status = "too_short"
+        error = f"{duration:.2f} s of sound; at least {MIN_TRACK_S:g} s are needed."
+    return AudioFacts(
+        status=status,
+        error=error,
+        duration_s=duration,
+        sample_rate=source.sample_rate,
+        channels=source.channels,
+        codec=source.codec,
+        bandwidth_hz=bandwidth,
+        warnings=tuple(warnings),
+    )
