@@ -1,0 +1,38 @@
+"""What every command-line program of the project shares: how errors and file names are shown."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import click
+
+from sonicscan.errors import SonicscanError
+
+
+class FatalError(click.ClickException):
+    """One sentence on stderr and exit code 2."""
+
+    exit_code = 2
+
+
+@contextlib.contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turn the project's own errors into one clear sentence and exit code 2."""
+    try:
+        yield
+    except SonicscanError as error:
+        raise FatalError(printable(str(error))) from error
+
+
+def printable(text: str) -> str:
+    """`text` on one line and harmless to a terminal or a tab-separated table.
+
+    Backslashes, control, format (bidirectional and invisible) and unassigned characters are
+    escaped; `codecs.decode(..., "unicode_escape")` understands the result.
+    """
+    if text.isprintable() and "\\" not in text:
+        return text
+    return "".join(
+        c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode("ascii") for c in text
+    )
