@@ -89,13 +89,12 @@ def read_windows(path: bytes, spec: AudioSpec, plan: WindowPlan) -> Generator[Wi
             found = yield from _all_windows(source, spec, meter)
         else:
             frames = claimed if claimed is not None else _count_frames(path)
-            windows, found = _planned_windows(source, spec, plan, frames, meter)
-            if found is not None:  # it ended early: lay the windows over what there is
+            windows = _planned_windows(source, spec, plan, frames, meter)
+            found = frames
+            if windows is None:  # it ended early: lay the windows over what there is
                 found = _count_frames(path)
                 with contextlib.closing(open_source(path)) as again:
-                    windows, _ = _planned_windows(again, spec, plan, found, meter)
-            else:
-                found = frames
+                    windows = _planned_windows(again, spec, plan, found, meter) or []
             yield from windows
         return _facts(source, spec, meter, claimed, found)
 
@@ -136,12 +135,12 @@ def _all_windows(source: Source, spec: AudioSpec, meter: _Meter) -> Generator[Wi
 
 def _planned_windows(
     source: Source, spec: AudioSpec, plan: WindowPlan, frames: int, meter: _Meter
-) -> tuple[list[Window], int | None]:
-    """Windows over `frames` frames, and the frames found if the file ended before the last one."""
+) -> list[Window] | None:
+    """Windows over `frames` frames; None if the file ends before the last of them."""
     rate, length = spec.sample_rate, spec.window_samples
     total = round(frames * rate / source.sample_rate)
     if total < MIN_TRACK_S * rate:
-        return [], (None if _skip_to_end(source, frames) else 0)
+        return [] if len(source.read(frames)) == frames else None
     windows: list[Window] = []
     wanted = min(length, total)
     for starts in _stretches(plan.starts(total, length), length + round(_JOIN_S * rate)):
@@ -153,12 +152,12 @@ def _planned_windows(
         samples = _take(_resampled(source, rate, meter), end)
         # Resampling rounds lengths, and some codecs claim a few frames of padding.
         if len(samples) < end - 0.1 * rate:
-            return [], meter.frames
+            return None
         samples = np.pad(samples, (0, max(0, end - len(samples))))
         for start in starts:
             offset = start - starts[0] + drop
             windows.append(Window(start / rate, np.resize(samples[offset : offset + wanted], length)))
-    return windows, None
+    return windows
 
 
 def _stretches(starts: list[int], reach: int) -> list[list[int]]:
@@ -200,10 +199,6 @@ def _resampled(source: Source, rate: int, meter: _Meter) -> Iterator[Float32]:
 
 def _unchanged(block: Float32, last: bool) -> Float32:
     return block
-
-
-def _skip_to_end(source: Source, frames: int) -> bool:
-    return len(source.read(frames)) >= frames
 
 
 def _count_frames(path: bytes) -> int:

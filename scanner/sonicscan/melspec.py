@@ -113,9 +113,8 @@ class LogMel:
         """
         image = self.decibels(window)
         top_db = np.float32(self.spec.top_db)
-        if self.spec.reference == "max":
-            np.maximum(image, image.max() - top_db, out=image)
-        else:
+        np.maximum(image, image.max() - top_db, out=image)
+        if self.spec.reference == "unit":
             image = np.clip((image + top_db) / top_db, 0.0, 1.0)
         image -= image.mean(dtype=np.float64).astype(np.float32)
         deviation = np.float32(np.sqrt(np.mean(np.square(image), dtype=np.float64)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import io
 import json
 import os
 import tempfile
@@ -125,7 +126,7 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
     """A new file beside `path` that takes its name once it is written and on disk."""
     fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
-        with open(fd, "wb") as file:
+        with open(fd, "wb") as file:  # noqa: PTH123 - a descriptor
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -156,8 +157,6 @@ def json_line(result: FileResult) -> str:
 
 
 def _write_csv(table: pa.Table, file: IO[bytes]) -> None:
-    import io
-
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(text)
     writer.writerow(SCHEMA.names)

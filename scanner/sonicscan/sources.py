@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
 import stat
 from collections.abc import Iterator
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 import av
+import av.container
 import av.error
 import av.logging
 import numpy as np
@@ -93,7 +95,7 @@ def open_source(path: bytes) -> Source:
         raise
 
 
-def open_regular(path: bytes) -> BinaryIO:
+def open_regular(path: bytes) -> io.FileIO:
     """Open a regular file for reading, never waiting for a FIFO or a device to speak.
 
     Raises:
@@ -109,7 +111,7 @@ def open_regular(path: bytes) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise AudioError("unsupported", "not a regular file.")
-    return open(fd, "rb", buffering=0)  # noqa: PTH123, SIM115 - a descriptor; the caller closes it
+    return io.FileIO(fd)
 
 
 def from_os_error(error: OSError) -> AudioError:
@@ -128,7 +130,7 @@ def _checked(source: Source) -> Source:
 class SndfileSource:
     """What libsndfile reads: WAV, FLAC, Ogg Vorbis, Opus, MP3, AIFF, CAF, AU, W64 and more."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: io.FileIO) -> None:
         # A descriptor of its own, so that a refusal leaves `file` open for PyAV; the position is shared.
         self._sound = soundfile.SoundFile(os.dup(file.fileno()), closefd=True)
         self._file = file
@@ -179,7 +181,7 @@ def _claimed_frames(sound: soundfile.SoundFile) -> int:
     return int(sound.frames)
 
 
-def _is_mp3_without_length(file: BinaryIO) -> bool:
+def _is_mp3_without_length(file: io.FileIO) -> bool:
     """Whether this is an MP3 whose length libsndfile would guess, and stop at its guess."""
     head = file.read(10)
     start = 0
@@ -193,10 +195,14 @@ def _is_mp3_without_length(file: BinaryIO) -> bool:
     return is_mp3 and not any(tag in frame for tag in (b"Xing", b"Info", b"VBRI"))
 
 
+# Zero and full scale of FFmpeg's integer sample formats.
+_INTEGER_SAMPLES = {"uint8": (128.0, 128.0), "int16": (0.0, 2.0**15), "int32": (0.0, 2.0**31), "int64": (0.0, 2.0**63)}
+
+
 class AvSource:
     """What FFmpeg reads and libsndfile does not. Moves forwards only: a seek decodes and drops."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: io.FileIO) -> None:
         av.logging.set_level(None)
         self._file = file
         self._open()
@@ -215,16 +221,18 @@ class AvSource:
 
     def _open(self) -> None:
         try:
-            self._container = av.open(
+            container = av.open(
                 self._file,
+                mode="r",
                 options={"format_whitelist": _AV_FORMATS, "protocol_whitelist": ""},
                 metadata_errors="ignore",
             )
         except (av.error.FFmpegError, ValueError) as error:
             raise AudioError("unsupported", "neither libsndfile nor FFmpeg knows a sound format in it.") from error
-        stream = self._container.streams.best("audio")
-        if stream is None:
+        stream = container.streams.best("audio")
+        if not isinstance(stream, av.AudioStream):
             raise AudioError("unsupported", "the file has no audio stream.")
+        self._container: av.container.InputContainer = container
         self._stream = stream
         self.codec = stream.codec_context.codec.canonical_name
         self.sample_rate = stream.codec_context.sample_rate
@@ -256,7 +264,8 @@ class AvSource:
             try:
                 packet = next(packets)
                 for frame in packet.decode():
-                    yield self._mono(frame)
+                    if isinstance(frame, av.AudioFrame):
+                        yield self._mono(frame)
             except StopIteration:
                 return
             except (av.error.EOFError, av.error.FFmpegError) as error:
@@ -272,8 +281,7 @@ class AvSource:
         channels = frame.layout.nb_channels
         planes = samples if frame.format.is_planar else samples.reshape(-1, channels).T
         if not np.issubdtype(planes.dtype, np.floating):
-            zero = 128.0 if planes.dtype == np.uint8 else 0.0
-            scale = 128.0 if planes.dtype == np.uint8 else float(-np.iinfo(planes.dtype).min)
+            zero, scale = _INTEGER_SAMPLES[planes.dtype.name]
             planes = (planes.astype(np.float32) - zero) / scale
         # HE-AAC announces half its rate; the first frame tells the real one.
         self.sample_rate, self.channels = frame.sample_rate, channels

@@ -39,10 +39,9 @@ class AudioSpec:
         n_mels: rows of the image; Slaney mel scale, area-normalised.
         n_frames: columns of the image.
         fmin, fmax: edges of the mel filterbank in Hz.
-        top_db: range kept, in dB: below the window's own maximum (`reference` "max"), or below
-            full scale (`reference` "unit").
-        reference: "max" clips `top_db` under the window's maximum; "unit" maps
-            [-top_db, 0] dB re 1.0 to 0..1 and clips outside it, as the published notebook does.
+        top_db: range kept, in dB below the window's own maximum.
+        reference: "max" does no more than that; "unit" then maps [-top_db, 0] dB re 1.0 to 0..1
+            and clips outside it, as the published notebook does.
         db_floor: smallest power that is told from zero.
     """
 
@@ -224,7 +223,7 @@ class ModelSpec:
             raw["classes"] = tuple(raw["classes"])
             return cls(**raw)
         except (KeyError, TypeError) as error:
-            raise ModelError(f"the model's `{METADATA_KEY}` metadata is incomplete or has strange fields ({error}).") from error
+            raise ModelError(f"the model's `{METADATA_KEY}` metadata is incomplete or strange ({error}).") from error
 
 
 def digest_of(value: object) -> str:

@@ -1,0 +1,70 @@
+"""Rows of an earlier scan that need no new one: the file is as it was, and so is all that scores it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pyarrow as pa
+
+from sonicscan import aggregate, report
+from sonicscan.errors import Status
+from sonicscan.results import FileResult, Track
+from sonicscan.spec import ModelSpec
+from sonicscan.thresholds import Thresholds
+
+# Worth another try: the file may be as it was and the world may not.
+_PASSING: frozenset[Status] = frozenset({"timeout", "crashed", "permission_denied", "vanished", "unreadable"})
+
+
+class Known:
+    """Looks up tracks among the rows of an earlier scan.
+
+    Args:
+        table: the rows, of `report.SCHEMA`; of several rows of one path the last counts.
+        need_hash: rows without `content_hash` do not count.
+    """
+
+    def __init__(self, table: pa.Table, need_hash: bool = False) -> None:
+        self._table = table
+        columns = [table.column(name).to_pylist() for name in ("path", "path_raw", "size", "mtime_ns", "status")]
+        hashes = table.column("content_hash").is_valid().to_pylist()
+        self._rows = {
+            raw if raw is not None else path.encode(): (size, mtime_ns, row)
+            for row, (path, raw, size, mtime_ns, status) in enumerate(zip(*columns, strict=True))
+            if status not in _PASSING and (hashes[row] or not need_hash)
+        }
+        self._taken: list[int] = []
+
+    def take(self, track: Track) -> bool:
+        """Whether the track's row can be carried over; it is then part of `taken`."""
+        size, mtime_ns, row = self._rows.get(track.path, (-1, 0, 0))
+        if size < 0 or (size, mtime_ns) != (track.size, track.mtime_ns):
+            return False
+        self._taken.append(row)
+        return True
+
+    def __len__(self) -> int:
+        return len(self._taken)
+
+    def taken(self) -> pa.Table:
+        """The rows carried over so far."""
+        return self._table.take(pa.array(self._taken, type=pa.int64()))
+
+
+def judged_again(table: pa.Table, spec: ModelSpec, thresholds: Thresholds | None) -> pa.Table:
+    """Rows with the verdict columns that `thresholds` give; the margins stay as they are."""
+    if not table.num_rows:
+        return table
+    rows = [_judged(row, spec, thresholds) for row in report.to_results(table)]
+    return pa.Table.from_batches([report.to_batch(rows)])
+
+
+def _judged(row: FileResult, spec: ModelSpec, thresholds: Thresholds | None) -> FileResult:
+    if row.score is None:
+        return row
+    columns: dict[str, Any] = aggregate.judgement(
+        row.score, row.window_starts_s or [], row.window_margins or [], spec, thresholds
+    )
+    columns["attribution"] = aggregate.attribution_of(row.class_scores or {}, spec, columns["verdict"])
+    return dataclasses.replace(row, **columns)

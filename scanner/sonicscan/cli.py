@@ -1,0 +1,168 @@
+"""The `sonicscan` program. Heavy modules are imported inside the command: `--help` is instant."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+import sonicscan
+from sonicscan.console import clear_errors
+from sonicscan.errors import InputError
+
+if TYPE_CHECKING:
+    from sonicscan.discover import Listing, Selection
+    from sonicscan.progress import Tally
+
+EXIT_FAIL_ON, EXIT_ERRORS = 1, 3  # 2 is console.FatalError's, 130 and 143 are a signal's
+
+
+class MaxErrors(click.ParamType[tuple[float, bool]]):
+    """`N` tracks, or `P%` of them."""
+
+    name = "N|P%"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, bool]:
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", str(value))
+        if not match or (not match[2] and "." in match[1]):
+            self.fail(f"{value!r} is neither a number of tracks nor a percentage such as 2%.", param, ctx)
+        return float(match[1]), bool(match[2])
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("paths", nargs=-1, type=click.Path(path_type=str))
+@click.option("--model", type=click.Path(path_type=Path), help="ONNX model. [default: the bundled one]")
+@click.option("--out", help="Report: .parquet, .csv, .jsonl, or - for JSON Lines. [default: a table on stdout]")
+@click.option("--files-from", metavar="FILE|-", help="Scan the files listed in FILE, one a line.")
+@click.option("-0", "nul", is_flag=True, help="The file list is separated by NUL, not by newlines.")
+@click.option("--include", multiple=True, metavar="GLOB", help="Only files that match. [default: audio file names]")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out files and folders that match.")
+@click.option("--follow-symlinks", is_flag=True, help="Enter linked folders too.")
+@click.option("--shard", metavar="I/N", help="Scan the I-th of N parts of the library.")
+@click.option("--windows", default="12", show_default=True, metavar="N|all", help="Windows scored a track.")
+@click.option("--max-fpr", type=float, metavar="F", help="Certified false-positive rate of `flagged`. [default: 0.01]")
+@click.option("--threshold", type=float, metavar="T", help="Flag from this score on, instead of --max-fpr.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="Where the model runs.")
+@click.option("--workers", type=click.IntRange(1, 1024), help="Decoding processes. [default: by machine]")
+@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of the model. [default: by machine]")
+@click.option("--batch-size", type=click.IntRange(1, 4096), help="Windows at a time. [default: 8, on CUDA 64]")
+@click.option("--since", type=click.Path(path_type=Path), metavar="REPORT", help="Carry over rows of unchanged files.")
+@click.option("--fresh", is_flag=True, help="Throw away what an interrupted scan left.")
+@click.option("--hash", "hash_", is_flag=True, help="Put the SHA-256 of each file into the report.")
+@click.option("--timeout", type=float, default=120.0, show_default=True, metavar="S", help="Seconds to decode a file.")
+@click.option("--max-errors", type=MaxErrors(), default="0", show_default=True, help="Failed tracks allowed.")
+@click.option("--fail-on", type=click.Choice(["flagged", "review"]), help="Exit 1 where a track has that verdict.")
+@click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
+@click.option("-v", "--verbose", is_flag=True, help="Say more on stderr: each failed track.")
+@click.version_option(sonicscan.__version__, prog_name="sonicscan")
+def main(
+    paths: tuple[str, ...],
+    model: Path | None,
+    out: str | None,
+    files_from: str | None,
+    nul: bool,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    follow_symlinks: bool,
+    shard: str | None,
+    windows: str,
+    max_fpr: float | None,
+    threshold: float | None,
+    device: str,
+    workers: int | None,
+    threads: int | None,
+    batch_size: int | None,
+    since: Path | None,
+    fresh: bool,
+    hash_: bool,
+    timeout: float,
+    max_errors: tuple[float, bool],
+    fail_on: str | None,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Score every audio file below PATHS for being AI-generated music.
+
+    Exit code: 0 done; 1 --fail-on met; 2 usage or fatal error, no report; 3 report written, but more
+    than --max-errors tracks failed; 130 interrupted, the same command goes on.
+    """
+    if max_fpr is not None and threshold is not None:
+        raise click.UsageError("--max-fpr and --threshold are two ways to say it: give one.")
+    if not paths and files_from is None:
+        raise click.UsageError("name a file or folder to scan, or a list with --files-from.")
+    if nul and files_from is None:
+        raise click.UsageError("-0 says how the list of --files-from is separated.")
+    if out in (None, "-") and (since or fresh):
+        raise click.UsageError("--since and --fresh need a report file: --out FILE.")
+    with clear_errors():
+        from sonicscan.detector import Device
+        from sonicscan.discover import Selection, parse_shard
+        from sonicscan.scanning import DEFAULT_MAX_FPR, Scan, ScanOptions
+        from sonicscan.session import interruptible, say_nothing, say_on_stderr, scan_to_report, scan_to_stdout
+        from sonicscan.windows import WindowPlan
+
+        target = _target(out)
+        part = None if shard is None else parse_shard(shard)
+        tracks = _tracks(paths, files_from, nul, Selection(include, exclude, follow_symlinks, part))
+        options = ScanOptions(
+            model=model,
+            windows=WindowPlan.parse(windows),
+            max_fpr=DEFAULT_MAX_FPR if max_fpr is None else max_fpr,
+            threshold=threshold,
+            device=Device.parse(device),
+            workers=workers or 0,
+            threads=threads or 0,
+            batch_size=batch_size or 0,
+            timeout_s=timeout,
+            hash=hash_,
+        )
+        say = say_nothing if quiet else say_on_stderr
+        with interruptible():
+            scan = Scan(options)
+            if fail_on and scan.thresholds is None:
+                raise InputError("--fail-on needs verdicts, and this model gives none without --threshold.")
+            if fail_on == "review" and threshold is not None:
+                raise InputError("--fail-on review needs --max-fpr: --threshold gives no `review`.")
+            if target is not None:
+                tally = scan_to_report(scan, tracks, target, since, fresh, quiet, verbose, say)
+            else:
+                tally = scan_to_stdout(scan, tracks, out == "-", quiet, verbose, say)
+    raise SystemExit(_exit_code(tally, max_errors, fail_on))
+
+
+def _target(out: str | None) -> Path | None:
+    if out in (None, "-"):
+        return None
+    from sonicscan import report
+
+    path = Path(str(out))
+    report.check_target(path)
+    return path
+
+
+def _tracks(paths: tuple[str, ...], files_from: str | None, nul: bool, selection: Selection) -> Listing:
+    import dataclasses
+
+    from sonicscan.discover import file_list, listing
+
+    tracks = listing(paths, selection)
+    if files_from is None:
+        return tracks
+    try:
+        with click.open_file(files_from, "rb") as stream:
+            listed = file_list(stream.read(), b"\0" if nul else b"\n")
+    except OSError as error:
+        raise InputError(f"the list {files_from} cannot be read: {error.strerror}.") from error
+    return dataclasses.replace(tracks, roots=tuple(dict.fromkeys([*tracks.roots, *listed])))
+
+
+def _exit_code(tally: Tally, max_errors: tuple[float, bool], fail_on: str | None) -> int:
+    limit, percent = max_errors
+    if tally.failed > (limit / 100 * tally.tracks if percent else limit):
+        return EXIT_ERRORS
+    met = tally.verdicts["flagged"] + (tally.verdicts["review"] if fail_on == "review" else 0)
+    return EXIT_FAIL_ON if fail_on and met else 0

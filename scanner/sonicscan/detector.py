@@ -1,0 +1,256 @@
+"""The ONNX Runtime session: loads a model with its contract and turns images into logits."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from sonicscan.errors import DeviceError, ModelError
+from sonicscan.spec import INPUT_NAME, MAP_SIZE, METADATA_KEY, OUTPUT_NAMES, ModelSpec
+
+Float32 = npt.NDArray[np.float32]
+
+MAX_MODEL_BYTES = 2 << 30  # what a single ONNX file can hold
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_OUT_OF_MEMORY = ("failed to allocate memory", "out of memory", "bad_alloc", "bfcarena", "bad allocation")
+_QUIET = 4  # ONNX Runtime's severity "fatal"
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where the model runs: `cpu`, or `cuda` with the number of the GPU."""
+
+    kind: str = "auto"
+    index: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Device:
+        """From the command line's `auto`, `cpu`, `cuda` or `cuda:N`."""
+        kind, colon, index = text.partition(":")
+        if kind not in ("auto", "cpu", "cuda") or (colon and (kind != "cuda" or not index.isdecimal())):
+            raise DeviceError(f"--device takes auto, cpu, cuda or cuda:N, not {text!r}.")
+        return cls(kind, int(index or 0))
+
+    def __str__(self) -> str:
+        return f"cuda:{self.index}" if self.kind == "cuda" else self.kind
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model.
+
+    Attributes:
+        path: the file.
+        digest: SHA-256 of its bytes, hex.
+        spec: its contract.
+        session: input `spectrogram`, outputs `logits` and `class_maps`.
+        device: where the session really runs.
+        note: why it is not the GPU, where `auto` was asked for; empty otherwise.
+    """
+
+    path: Path
+    digest: str
+    spec: ModelSpec
+    session: ort.InferenceSession
+    device: Device
+    note: str = ""
+
+
+def load_model(path: Path, device: Device | None = None, threads: int = 0) -> Model:
+    """Load a model and check it against the contract.
+
+    Args:
+        path: an ONNX file written by sonicscan-export.
+        device: where to run it; `auto` takes CUDA where it really starts.
+        threads: CPU threads; 0 leaves it to ONNX Runtime.
+
+    Raises:
+        ModelError: not there, damaged, or without the contract.
+        DeviceError: CUDA was asked for and does not start; the message says what is missing.
+    """
+    device = device or Device()
+    try:
+        size = path.stat().st_size
+        if size > MAX_MODEL_BYTES:
+            raise ModelError(f"{path} has {size} bytes; no ONNX file has more than {MAX_MODEL_BYTES}.")
+        blob = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"the model {path} cannot be read: {error.strerror}.") from error
+    missing = _cuda_missing() if device.kind != "cpu" else ""
+    if device.kind == "cuda" and missing:
+        raise DeviceError(f"--device {device} does not start: {missing}")
+    session, note = None, missing
+    if device.kind != "cpu" and not missing:
+        session, note = _cuda_session(blob, path, device, threads)
+        if session is None and device.kind == "cuda":
+            raise DeviceError(f"--device {device} does not start: {note}")
+    if session is None:
+        session, running = _session(blob, path, [_CPU], threads), Device("cpu")
+    else:
+        running = Device("cuda", device.index)
+    return Model(path, hashlib.sha256(blob).hexdigest(), _contract(session, path), session, running, note)
+
+
+def _session(blob: bytes, path: Path, providers: list[object], threads: int) -> ort.InferenceSession:
+    ort.set_default_logger_severity(_QUIET)
+    options = ort.SessionOptions()
+    options.log_severity_level = _QUIET
+    options.intra_op_num_threads = threads
+    # Threads that spin between batches would take the processors from the workers.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return ort.InferenceSession(blob, options, providers=providers)
+    except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
+        if _is_out_of_memory(error):
+            raise DeviceError(f"there is not enough memory to load {path}.") from error
+        raise ModelError(f"{path} is not a model that ONNX Runtime can run ({_first_line(error)}).") from error
+
+
+def _cuda_session(blob: bytes, path: Path, device: Device, threads: int) -> tuple[ort.InferenceSession | None, str]:
+    """A session that really runs on the GPU, or None and what ONNX Runtime said."""
+    with _captured_stderr() as said:
+        if hasattr(ort, "preload_dlls"):
+            ort.preload_dlls()
+        cuda = (_CUDA, {"device_id": device.index, "cudnn_conv_algo_search": "EXHAUSTIVE"})
+        try:
+            session = _session(blob, path, [cuda, _CPU], threads)
+        except ModelError as error:
+            if "CUDA" in str(error):
+                return None, str(error)
+            raise
+    # Without CUDA, ONNX Runtime prints an error and falls back: only the session tells.
+    if session.get_providers()[0] == _CUDA:
+        return session, ""
+    reasons = [line for line in said() if "rror" in line] or ["ONNX Runtime fell back to the CPU without a reason."]
+    return None, reasons[0].strip()
+
+
+def _cuda_missing() -> str:
+    """What stands in the way of CUDA before a session is even tried; empty where nothing does."""
+    if _CUDA not in ort.get_available_providers():
+        return "this onnxruntime has no CUDA provider; install onnxruntime-gpu (pip install 'sonicscan[cuda]')."
+    driver = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
+    try:
+        cuda = ctypes.CDLL(driver)
+    except OSError:
+        return f"the NVIDIA driver is missing ({driver} cannot be loaded)."
+    count = ctypes.c_int(0)
+    if cuda.cuInit(0) != 0 or cuda.cuDeviceGetCount(ctypes.byref(count)) != 0 or not count.value:
+        return "the NVIDIA driver finds no GPU."
+    return ""
+
+
+def _contract(session: ort.InferenceSession, path: Path) -> ModelSpec:
+    """The ModelSpec in the file, once inputs and outputs are what it says."""
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise ModelError(f"{path} has no `{METADATA_KEY}` metadata; export the model with sonicscan-export.")
+    try:
+        spec = ModelSpec.from_json(text)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    image = [3, spec.audio.n_mels, spec.audio.n_frames]
+    classes = len(spec.classes)
+    wanted = {
+        INPUT_NAME: (session.get_inputs(), image),
+        OUTPUT_NAMES[0]: (session.get_outputs(), [classes]),
+        OUTPUT_NAMES[1]: (session.get_outputs(), [classes, MAP_SIZE, MAP_SIZE]),
+    }
+    if len(session.get_inputs()) != 1:
+        raise ModelError(f"{path} takes {len(session.get_inputs())} inputs; the contract is one, `{INPUT_NAME}`.")
+    for name, (nodes, shape) in wanted.items():
+        node = next((n for n in nodes if n.name == name), None)
+        if node is None:
+            raise ModelError(f"{path} has no `{name}`, which the contract asks for.")
+        if node.type != "tensor(float)" or list(node.shape[1:]) != shape or isinstance(node.shape[0], int):
+            raise ModelError(
+                f"{path} has `{name}` of {node.type} {node.shape}; "
+                f"the contract is tensor(float) [batch, {', '.join(map(str, shape))}]."
+            )
+    return spec
+
+
+class Detector:
+    """Runs fixed-size batches, in smaller pieces once memory has run out.
+
+    Args:
+        model: the loaded model.
+        batch_size: images at a time.
+    """
+
+    def __init__(self, model: Model, batch_size: int) -> None:
+        self.model = model
+        self.batch_size = batch_size
+
+    def logits(self, images: Float32, used: int) -> Float32:
+        """Logits of a batch.
+
+        Args:
+            images: float32 [batch, 3, n_mels, n_frames], padded to a fixed batch.
+            used: how many of them are real.
+
+        Returns:
+            float32 [used, classes].
+
+        Raises:
+            ModelError: the model gives NaN or infinite logits.
+            DeviceError: not even one image fits into the memory.
+        """
+        parts: list[Float32] = []
+        done = 0
+        while done < used:
+            piece = images[done : done + self.batch_size]
+            try:
+                parts.append(self.model.session.run([OUTPUT_NAMES[0]], {INPUT_NAME: piece})[0])
+            except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
+                if not _is_out_of_memory(error):
+                    raise ModelError(f"{self.model.path} fails while it runs ({_first_line(error)}).") from error
+                if self.batch_size == 1:
+                    raise DeviceError(
+                        f"{self.model.path} does not fit into the memory of {self.model.device}, "
+                        "even one window at a time."
+                    ) from error
+                self.batch_size = max(1, self.batch_size // 2)
+                continue
+            done += len(piece)
+        logits = np.concatenate(parts)[:used]
+        if not np.isfinite(logits).all():
+            raise ModelError(f"{self.model.path} gives scores that are not numbers (NaN or infinite); it is broken.")
+        return logits
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _OUT_OF_MEMORY)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return (text[0] if text else type(error).__name__)[:300].rstrip(".")
+
+
+@contextlib.contextmanager
+def _captured_stderr() -> Iterator[Callable[[], list[str]]]:
+    """Catch what C code writes to descriptor 2: ONNX Runtime says why CUDA fails only there."""
+    with tempfile.TemporaryFile() as file:
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+
+        def lines() -> list[str]:
+            file.seek(0)
+            return file.read().decode("utf-8", "replace").splitlines()
+
+        try:
+            yield lines
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

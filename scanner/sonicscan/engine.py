@@ -1,0 +1,186 @@
+"""The local engine: a pool of decoding processes and one detector turn tracks into results."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from sonicscan import aggregate
+from sonicscan.batching import Batcher
+from sonicscan.detector import Detector, Model
+from sonicscan.pool import Abandoned, BatchDone, Done, Failed, Windows, WorkerPool
+from sonicscan.results import FileResult, Track
+from sonicscan.thresholds import Thresholds
+from sonicscan.worker import WorkerConfig
+
+Float32 = npt.NDArray[np.float32]
+IN_FLIGHT_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How the local engine uses the machine.
+
+    Attributes:
+        workers: decoding processes.
+        batch_size: windows the model takes at a time.
+        timeout_s: seconds a file may take to decode, twice.
+    """
+
+    workers: int
+    batch_size: int
+    timeout_s: float = 120.0
+
+
+@dataclass
+class EngineStats:
+    """What the engine's time went into."""
+
+    windows: int = 0
+    model_s: float = 0.0
+    wall_s: float = 0.0
+
+    @property
+    def bottleneck(self) -> Literal["model", "decoding"]:
+        """Which of the two the other one waited for."""
+        return "model" if self.model_s > 0.7 * self.wall_s else "decoding"
+
+
+@dataclass
+class _Pending:
+    """A track on its way: logits by window, and its last word once the worker has said it."""
+
+    starts_s: list[float] = field(default_factory=list)
+    logits: dict[int, Float32] = field(default_factory=dict)
+    done: Done | None = None
+
+    @property
+    def complete(self) -> bool:
+        return self.done is not None and len(self.logits) == len(self.starts_s)
+
+
+def score_tracks(
+    tracks: Iterable[Track],
+    model: Model,
+    config: WorkerConfig,
+    options: EngineOptions,
+    thresholds: Thresholds | None = None,
+    stats: EngineStats | None = None,
+) -> Generator[FileResult, None, None]:
+    """Score tracks, in whatever order they come to an end.
+
+    Args:
+        tracks: consumed as workers become free.
+        model: the loaded model; its AudioSpec must be the one in `config`.
+        config: what the workers do with each file.
+        options: processes, batch size, time limit.
+        thresholds: for the verdicts; None gives none.
+        stats: filled while the engine runs.
+
+    Yields:
+        one result for each track.
+
+    Raises:
+        ModelError, DeviceError: the model fails while it runs.
+    """
+    stats = stats if stats is not None else EngineStats()
+    audio = config.audio
+    budget = max(IN_FLIGHT_BYTES // (4 * audio.n_mels * audio.n_frames), 2 * options.batch_size)
+    pending: dict[int, _Pending] = {}
+
+    def deliver(ticket: int, index: int, logits: Float32) -> None:
+        if ticket in pending:
+            pending[ticket].logits[index] = logits
+
+    began = time.perf_counter()
+    with WorkerPool(config, options.workers, options.timeout_s, budget) as pool:
+        batcher = Batcher(Detector(model, options.batch_size), deliver, lambda: pool.events.put(BatchDone()))
+        with contextlib.closing(batcher):
+            pool.start(tracks)
+            lanes = options.workers
+            while lanes:
+                match pool.events.get():
+                    case Windows(ticket, starts_s, images):
+                        track = pending.setdefault(ticket, _Pending())
+                        for start, image in zip(starts_s, images, strict=True):
+                            track.starts_s.append(start)
+                            batcher.add(ticket, len(track.starts_s) - 1, image)
+                        pool.took(len(images))
+                    case Done(ticket) as done:
+                        pending.setdefault(ticket, _Pending()).done = done
+                    case Abandoned(ticket):
+                        pending.pop(ticket, None)
+                    case BatchDone():
+                        batcher.collect()
+                    case Failed(error):
+                        raise error
+                    case None:
+                        lanes -= 1
+                        if not lanes:
+                            batcher.flush()
+                stats.model_s, stats.windows = batcher.busy_s, batcher.windows
+                stats.wall_s = time.perf_counter() - began
+                for ticket in [t for t, p in pending.items() if p.complete]:
+                    yield _result(pending.pop(ticket), model, thresholds)
+
+
+def _result(pending: _Pending, model: Model, thresholds: Thresholds | None) -> FileResult:
+    assert pending.done is not None
+    logits = [pending.logits[i] for i in range(len(pending.starts_s))]
+    return track_result(pending.done.track, pending.done.outcome, pending.starts_s, logits, model, thresholds)
+
+
+def track_result(
+    track: Track,
+    outcome: dict[str, Any],
+    starts_s: list[float],
+    logits: list[Float32],
+    model: Model,
+    thresholds: Thresholds | None,
+) -> FileResult:
+    """The report row of a track.
+
+    Args:
+        track: the file.
+        outcome: the worker's last word: status, facts, tags.
+        starts_s: window starts, seconds.
+        logits: of each window, float32 [classes].
+        model: for the scores.
+        thresholds: for the verdict.
+    """
+    scored: dict[str, Any] = {}
+    if logits:
+        spec = model.spec
+        margins = aggregate.window_margins(np.stack(logits), spec.temperature).tolist()
+        score = aggregate.score_of(aggregate.track_margin(margins))
+        verdict = None if thresholds is None else thresholds.verdict(score)
+        scored = aggregate.judgement(score, starts_s, margins, spec, thresholds)
+        classes = aggregate.class_scores(np.stack(logits), spec, score)
+        scored |= {
+            "score": score,
+            "class_scores": classes,
+            "attribution": aggregate.attribution_of(classes, spec, verdict),
+            "window_starts_s": starts_s,
+            "window_margins": margins,
+        }
+    facts = ("duration_s", "sample_rate", "channels", "codec", "bandwidth_hz", "content_hash", "elapsed_ms")
+    return FileResult(
+        path=track.name,
+        path_raw=track.path_raw,
+        status=outcome["status"],
+        error=outcome.get("error"),
+        windows=len(logits),
+        silent_windows=outcome.get("silent_windows", 0),
+        size=track.size,
+        mtime_ns=track.mtime_ns,
+        warnings=outcome.get("warnings", []),
+        **scored,
+        **{name: outcome.get(name) for name in facts},
+        **outcome.get("tags", {}),
+    )

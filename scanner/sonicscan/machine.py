@@ -1,0 +1,50 @@
+"""What this process may use of the machine."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+
+def usable_cpus() -> int:
+    """Processors that the affinity mask and the cgroup's quota leave to this process, at least 1."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cgroup_quota(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))
+    return max(1, affinity if quota is None else min(affinity, math.ceil(quota)))
+
+
+def cgroup_quota(mount: Path, membership: Path) -> float | None:
+    """CPUs that control groups (version 2, or version 1's root) allow; None for no limit.
+
+    Args:
+        mount: where the cgroup file system is.
+        membership: the process' `/proc/.../cgroup`.
+    """
+    quotas = []
+    for folder in _groups(mount, membership):
+        try:
+            quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
+        except (OSError, ValueError):
+            continue
+        if quota != "max":
+            quotas.append(int(quota) / int(period))
+    try:
+        quota_us = int((mount / "cpu/cpu.cfs_quota_us").read_text(encoding="ascii"))
+        period_us = int((mount / "cpu/cpu.cfs_period_us").read_text(encoding="ascii"))
+        if quota_us > 0:
+            quotas.append(quota_us / period_us)
+    except (OSError, ValueError):
+        pass
+    return min(quotas, default=None)
+
+
+def _groups(mount: Path, membership: Path) -> list[Path]:
+    """The process' own group and those above it, up to the mount."""
+    try:
+        lines = membership.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return [mount]
+    own = next((line[3:].strip("/") for line in lines if line.startswith("0::")), "")
+    parts = own.split("/") if own else []
+    return [mount.joinpath(*parts[:n]) for n in range(len(parts) + 1)]

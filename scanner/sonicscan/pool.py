@@ -1,0 +1,353 @@
+"""Worker processes under supervision: each file is known to be in one worker's hands.
+
+Each worker has a lane, a thread that gives it the next track, reads its answers and starts another
+when it dies. Answers wait in one queue; a budget of windows bounds it, so that a slow model stops the
+lanes from reading, the full pipes stop the workers, and memory stays flat whatever the files are.
+A worker that dies or runs over the time limit costs its file one more try, then a row that says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from sonicscan import wire
+from sonicscan.errors import SonicscanError
+from sonicscan.results import Track
+from sonicscan.wire import Float32
+from sonicscan.worker import WorkerConfig
+
+ATTEMPTS = 2
+START_TIMEOUT_S = 120.0
+_FAILED_STARTS = 5
+_TICK_S = 0.1
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Images of some windows of a track; `images` is float32 [n, n_mels, n_frames]."""
+
+    ticket: int
+    starts_s: list[float]
+    images: Float32
+
+
+@dataclass(frozen=True)
+class Done:
+    """All windows of a track have been sent; `outcome` holds status, facts and tags."""
+
+    ticket: int
+    track: Track
+    outcome: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Abandoned:
+    """A worker died: forget the windows of this ticket, the track comes again under another."""
+
+    ticket: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A lane cannot go on; `error` ends the scan."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True)
+class BatchDone:
+    """The model has finished a batch; put here by whoever runs it, so that one queue tells all."""
+
+
+Event = Windows | Done | Abandoned | Failed | BatchDone
+
+
+class _WorkerGone(Exception):
+    """The worker's pipe has closed."""
+
+
+class WorkerPool:
+    """Decodes tracks in `workers` processes.
+
+    Args:
+        config: what the jobs have in common.
+        workers: how many processes.
+        timeout_s: time a file may take, not counting what it waits for the model.
+        budget: windows that may be decoded and not yet taken (`took` gives them back).
+
+    Use as a context manager; leaving it ends the processes.
+    """
+
+    def __init__(self, config: WorkerConfig, workers: int, timeout_s: float, budget: int) -> None:
+        self._config = config
+        self._timeout_s = timeout_s
+        self._budget = _Budget(budget)
+        self._lanes = [_Lane(self) for _ in range(workers)]
+        self._tracks: Iterator[Track] = iter(())
+        self._turn = threading.Lock()
+        self._tickets = 0
+        self._failed_starts = 0
+        self._closing = threading.Event()
+        self.events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+
+    def start(self, tracks: Iterable[Track]) -> None:
+        """Begin decoding `tracks`; `events` yields what comes, then one None for each worker."""
+        self._tracks = iter(tracks)
+        for lane in self._lanes:
+            lane.thread.start()
+        threading.Thread(target=self._watch, name="sonicscan-watch", daemon=True).start()
+
+    def took(self, windows: int) -> None:
+        """Say that `windows` windows have been taken out of `events`."""
+        self._budget.release(windows)
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._closing.set()
+        self._budget.close()
+        for lane in self._lanes:
+            lane.kill()
+        for lane in self._lanes:
+            if lane.thread.ident is not None:
+                lane.thread.join(timeout=5)
+
+    def _watch(self) -> None:
+        """Kill workers that are over their time; a stopped process dies of SIGKILL too."""
+        while not self._closing.wait(_TICK_S):
+            for lane in self._lanes:
+                lane.kill_if_late()
+
+    def _next(self) -> Track | None:
+        with self._turn:
+            return None if self._closing.is_set() else next(self._tracks, None)
+
+    def _ticket(self) -> int:
+        with self._turn:
+            self._tickets += 1
+            return self._tickets
+
+    def _started(self, well: bool) -> None:
+        with self._turn:
+            self._failed_starts = 0 if well else self._failed_starts + 1
+            if self._failed_starts >= _FAILED_STARTS:
+                raise SonicscanError(
+                    "worker processes die as they start; `python -P -m sonicscan.worker` should wait for input."
+                )
+
+
+class _Lane:
+    """One worker process and the thread that talks to it."""
+
+    def __init__(self, pool: WorkerPool) -> None:
+        self._pool = pool
+        self._process: subprocess.Popen[bytes] | None = None
+        self._clock = _Clock()
+        self._guard = threading.Lock()
+        self.thread = threading.Thread(target=self._run, name="sonicscan-lane", daemon=True)
+
+    def kill(self) -> None:
+        with self._guard:
+            if self._process is not None:
+                self._process.kill()
+
+    def kill_if_late(self) -> None:
+        if self._clock.late():
+            self.kill()
+
+    def _run(self) -> None:
+        events = self._pool.events
+        try:
+            while (track := self._pool._next()) is not None:
+                self._serve(track)
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that reads the events
+            events.put(Failed(error))
+        finally:
+            self._end_process()
+            events.put(None)
+
+    def _serve(self, track: Track) -> None:
+        """Have a track decoded, if need be by a second worker."""
+        events = self._pool.events
+        outcome: dict[str, Any] = {}
+        ticket = 0
+        for attempt in range(1, ATTEMPTS + 1):
+            ticket = self._pool._ticket()
+            began = time.perf_counter()
+            try:
+                outcome = self._decode(track, ticket)
+                break
+            except _WorkerGone:
+                if self._pool._closing.is_set():
+                    return
+                outcome = self._obituary(attempt) | {"elapsed_ms": (time.perf_counter() - began) * 1e3}
+                events.put(Abandoned(ticket))
+                ticket = self._pool._ticket()
+        events.put(Done(ticket, track, outcome))
+
+    def _decode(self, track: Track, ticket: int) -> dict[str, Any]:
+        """Send a job and pass on its windows; returns the worker's last word."""
+        pool = self._pool
+        pipe = self._ready_process()
+        assert pipe.stdin is not None and pipe.stdout is not None
+        self._clock.wind(pool._timeout_s)
+        try:
+            wire.send(pipe.stdin, {"path": os.fsdecode(track.path)})  # type: ignore[arg-type]
+        except OSError as error:
+            raise _WorkerGone from error
+        while True:
+            header, shape = self._answer(pipe)
+            if not shape:
+                return header
+            if not pool._budget.acquire(shape[0]):
+                raise _WorkerGone
+            with self._clock:
+                images = wire.receive_images(pipe.stdout, shape)  # type: ignore[arg-type]
+            if images is None:
+                pool._budget.release(shape[0])
+                raise _WorkerGone
+            pool.events.put(Windows(ticket, header["starts_s"], images))
+
+    def _answer(self, process: subprocess.Popen[bytes]) -> tuple[dict[str, Any], tuple[int, ...]]:
+        """The next header, and the shape of the images behind it (empty where there are none)."""
+        with self._clock:
+            answer = wire.receive_header(process.stdout)  # type: ignore[arg-type]
+        if answer is None:
+            raise _WorkerGone
+        header, payload_bytes = answer
+        audio = self._pool._config.audio
+        shape = (len(header["starts_s"]), audio.n_mels, audio.n_frames) if payload_bytes else ()
+        if payload_bytes != (4 * shape[0] * shape[1] * shape[2] if shape else 0):
+            self.kill()
+            raise _WorkerGone
+        return header, shape
+
+    def _ready_process(self) -> subprocess.Popen[bytes]:
+        """The lane's worker, started if there is none."""
+        if self._process is not None:
+            return self._process
+        process = subprocess.Popen(
+            # -P: the current folder, perhaps full of strangers' files, is not searched for modules.
+            [sys.executable, "-P", "-m", "sonicscan.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | dict.fromkeys(_THREAD_VARIABLES, "1"),
+            process_group=0 if os.name == "posix" else None,
+        )
+        with self._guard:
+            self._process = process
+        _widen(process)
+        self._clock.wind(START_TIMEOUT_S)
+        try:
+            assert process.stdin is not None
+            wire.send(process.stdin, self._pool._config.to_header())  # type: ignore[arg-type]
+            self._answer(process)
+        except (OSError, _WorkerGone) as error:
+            self._pool._started(well=False)
+            raise _WorkerGone from error
+        self._pool._started(well=True)
+        return process
+
+    def _obituary(self, attempt: int) -> dict[str, Any]:
+        """Bury the worker; the status and the sentence for the file it had in hand."""
+        late, limit = self._clock.expired, self._pool._timeout_s
+        code = self._end_process()
+        if late:
+            return {"status": "timeout", "error": f"decoding took more than {limit:g} s, {attempt} times."}
+        cause = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
+        return {"status": "crashed", "error": f"the worker that decoded it died ({cause}), {attempt} times."}
+
+    def _end_process(self) -> int | None:
+        with self._guard:
+            process, self._process = self._process, None
+        if process is None:
+            return None
+        for pipe in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
+        try:
+            return process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+
+
+class _Clock:
+    """Runs only while its lane waits for the worker (as a context manager)."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._left = 0.0
+        self._since: float | None = None
+        self.expired = False
+
+    def wind(self, seconds: float) -> None:
+        with self._lock:
+            self._left, self._since, self.expired = seconds, None, False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._since = time.monotonic()
+
+    def __exit__(self, *exc: object) -> None:
+        with self._lock:
+            if self._since is not None:
+                self._left -= time.monotonic() - self._since
+            self._since = None
+
+    def late(self) -> bool:
+        with self._lock:
+            if self._since is not None and time.monotonic() - self._since > self._left:
+                self.expired = True
+                return True
+            return False
+
+
+@dataclass
+class _Budget:
+    """Windows that may be on their way; an acquire of more than there ever are waits for all."""
+
+    size: int
+    _used: int = 0
+    _closed: bool = False
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def acquire(self, n: int) -> bool:
+        """Wait for room for `n`; False where the scan is ending."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._used == 0 or self._used + n <= self.size)
+            self._used += n
+            return not self._closed
+
+    def release(self, n: int) -> None:
+        with self._changed:
+            self._used -= n
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+def _widen(process: subprocess.Popen[bytes]) -> None:
+    """A pipe of a megabyte where the system allows it: fewer switches for each image."""
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        assert process.stdout is not None
+        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 1 << 20)

@@ -1,0 +1,313 @@
+"""The orchestrator: from options to a report, and the library call `sonicscan.scan`."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import os
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+import sonicscan
+from sonicscan import carry, engine, report
+from sonicscan.detector import Device, Model, load_model
+from sonicscan.discover import Listing, Selection, listing
+from sonicscan.errors import InputError, ReportError
+from sonicscan.journal import Journal
+from sonicscan.machine import usable_cpus
+from sonicscan.models import bundled_model
+from sonicscan.results import FileResult, Track
+from sonicscan.spec import digest_of
+from sonicscan.thresholds import Thresholds, certified_thresholds
+from sonicscan.windows import WindowPlan
+from sonicscan.worker import WorkerConfig
+
+DEFAULT_MAX_FPR = 0.01
+_CPU_BATCH, _CUDA_BATCH = 8, 64
+_JOURNAL_EVERY_S = 0.05
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """What a scan does, but for where files come from and rows go to.
+
+    Attributes:
+        model: ONNX file; None for the bundled one.
+        windows: which windows of each track are scored.
+        max_fpr: certified false-positive rate of `flagged`; ignored where `threshold` is given.
+        threshold: score from which a track is flagged, in 0..1.
+        device: where the model runs.
+        workers, threads, batch_size: None or 0 for what suits the machine.
+        timeout_s: seconds a file may take to decode.
+        hash: put the SHA-256 of each file's bytes into its row.
+    """
+
+    model: Path | None = None
+    windows: WindowPlan = WindowPlan()  # noqa: RUF009 - frozen
+    max_fpr: float = DEFAULT_MAX_FPR
+    threshold: float | None = None
+    device: Device = Device()  # noqa: RUF009 - frozen
+    workers: int = 0
+    threads: int = 0
+    batch_size: int = 0
+    timeout_s: float = 120.0
+    hash: bool = False
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0.0 <= self.threshold <= 1.0:
+            raise InputError(f"a threshold is a score between 0 and 1, not {self.threshold:g}.")
+        if not 0.0 < self.max_fpr < 1.0:
+            raise InputError(f"a false-positive rate lies between 0 and 1, not {self.max_fpr:g}.")
+        if not self.timeout_s > 0:
+            raise InputError(f"a time limit is more than 0 seconds, not {self.timeout_s:g}.")
+        if min(self.workers, self.threads, self.batch_size) < 0:
+            raise InputError("workers, threads and batch size are 1 or more.")
+
+
+class Scan:
+    """A scan that is ready to run: its model is loaded and its thresholds are certified.
+
+    Args:
+        options: what to do.
+
+    Attributes:
+        model: the loaded model.
+        thresholds: None where the model allows no verdict.
+        notes: sentences a person should read before the scores.
+        key: digest of all that must be equal for two rows to be comparable.
+        stats: where the time went, filled by `score`.
+
+    Raises:
+        ModelError, DeviceError: the model cannot be run as asked.
+        InputError: no threshold can be certified at the rate that was asked for.
+    """
+
+    def __init__(self, options: ScanOptions) -> None:
+        self.options = options
+        cpus = usable_cpus()
+        path = options.model or bundled_model()
+        self.model: Model = load_model(path, options.device, options.threads or cpus)
+        on_cpu = self.model.device.kind == "cpu"
+        self._engine = engine.EngineOptions(
+            # On the CPU the model needs the processors more than decoding does; beside a GPU it is the reverse.
+            workers=options.workers or (max(1, cpus // 2) if on_cpu else cpus),
+            batch_size=options.batch_size or (_CPU_BATCH if on_cpu else _CUDA_BATCH),
+            timeout_s=options.timeout_s,
+        )
+        self._config = WorkerConfig(self.model.spec.audio, options.windows, options.hash)
+        self.notes: list[str] = _notes(self.model, options)
+        self.thresholds = _thresholds(self.model, options, self.notes)
+        self.stats = engine.EngineStats()
+        self.key = digest_of(
+            {
+                "model": self.model.digest,
+                "audio": self.model.spec.audio.digest,
+                "windows": str(options.windows),
+                "schema": report.SCHEMA_VERSION,
+            }
+        )
+
+    @property
+    def summary(self) -> str:
+        """Model, device and shares of the machine, in one line."""
+        e = self._engine
+        why = f" ({self.model.note.rstrip('.')})" if self.model.note else ""
+        return (
+            f"{self.model.path.name} ({self.model.spec.architecture}) on {self.model.device}{why}, "
+            f"batch {e.batch_size}, {e.workers} decoding {'process' if e.workers == 1 else 'processes'}"
+        )
+
+    def score(self, tracks: Iterable[Track]) -> Generator[FileResult, None, None]:
+        """Score tracks; results come as they complete."""
+        return engine.score_tracks(tracks, self.model, self._config, self._engine, self.thresholds, self.stats)
+
+    def metadata(self, started: str) -> dict[str, object]:
+        """What the report says of itself, under `sonicscan.*` in its schema."""
+        options = dataclasses.asdict(self.options)
+        options |= {"model": str(self.options.model or ""), "windows": str(self.options.windows)}
+        options["device"] = str(self.model.device)
+        return {
+            "schema_version": str(report.SCHEMA_VERSION),
+            "tool_version": sonicscan.__version__,
+            "key": self.key,
+            "model": self.model.path.name,
+            "model_digest": self.model.digest,
+            "model_spec": self.model.spec.to_json(),
+            "options": options,
+            "thresholds": None if self.thresholds is None else dataclasses.asdict(self.thresholds),
+            "started": started,
+            "finished": now(),
+        }
+
+
+def now() -> str:
+    """The time, ISO 8601 in UTC."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _notes(model: Model, options: ScanOptions) -> list[str]:
+    spec = model.spec
+    notes = []
+    if options.model is None:
+        quality = spec.metrics.get("summary", "its quality has not been measured")
+        notes.append(f"using the bundled model {model.path.name}: {quality}; card: {spec.card or 'none'}.")
+    if spec.untrained:
+        notes.append("the model is untrained: its scores mean nothing, and no verdicts are given.")
+    return notes
+
+
+def _thresholds(model: Model, options: ScanOptions, notes: list[str]) -> Thresholds | None:
+    if model.spec.untrained:
+        return None
+    if options.threshold is not None:
+        return Thresholds(options.threshold)
+    if not model.spec.calibration.n:
+        notes.append(
+            "the model has no calibration: no verdicts or p-values are given; "
+            "set --threshold, or recalibrate it with sonicscan-export recalibrate."
+        )
+        return None
+    return certified_thresholds(model.spec.calibration, options.max_fpr)
+
+
+def scan(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    *,
+    model: str | os.PathLike[str] | None = None,
+    windows: int | None = 12,
+    max_fpr: float = DEFAULT_MAX_FPR,
+    threshold: float | None = None,
+    device: str = "auto",
+    workers: int = 0,
+    threads: int = 0,
+    batch_size: int = 0,
+    timeout_s: float = 120.0,
+    hash: bool = False,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    follow_symlinks: bool = False,
+) -> Iterator[FileResult]:
+    """Score audio files, and those below folders, for being AI-generated music.
+
+    Args:
+        paths: a file or folder, or several.
+        model: ONNX file with the sonicscan contract; None for the bundled one.
+        windows: windows of each track that are scored, evenly spread; None for all of them.
+        max_fpr: certified false-positive rate of the verdict `flagged`.
+        threshold: score in 0..1 from which a track is flagged, in place of `max_fpr`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        workers, threads, batch_size: 0 for what suits the machine.
+        timeout_s: seconds a file may take to decode.
+        hash: put the SHA-256 of each file's bytes into its result.
+        include, exclude, follow_symlinks: as in `discover.Selection`.
+
+    Yields:
+        one `FileResult` for each file found, in the order in which they are done; a file that
+        cannot be scored has a status and an error, and raises nothing.
+
+    Raises:
+        InputError: a path that is not there, or a rate the model's calibration cannot certify.
+        ModelError, DeviceError: the model cannot be run as asked.
+    """
+    roots = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    tracks = listing(roots, Selection(tuple(include), tuple(exclude), follow_symlinks))
+    options = ScanOptions(
+        model=None if model is None else Path(model),
+        windows=WindowPlan(windows),
+        max_fpr=max_fpr,
+        threshold=threshold,
+        device=Device.parse(device),
+        workers=workers,
+        threads=threads,
+        batch_size=batch_size,
+        timeout_s=timeout_s,
+        hash=hash,
+    )
+    return Scan(options).score(tracks)
+
+
+class ReportedScan:
+    """A scan that ends in a report file, survives interruption, and can build on an earlier report.
+
+    Args:
+        scan: what to run.
+        tracks: what to run it on.
+        out: the report; its journal lies beside it until it is written.
+        since: an earlier report whose unchanged rows are carried over.
+        fresh: throw away what an interrupted scan left in the journal.
+
+    Raises:
+        ReportError: the journal is another scan's, or `since` cannot be read.
+    """
+
+    def __init__(self, scan: Scan, tracks: Listing, out: Path, since: Path | None = None, fresh: bool = False) -> None:
+        self._scan = scan
+        self._tracks = tracks
+        self._out = out
+        self._started = now()
+        self._earlier: list[carry.Known] = []
+        earlier = _earlier(scan, since)
+        self.journal = Journal(out.with_name(out.name + ".journal"), scan.key, fresh)
+        self.resumed = len(self.journal)
+        for table in (self.journal.rows(), earlier):
+            if table is not None and table.num_rows:
+                known = carry.Known(carry.judged_again(table, scan.model.spec, scan.thresholds), scan.options.hash)
+                self._earlier.append(known)
+
+    def run(self, each: Callable[[FileResult], None]) -> None:
+        """Score what is not known yet; `each` sees every new row once it is in the journal."""
+        waiting: list[FileResult] = []
+        written = time.monotonic()
+        with contextlib.closing(self._scan.score(self._todo())) as results:
+            for result in results:
+                waiting.append(result)
+                # Slow scans write each row at once; fast ones a few at a time.
+                if time.monotonic() - written > _JOURNAL_EVERY_S:
+                    self._write(waiting, each)
+                    written = time.monotonic()
+            self._write(waiting, each)
+
+    def _write(self, waiting: list[FileResult], each: Callable[[FileResult], None]) -> None:
+        self.journal.append(waiting)
+        for result in waiting:
+            each(result)
+        waiting.clear()
+
+    def _todo(self) -> Iterator[Track]:
+        return (track for track in self._tracks if not any(known.take(track) for known in self._earlier))
+
+    @property
+    def n_carried(self) -> int:
+        """How many rows have been taken over so far."""
+        return sum(len(known) for known in self._earlier)
+
+    def carried(self) -> pa.Table:
+        """Rows taken over from the journal and the earlier report; complete once `run` is."""
+        return pa.concat_tables([report.SCHEMA.empty_table(), *(known.taken() for known in self._earlier)])
+
+    def finish(self) -> pa.Table:
+        """Write the report, then let go of the journal; returns the report's rows."""
+        fresh = self.journal.rows().slice(self.resumed)
+        table = report.sort(pa.concat_tables([self.carried(), fresh]))
+        table = report.with_metadata(table, self._scan.metadata(self._started))
+        report.write(table, self._out)
+        self.journal.remove()
+        return table
+
+
+def _earlier(scan: Scan, since: Path | None) -> pa.Table | None:
+    """The rows of `--since` that are comparable; the scan's notes say so where none are."""
+    if since is None:
+        return None
+    if since.suffix != ".parquet":
+        raise ReportError(f"--since {since}: only Parquet reports can be built on.")
+    table = report.read(since)
+    if report.metadata_of(table.schema).get("key") != scan.key:
+        scan.notes.append(f"{since} was made with another model, other windows or another version: all is scored anew.")
+        return None
+    return table.replace_schema_metadata(None)

@@ -1,0 +1,59 @@
+"""Messages between the scanner and its workers: a JSON header and, behind it, raw float32 images.
+
+Frames are `header length, payload length` (two little-endian uint32), the header, the payload.
+Nothing is pickled, so a worker that a hostile file has taken over can send nothing but numbers and
+text. File names travel with surrogate escapes, so every name survives.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+Float32 = npt.NDArray[np.float32]
+
+_FRAME = struct.Struct("<II")
+_MAX_HEADER = 16 << 20
+
+
+def send(stream: BinaryIO, header: dict[str, Any], images: Float32 | None = None) -> None:
+    """Write one message and flush it.
+
+    Args:
+        stream: a pipe.
+        header: anything JSON holds.
+        images: float32 array, contiguous; its shape belongs into the header.
+    """
+    text = json.dumps(header).encode("ascii")
+    stream.write(_FRAME.pack(len(text), 0 if images is None else images.nbytes) + text)
+    if images is not None:
+        stream.write(images.data.cast("B"))
+    stream.flush()
+
+
+def receive_header(stream: BinaryIO) -> tuple[dict[str, Any], int] | None:
+    """Read a header and the number of payload bytes behind it; None where the other side has gone."""
+    frame = stream.read(_FRAME.size)
+    if len(frame) < _FRAME.size:
+        return None
+    header_bytes, payload_bytes = _FRAME.unpack(frame)
+    if header_bytes > _MAX_HEADER:
+        return None
+    text = stream.read(header_bytes)
+    return (json.loads(text), payload_bytes) if len(text) == header_bytes else None
+
+
+def receive_images(stream: BinaryIO, shape: tuple[int, ...]) -> Float32 | None:
+    """Read a payload straight into a new float32 array of `shape`; None where the other side has gone."""
+    images = np.empty(shape, dtype=np.float32)
+    view = images.data.cast("B")
+    while view:
+        n = stream.readinto(view)  # type: ignore[attr-defined]
+        if not n:
+            return None
+        view = view[n:]
+    return images
