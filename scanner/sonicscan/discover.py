@@ -20,60 +20,11 @@ from sonicscan.errors import InputError
 from sonicscan.results import Track
 
 # Names that are taken for sound inside a folder; a file that is named by itself is always taken.
-AUDIO_SUFFIXES = frozenset(
-    [
-        "3ga",
-        "aa3",
-        "aac",
-        "ac3",
-        "adts",
-        "aif",
-        "aifc",
-        "aiff",
-        "alac",
-        "amr",
-        "ape",
-        "asf",
-        "au",
-        "caf",
-        "dff",
-        "dsf",
-        "dts",
-        "eac3",
-        "f4a",
-        "flac",
-        "m4a",
-        "m4b",
-        "m4p",
-        "m4r",
-        "mka",
-        "mp1",
-        "mp2",
-        "mp3",
-        "mp4",
-        "mpa",
-        "mpc",
-        "mpga",
-        "oga",
-        "ogg",
-        "oma",
-        "opus",
-        "ra",
-        "rf64",
-        "snd",
-        "spx",
-        "tak",
-        "tta",
-        "voc",
-        "w64",
-        "wav",
-        "wave",
-        "weba",
-        "webm",
-        "wma",
-        "wv",
-    ]
+_SUFFIXES = (
+    "3ga aa3 aac ac3 adts aif aifc aiff alac amr ape asf au caf dff dsf dts eac3 f4a flac m4a m4b m4p m4r mka mp1 mp2 "
+    "mp3 mp4 mpa mpc mpga oga ogg oma opus ra rf64 snd spx tak tta voc w64 wav wave weba webm wma wv"
 )
+AUDIO_SUFFIXES = frozenset(_SUFFIXES.split())
 
 
 @dataclass(frozen=True)
