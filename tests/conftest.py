@@ -37,7 +37,8 @@ def music(seconds: float, sample_rate: int = 44100, channels: int = 2, seed: int
 
 def write_sound(path: Path, sound: Float32, sample_rate: int = 44100) -> Path:
     """Write with libsndfile, in the format of the suffix, a second at a time (its Opus crashes on more)."""
-    with soundfile.SoundFile(path, "w", sample_rate, sound.shape[1]) as file:
+    kind = {"format": "OGG", "subtype": "OPUS"} if path.suffix == ".opus" else {}
+    with soundfile.SoundFile(path, "w", sample_rate, sound.shape[1], **kind) as file:
         for start in range(0, len(sound), sample_rate):
             file.write(sound[start : start + sample_rate])
     return path

@@ -33,7 +33,8 @@ def melody(seconds: float, sample_rate: int, seed: int) -> Float32:
         note = sum(np.exp(-(2.0 + k) * time) * np.sin(2 * np.pi * k * pitch * time) / k for k in range(1, 9))
         left = random.uniform(0.2, 0.8)
         sound[start : start + len(time)] += np.outer(note, [left, 1.0 - left])
-    return (0.8 * sound / np.abs(sound).max()).astype(np.float32)
+    sound *= 0.8 / np.abs(sound).max()
+    return np.asarray(sound, dtype=np.float32)
 
 
 def make_library(folder: Path) -> list[Path]:
@@ -43,7 +44,8 @@ def make_library(folder: Path) -> list[Path]:
     for seed, suffix in enumerate(("wav", "flac", "ogg", "opus", "mp3")):
         rate = _OPUS_RATE if suffix == "opus" else _RATE
         path = folder / f"melody {seed + 1}.{suffix}"
-        with soundfile.SoundFile(path, "w", rate, 2) as file:
+        kind = {"format": "OGG", "subtype": "OPUS"} if suffix == "opus" else {}
+        with soundfile.SoundFile(path, "w", rate, 2, **kind) as file:
             sound = melody(SECONDS, rate, seed)
             for start in range(0, len(sound), rate):  # libsndfile's Opus encoder fails on long writes
                 file.write(sound[start : start + rate])

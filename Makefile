@@ -1,0 +1,52 @@
+# make scan   scan a folder of music; without LIBRARY, a few tracks that are synthesised for it
+# make test   lint, types, import contracts and all tests, as CI runs them
+# Both make what they need in .venv first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+APT := $(if $(filter 0,$(shell id -u)),,sudo )apt-get
+
+LIBRARY ?= demo
+OUT ?= report.parquet
+library := $(patsubst ~%,$(HOME)%,$(LIBRARY))
+out := $(patsubst ~%,$(HOME)%,$(OUT))
+
+.PHONY: scan test lint unit browser clean
+
+scan: $(VENV)/.core
+	@[ "$(library)" != demo ] || [ -d demo ] || $(BIN)/python -m sonicscan.demo demo
+	@$(BIN)/sonicscan "$(library)" --out "$(out)"; code=$$?; \
+	case $$code in 0|3) $(BIN)/sonicscan-report show "$(out)"; echo "The report is $(out)" ;; esac; exit $$code
+
+test: lint unit
+
+lint: $(VENV)/.all
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: $(VENV)/.all browser
+	$(BIN)/python -m pytest
+
+# The report's page is tested in a real browser.
+browser:
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
+	{ $(APT) update -q && $(APT) install -q -y --no-install-recommends chromium chromium-driver; }
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV) || \
+	{ $(APT) update -q && $(APT) install -q -y python3-venv && $(PYTHON) -m venv --clear $(VENV); }
+
+$(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.all: $(VENV)/.core
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) demo report.parquet dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
