@@ -1,0 +1,192 @@
+"""What happens to recorded music on its way to a catalogue, done at random to both classes alike.
+
+A detector learns whatever differs between its classes. If one class is band-limited, louder or went through
+MP3, that is what it learns, and then it accuses people with old recordings. So every effect here is applied
+to people's music and to AI's with the same odds, before the log-mel, and none of it says anything about the
+class any more. All choices come from one `numpy.random.Generator`: the same seed gives the same sound.
+
+Filters, pitch and tempo are audiomentations', always called with one value instead of a range, because its own
+dice are global; codecs are `codecs.round_trip`; resampling is the scanner's soxr.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.signal
+import soxr
+
+from sonicscan_train.codecs import CODECS, fitted, round_trip
+
+Float32 = npt.NDArray[np.float32]
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How often (0..1) and how strongly each effect is applied, in the order in which they are.
+
+    Attributes:
+        tempo_p, tempo: factor of speed, at the same pitch.
+        pitch_p, pitch_semitones: shift, at the same speed.
+        eq_p, eq_db, eq_bands: standard deviation of the gain of peaking filters at random frequencies.
+        reverb_p, reverb_s, reverb_mix: decay time to -60 dB, and share of the reverberation.
+        noise_p, noise_db: level of coloured noise under the crop's own RMS.
+        lowpass_p, lowpass_hz: cut-off, 12 to 48 dB an octave.
+        resample_p, resample_hz: down to this rate and back.
+        codec_p, codec_kbps: MP3, AAC, Opus or Vorbis, mono bit rate.
+        gain_p, gain_db: level; what exceeds full scale then is clipped, as a converter does.
+    """
+
+    tempo_p: float = 0.15
+    tempo: Range = (0.9, 1.1)
+    pitch_p: float = 0.15
+    pitch_semitones: Range = (-2.0, 2.0)
+    eq_p: float = 0.5
+    eq_db: float = 3.0
+    eq_bands: int = 4
+    reverb_p: float = 0.15
+    reverb_s: Range = (0.1, 0.8)
+    reverb_mix: Range = (0.05, 0.4)
+    noise_p: float = 0.4
+    noise_db: Range = (25.0, 70.0)
+    lowpass_p: float = 0.35
+    lowpass_hz: Range = (5000.0, 10000.0)
+    resample_p: float = 0.25
+    resample_hz: Range = (11025.0, 20000.0)
+    codec_p: float = 0.5
+    codec_kbps: Range = (24.0, 160.0)
+    gain_p: float = 0.5
+    gain_db: Range = (-18.0, 3.0)
+
+    @property
+    def longest(self) -> float:
+        """How much more sound than it returns the chain may need: the fastest tempo."""
+        return max(1.0, self.tempo[1]) if self.tempo_p else 1.0
+
+
+def augment(samples: Float32, rate: int, plan: Augmentation, n: int, rng: np.random.Generator) -> Float32:
+    """One random version of a crop.
+
+    Args:
+        samples: mono float32, full scale 1.0, preferably `plan.longest * n` long.
+        rate: Hz.
+        plan: which effects, how often, how strongly.
+        n: samples wanted.
+        rng: all chance comes from here.
+
+    Returns:
+        float32 [n].
+    """
+
+    def hit(probability: float) -> bool:
+        return bool(rng.random() < probability)
+
+    if hit(plan.tempo_p):
+        samples = tempo(samples, rate, rng.uniform(*plan.tempo))
+    samples = np.resize(samples, n)
+    if hit(plan.pitch_p):
+        samples = pitch(samples, rate, rng.uniform(*plan.pitch_semitones))
+    if hit(plan.eq_p):
+        samples = random_eq(samples, rate, plan.eq_db, plan.eq_bands, rng)
+    if hit(plan.reverb_p):
+        samples = reverb(samples, rate, rng.uniform(*plan.reverb_s), rng.uniform(*plan.reverb_mix), rng)
+    if hit(plan.noise_p):
+        samples = noise(samples, rng.uniform(*plan.noise_db), rng)
+    if hit(plan.lowpass_p):
+        samples = lowpass(samples, rate, rng.uniform(*plan.lowpass_hz), 12 * int(rng.integers(1, 5)))
+    if hit(plan.resample_p):
+        samples = resampled(samples, rate, round(rng.uniform(*plan.resample_hz)))
+    if hit(plan.codec_p):
+        codec = CODECS[rng.integers(len(CODECS))]
+        # Log-uniform: what matters happens at low bit rates.
+        kbps = float(np.exp(rng.uniform(*np.log(plan.codec_kbps))))
+        samples = round_trip(samples, rate, codec, kbps)
+    if hit(plan.gain_p):
+        samples = gain(samples, rng.uniform(*plan.gain_db))
+    return samples
+
+
+def tempo(samples: Float32, rate: int, factor: float) -> Float32:
+    """`samples` at `factor` times the speed, pitch unchanged; float32 [about n / factor]."""
+    from audiomentations import TimeStretch
+
+    stretch = TimeStretch(min_rate=factor, max_rate=factor, leave_length_unchanged=False, p=1.0)
+    return _float32(stretch(_contiguous(samples), rate))
+
+
+def pitch(samples: Float32, rate: int, semitones: float) -> Float32:
+    """`samples` shifted by `semitones`, speed unchanged."""
+    from audiomentations import PitchShift
+
+    shift = PitchShift(min_semitones=semitones, max_semitones=semitones, p=1.0)
+    return fitted(_float32(shift(_contiguous(samples), rate)), len(samples))
+
+
+def random_eq(samples: Float32, rate: int, deviation_db: float, bands: int, rng: np.random.Generator) -> Float32:
+    """Peaking filters at log-uniform frequencies with normally distributed gains."""
+    from audiomentations import PeakingFilter
+
+    for _ in range(bands):
+        hz = float(np.exp(rng.uniform(np.log(60.0), np.log(0.4 * rate))))
+        db = float(np.clip(rng.normal(0.0, deviation_db), -12.0, 12.0))
+        q = rng.uniform(0.5, 2.0)
+        peak = PeakingFilter(
+            min_center_freq=hz, max_center_freq=hz, min_gain_db=db, max_gain_db=db, min_q=q, max_q=q, p=1.0
+        )
+        samples = _float32(peak(samples, rate))
+    return samples
+
+
+def reverb(samples: Float32, rate: int, seconds: float, mix: float, rng: np.random.Generator) -> Float32:
+    """A room: convolution with white noise that decays by 60 dB in `seconds`, `mix` of it, at the level before."""
+    t = np.arange(round(seconds * rate)) / rate
+    room = rng.standard_normal(len(t)) * 10.0 ** (-3.0 * t / seconds)
+    wet = scipy.signal.fftconvolve(samples, room)[: len(samples)]
+    scale = _rms(samples) / max(_rms(wet), 1e-12)
+    return _float32((1.0 - mix) * samples + mix * scale * wet)
+
+
+def noise(samples: Float32, db: float, rng: np.random.Generator) -> Float32:
+    """Noise `db` under the RMS, from white to brown: its power falls with a random power of frequency, 0 to 2."""
+    spectrum = np.fft.rfft(rng.standard_normal(len(samples)))
+    frequency = np.maximum(np.arange(len(spectrum)), 1.0)
+    coloured = np.fft.irfft(spectrum * frequency ** (-rng.uniform(0.0, 2.0) / 2), len(samples))
+    scale = _rms(samples) * 10.0 ** (-db / 20) / max(_rms(coloured), 1e-12)
+    return _float32(samples + scale * coloured)
+
+
+def lowpass(samples: Float32, rate: int, hz: float, db_per_octave: int) -> Float32:
+    """A low-pass filter; nothing happens where `hz` is over what the rate can carry."""
+    if hz >= 0.49 * rate:
+        return samples
+    from audiomentations import LowPassFilter
+
+    low = LowPassFilter(
+        min_cutoff_freq=hz, max_cutoff_freq=hz, min_rolloff=db_per_octave, max_rolloff=db_per_octave, p=1.0
+    )
+    return _float32(low(samples, rate))
+
+
+def resampled(samples: Float32, rate: int, through: int) -> Float32:
+    """There and back through another sample rate."""
+    return fitted(_float32(soxr.resample(soxr.resample(samples, rate, through), through, rate)), len(samples))
+
+
+def gain(samples: Float32, db: float) -> Float32:
+    """Another level, clipped at full scale."""
+    return _float32(np.clip(samples * 10.0 ** (db / 20), -1.0, 1.0))
+
+
+def _rms(samples: npt.NDArray[np.floating]) -> float:
+    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
+
+
+def _float32(samples: npt.NDArray[np.floating]) -> Float32:
+    return np.asarray(samples, dtype=np.float32)
+
+
+def _contiguous(samples: Float32) -> Float32:
+    return np.ascontiguousarray(samples, dtype=np.float32)

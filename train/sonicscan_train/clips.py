@@ -1,0 +1,145 @@
+"""What the train package knows of a track before it is heard: the `Clip`, its labels and its part.
+
+Labels. `human` is reserved for music by people. In a binary model the other class is `ai`; any other
+label must be mapped (`--map suno=ai`) or dropped (`--map codec=drop`), so that nothing is taken for AI
+by accident. With `--classes source` a clip labelled `ai` belongs to the class of its source, and any
+other label is a class name of its own. `codec` (music by people that went through a neural codec) is
+neither here nor there: `evaluate` reports it apart, and training on it takes a `--map`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Literal
+
+from sonicscan.errors import InputError
+from sonicscan.spec import HUMAN, digest_of
+
+AI = "ai"
+CODEC = "codec"
+DROP = "drop"
+
+Part = Literal["train", "valid", "calibration", "test", "holdout", "unused"]
+PARTS: tuple[Part, ...] = ("train", "valid", "calibration", "test", "holdout", "unused")
+ClassMode = Literal["binary", "source"]
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One labelled track.
+
+    Attributes:
+        path: the audio file.
+        label: `human`, `ai`, `codec`, or a class name.
+        source: the generator, or where human music comes from; never empty.
+        group: clips of one song, prompt, album or creator share it; never in two parts of a split.
+        artist: as `group`, where known; empty otherwise.
+        part: the part of a split, or empty.
+        extra: the manifest's other columns, which `audit` can look at.
+    """
+
+    path: str
+    label: str
+    source: str
+    group: str
+    artist: str = ""
+    part: str = ""
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def human(self) -> bool:
+        """Whether the clip is music by people, as it was made."""
+        return self.label == HUMAN
+
+
+def pairs(options: Iterable[str], name: str) -> dict[str, str]:
+    """`A=B` options as a dictionary.
+
+    Raises:
+        InputError: an option without `=`, or with nothing on one side of it.
+    """
+    found = {}
+    for option in options:
+        # The last one: names of sources may hold `=`, names of classes should not.
+        key, _, value = option.rpartition("=")
+        if not key or not value:
+            raise InputError(f"--{name} takes FROM=TO, not {option!r}.")
+        found[key] = value
+    return found
+
+
+def relabel(clips: Sequence[Clip], labels: Mapping[str, str]) -> list[Clip]:
+    """Clips with labels replaced; those mapped to `drop` are left out.
+
+    Raises:
+        InputError: a label to be replaced that no clip has.
+    """
+    strange = set(labels) - {clip.label for clip in clips}
+    if strange:
+        raise InputError(f"--map names the label {min(strange)!r}, which no clip has ({_known(clips)}).")
+    renamed = (dataclasses.replace(clip, label=labels.get(clip.label, clip.label)) for clip in clips)
+    return [clip for clip in renamed if clip.label != DROP]
+
+
+def class_of(clip: Clip, mode: ClassMode, families: Mapping[str, str]) -> str:
+    """The class that a clip belongs to; `families` renames sources (chirp-v3 -> suno)."""
+    if mode == "binary" or clip.label != AI:
+        return clip.label
+    return families.get(clip.source, clip.source)
+
+
+def class_names(clips: Sequence[Clip], mode: ClassMode, families: Mapping[str, str]) -> tuple[str, ...]:
+    """The classes of a model trained on `clips`: `human` first, the others by name.
+
+    Raises:
+        InputError: a label that a binary model does not know, or fewer than two classes.
+    """
+    if mode == "binary":
+        check_binary(clips)
+    names = {class_of(clip, mode, families) for clip in clips}
+    if HUMAN not in names or len(names) < 2:
+        found = ", ".join(sorted(names)) or "nothing"
+        raise InputError(f"training needs music by people and by AI, and there is only {found}.")
+    return (HUMAN, *sorted(names - {HUMAN}))
+
+
+def check_binary(clips: Sequence[Clip], apart: Iterable[str] = ()) -> None:
+    """Raise `InputError` for a label other than `human`, `ai` and those of `apart`."""
+    known = {HUMAN, AI, *apart}
+    for clip in clips:
+        if clip.label not in known:
+            raise InputError(
+                f"{clip.path} has the label {clip.label!r}, which is neither {HUMAN} nor {AI}; say what it is with "
+                f"--map {clip.label}={AI}, --map {clip.label}={HUMAN} or --map {clip.label}={DROP}."
+            )
+
+
+def check_two_classes(clips: Sequence[Clip], what: str) -> None:
+    """Raise `InputError` unless `clips` hold both music by people and other music."""
+    if not any(clip.human for clip in clips) or all(clip.human for clip in clips):
+        raise InputError(f"{what} needs music by people and by AI, and there is only {_known(clips)}.")
+
+
+def check_groups(clips: Sequence[Clip], needed: int, what: str) -> None:
+    """Raise `InputError` where a class has fewer than `needed` groups."""
+    for label in sorted({clip.label for clip in clips}):
+        groups = {clip.group for clip in clips if clip.label == label}
+        if len(groups) < needed:
+            raise InputError(
+                f"all clips labelled {label} belong to {len(groups)} group{'s' * (len(groups) != 1)}; {what} needs at "
+                f"least {needed}, because a group is never divided (see the manifest's column `group`)."
+            )
+
+
+def data_digest(clips: Iterable[Clip]) -> str:
+    """SHA-256 of what was trained on: names, labels, sources, groups and parts, in any order."""
+    return digest_of(sorted([PurePath(c.path).name, c.label, c.source, c.group, c.artist, c.part] for c in clips))
+
+
+def _known(clips: Iterable[Clip]) -> str:
+    counts = Counter(clip.label for clip in clips)
+    return ", ".join(f"{label} ({n})" for label, n in sorted(counts.items())) or "nothing"

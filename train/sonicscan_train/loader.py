@@ -1,0 +1,186 @@
+"""From clips to batches: which clips, which crop, what happens to it, and the scanner's own log-mel.
+
+Nothing here has a state. Every draw follows from (seed, epoch, position in the epoch), so the batches of an epoch
+are the same with any number of loader processes, and after a resume.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from sonicscan.errors import AudioError, InputError
+from sonicscan.melspec import log_mel
+from sonicscan.spec import AudioSpec
+from sonicscan_train.augment import augment
+from sonicscan_train.clips import ClassMode, Clip, class_of
+from sonicscan_train.crops import read_crop
+from sonicscan_train.recipes import Recipe, SpecAugment
+
+Float32 = npt.NDArray[np.float32]
+
+# Streams of random numbers, so that the choice of clips and what happens to them are independent.
+_ORDER, _CROP, MIXUP = 1, 2, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One window of an epoch: the clip, and where the window stands in the run."""
+
+    clip: int
+    epoch: int
+    position: int
+
+
+def epoch_draws(clips: Sequence[Clip], recipe: Recipe, seed: int, epoch: int) -> list[Draw]:
+    """The windows of one epoch, in the order in which they are trained on.
+
+    With `balance="sources"` people and AI are drawn equally often, and a source of n clips as often as
+    the square root of n says.
+    """
+    rng = np.random.default_rng([seed, _ORDER, epoch])
+    n = len(clips) if recipe.steps_per_epoch is None else recipe.steps_per_epoch * recipe.batch_size
+    if recipe.balance == "sources":
+        chosen = rng.choice(len(clips), n, p=sampling_weights(clips))
+    else:
+        rounds = -(-n // len(clips))
+        chosen = np.concatenate([rng.permutation(len(clips)) for _ in range(rounds)])[:n]
+    return [Draw(int(clip), epoch, position) for position, clip in enumerate(chosen)]
+
+
+def sampling_weights(clips: Sequence[Clip]) -> npt.NDArray[np.float64]:
+    """Probability of each clip under `balance="sources"`; sums to 1."""
+    sizes = Counter((clip.human, clip.source) for clip in clips)
+    weights = np.array([sizes[clip.human, clip.source] ** -0.5 for clip in clips])
+    human = np.array([clip.human for clip in clips])
+    for side in (human, ~human):
+        weights[side] /= 2 * weights[side].sum()
+    probabilities: npt.NDArray[np.float64] = weights / weights.sum()
+    return probabilities
+
+
+def batches(draws: Sequence[Draw], batch_size: int, rank: int, world: int) -> list[list[Draw]]:
+    """The batches of one of `world` processes; together they are batches of `batch_size`.
+
+    A last batch that `world` does not divide is filled from its own start, because every process must take
+    every step.
+    """
+    if batch_size % world:
+        raise InputError(f"a batch of {batch_size} windows cannot be shared by {world} processes; set --batch-size.")
+    found = []
+    for start in range(0, len(draws), batch_size):
+        batch = list(draws[start : start + batch_size])
+        batch += [batch[i % len(batch)] for i in range(-len(batch) % world)]
+        found.append(batch[rank::world])
+    return found
+
+
+class Windows(Dataset[tuple[torch.Tensor, int]]):
+    """Training windows by `Draw`.
+
+    Args:
+        clips: labelled clips.
+        classes: names of the classes; a clip's target is its class' index.
+        mode, families: as in `class_of`.
+        audio: the preprocessing.
+        recipe: crop, augmentation and masks.
+        seed: of everything random.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        classes: Sequence[str],
+        mode: ClassMode,
+        families: Mapping[str, str],
+        audio: AudioSpec,
+        recipe: Recipe,
+        seed: int,
+    ) -> None:
+        index = {name: i for i, name in enumerate(classes)}
+        self._paths = [clip.path for clip in clips]
+        self._targets = [index[class_of(clip, mode, families)] for clip in clips]
+        self._audio, self._recipe, self._seed = audio, recipe, seed
+
+    def __getitem__(self, draw: Draw) -> tuple[torch.Tensor, int]:
+        """Image float32 [n_mels, n_frames] and target of one draw."""
+        rng = np.random.default_rng([self._seed, _CROP, draw.epoch, draw.position])
+        image = self._image(self._paths[draw.clip], rng)
+        return torch.from_numpy(image), self._targets[draw.clip]
+
+    def _image(self, path: str, rng: np.random.Generator) -> Float32:
+        audio, plan = self._audio, self._recipe.augmentation
+        longest = plan.longest if plan else 1.0
+        at = float(rng.random()) if self._recipe.crop == "random" else 0.0
+        try:
+            crop = read_crop(path, audio.sample_rate, audio.window_s * longest, at)
+        except AudioError as error:
+            raise InputError(f"{path} was readable when training began and is not now: {error}") from error
+        if plan:
+            window = augment(crop, audio.sample_rate, plan, audio.window_samples, rng)
+        else:
+            # As the scanner does with a short track: repeated, for silence would be a cue.
+            window = np.resize(crop, audio.window_samples)
+        image = log_mel(audio)(window)
+        masks = self._recipe.spec_augment
+        return mask(image, masks, rng) if masks else image
+
+
+def mask(image: Float32, masks: SpecAugment, rng: np.random.Generator) -> Float32:
+    """Random stripes of the image set to its mean, which is 0."""
+    image = image.copy()
+    rows, frames = image.shape
+    for _ in range(masks.times):
+        width = int(rng.integers(0, masks.frames + 1))
+        start = int(rng.integers(0, frames - width + 1))
+        image[:, start : start + width] = 0.0
+    for _ in range(masks.bands):
+        width = int(rng.integers(0, masks.rows + 1))
+        start = int(rng.integers(0, rows - width + 1))
+        image[start : start + width] = 0.0
+    return image
+
+
+def epoch_loader(
+    windows: Windows, own: Sequence[Sequence[Draw]], workers: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Batches of images float32 [batch, n_mels, n_frames] and targets int64 [batch], in the order of `own`."""
+    loader: DataLoader[tuple[torch.Tensor, int]] = DataLoader(
+        windows,
+        batch_sampler=own,  # type: ignore[arg-type]
+        num_workers=workers,
+        worker_init_fn=one_thread,
+        pin_memory=torch.cuda.is_available(),
+    )
+    return iter(loader)
+
+
+def one_thread(worker: int) -> None:
+    """Loader processes compute with one thread each: there are as many of them as there are cores."""
+    torch.set_num_threads(1)
+
+
+def as_input(images: torch.Tensor) -> torch.Tensor:
+    """Images [batch, n_mels, n_frames] as the model's input [batch, 3, n_mels, n_frames]."""
+    return images[:, None].expand(-1, 3, -1, -1)
+
+
+def soft_targets(targets: torch.Tensor, classes: int, smoothing: float) -> torch.Tensor:
+    """float32 [batch, classes]: one-hot, with `smoothing` of each spread evenly over all classes."""
+    hot = torch.nn.functional.one_hot(targets, classes).float()
+    return hot * (1.0 - smoothing) + smoothing / classes
+
+
+def mix(
+    images: torch.Tensor, targets: torch.Tensor, alpha: float, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """mixup (Zhang et al. 2018): the batch with itself in another order, one share for all pairs."""
+    share = float(rng.beta(alpha, alpha))
+    order = torch.from_numpy(rng.permutation(len(images))).to(images.device)
+    return share * images + (1.0 - share) * images[order], share * targets + (1.0 - share) * targets[order]
