@@ -1,0 +1,229 @@
+"""The networks: an image backbone that ends in global average pooling and one linear layer.
+
+With such an end the class activation map costs nothing: w_k . f + b_k in each cell of the last feature
+map f is that cell's share of logit k, and the mean over the cells is the logit. `Detector` gives the
+three views of it (features, logits, maps) for any backbone that keeps to this contract; `build` checks it.
+
+Names are timm's, or one of `ALIASES`; networks of the project's own are registered in `OWN_NETWORKS`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sonicscan.errors import ModelError
+from sonicscan.spec import MAP_SIZE
+
+INPUT_SHAPE = (3, 256, 256)
+ALIASES: Mapping[str, str] = {"lambda": "lambda_resnet26rpt_256", "swin": "swinv2_small_window16_256"}
+
+# name -> "module:class". The class takes no arguments and has, as timm's models do, `num_features: int` (C) and
+# `forward_features(x [B, 3, 256, 256]) -> [B, C, 8, 8]`. This is the one place to register such a network.
+OWN_NETWORKS: Mapping[str, str] = {}
+
+# Named, because timm's default tag may change under us.
+_PRETRAINED_TAGS: Mapping[str, str] = {
+    "lambda_resnet26rpt_256": "c1_in1k",
+    "swinv2_small_window16_256": "ms_in1k",
+}
+_HEAD_NAMES = ("head.", "fc.", "classifier.")
+
+
+class Detector(nn.Module):
+    """A backbone without its classifier, and a linear head; equal in training, evaluation and export.
+
+    Args:
+        architecture: the backbone's full name, stored in `ModelSpec.architecture`.
+        backbone: has `forward_features` and `num_features`.
+        n_classes: outputs of the head.
+        channels_last: whether `forward_features` gives [B, 8, 8, C] (Swin) and not [B, C, 8, 8].
+    """
+
+    def __init__(self, architecture: str, backbone: nn.Module, n_classes: int, *, channels_last: bool) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.channels_last = channels_last
+        self.backbone = backbone
+        self.head = nn.Linear(cast(int, backbone.num_features), n_classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The last feature map, after the backbone's final normalisation: [B, 3, 256, 256] -> [B, C, 8, 8]."""
+        f = cast(Any, self.backbone).forward_features(x)
+        return cast(Tensor, f.permute(0, 3, 1, 2) if self.channels_last else f)
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits [B, K] of a feature map [B, C, 8, 8]."""
+        return cast(Tensor, self.head(features.mean(dim=(2, 3))))
+
+    def localise(self, features: Tensor) -> Tensor:
+        """Class maps [B, K, 8, 8] of a feature map [B, C, 8, 8]: the head applied to each cell."""
+        return F.conv2d(features, self.head.weight[:, :, None, None], self.head.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits: [B, 3, 256, 256] -> [B, K]."""
+        return self.classify(self.features(x))
+
+    def class_maps(self, x: Tensor) -> Tensor:
+        """What each cell adds to the logits: [B, 3, 256, 256] -> [B, K, 8, 8]; the mean over cells is `forward`."""
+        return self.localise(self.features(x))
+
+
+def full_name(name: str) -> str:
+    """The architecture that a name or alias stands for, without a pretrained tag."""
+    return ALIASES.get(name, name).split(".")[0]
+
+
+def build(name: str, n_classes: int = 2, weights: str | Path = "none", *, seed: int | None = None) -> Detector:
+    """A detector, in training mode.
+
+    Args:
+        name: `lambda`, `swin`, one of `OWN_NETWORKS`, or a timm name that keeps to the contract.
+        n_classes: outputs of the head, which is always new.
+        weights: of the backbone: `none` (random), `pretrained` (timm's, from the Hugging Face hub or
+            its local cache), or a file of timm's names (safetensors, or a legacy .pt of tensors only).
+        seed: makes random weights repeatable; None leaves torch's generator as it is.
+
+    Raises:
+        ModelError: no such network, one that breaks the contract, or weights that cannot be had.
+    """
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        architecture = full_name(name)
+        if architecture in OWN_NETWORKS:
+            if weights == "pretrained":
+                raise ModelError(f"there are no pretrained weights of {architecture}; use weights none or a file.")
+            backbone, channels_last = _own(architecture), False
+        else:
+            backbone, channels_last = _timm(ALIASES.get(name, name), architecture, pretrained=weights == "pretrained")
+        detector = Detector(architecture, backbone, n_classes, channels_last=channels_last)
+    if weights not in ("none", "pretrained"):
+        _load_backbone(detector, Path(weights))
+    return detector
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a weights file, on the CPU; nothing in it is ever executed.
+
+    Args:
+        path: `.safetensors`, or a legacy torch file, which is read with `weights_only`.
+
+    Raises:
+        ModelError: not there, cut short, or holding something else than named tensors.
+    """
+    import safetensors
+    import safetensors.torch
+
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        raw = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ModelError(f"there is no weights file {path}.") from None
+    except OSError as error:
+        raise ModelError(f"the weights {path} cannot be read: {error.strerror or error}.") from error
+    except Exception as error:  # safetensors, zipfile and unpickling each have their own
+        hint = "damaged, cut short or not a weights file"
+        raise ModelError(f"the weights {path} cannot be read: {hint} ({_first_line(error)}).") from error
+    for wrapper in ("state_dict_ema", "state_dict", "model"):
+        if isinstance(raw, dict) and isinstance(raw.get(wrapper), dict):
+            raw = raw[wrapper]
+            break
+    if not isinstance(raw, dict) or not raw or not all(isinstance(v, Tensor) for v in raw.values()):
+        raise ModelError(f"the weights {path} hold something else than named tensors.")
+    return {str(k).removeprefix("module."): v for k, v in raw.items()}
+
+
+def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
+    """Load tensors whose names and shapes must all be the module's.
+
+    Raises:
+        ModelError: another architecture; the message names the first difference.
+    """
+    own = module.state_dict()
+    for name, tensor in own.items():
+        if name not in tensors:
+            raise ModelError(f"{what} is of another architecture: it lacks `{name}`.")
+        if tensors[name].shape != tensor.shape:
+            shapes = f"{list(tensors[name].shape)}, not {list(tensor.shape)}"
+            raise ModelError(f"{what} is of another architecture: `{name}` has shape {shapes}.")
+    for name in tensors:
+        if name not in own:
+            raise ModelError(f"{what} is of another architecture: it has `{name}` besides.")
+    module.load_state_dict(dict(tensors))
+
+
+def _own(architecture: str) -> nn.Module:
+    module, _, factory = OWN_NETWORKS[architecture].partition(":")
+    return cast(nn.Module, getattr(importlib.import_module(module), factory)())
+
+
+def _timm(requested: str, architecture: str, *, pretrained: bool) -> tuple[nn.Module, bool]:
+    """timm's model without its classifier, and whether it is channels-last."""
+    import timm
+
+    if pretrained and requested == architecture and architecture in _PRETRAINED_TAGS:
+        requested = f"{architecture}.{_PRETRAINED_TAGS[architecture]}"
+    if not timm.is_model(requested):
+        raise ModelError(f"there is no network named {requested}; take lambda, swin or a name that timm knows.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # timm's and the hub's own; nothing to act on
+            model = timm.create_model(requested, pretrained=pretrained, num_classes=0)
+    except Exception as error:
+        if not pretrained:
+            raise
+        raise ModelError(
+            f"the pretrained weights of {requested} cannot be fetched ({_first_line(error)}); "
+            "go online once, or pass --weights FILE."
+        ) from error
+    if architecture not in ALIASES.values():
+        _check_contract(architecture, model)
+    return model, getattr(model, "output_fmt", "NCHW") == "NHWC"
+
+
+def _check_contract(architecture: str, model: nn.Module) -> None:
+    """Raise unless timm's own forward is the mean over 8 x 8 cells of `forward_features`."""
+    training = model.training
+    model.eval()
+    problem = ""
+    with torch.no_grad():
+        x = torch.randn(1, *INPUT_SHAPE, generator=torch.Generator().manual_seed(0))
+        try:
+            f = cast(Any, model).forward_features(x)
+        except (AssertionError, RuntimeError) as error:
+            problem = f"it does not take a {INPUT_SHAPE[1]} x {INPUT_SHAPE[2]} image ({_first_line(error)})"
+        else:
+            cells = (1, 2) if getattr(model, "output_fmt", "NCHW") == "NHWC" else (2, 3)
+            if f.ndim != 4 or any(f.shape[d] != MAP_SIZE for d in cells):
+                problem = f"its features have shape {list(f.shape)[1:]}"
+            elif not torch.allclose(model(x), f.mean(dim=cells), rtol=1e-4, atol=1e-5):
+                problem = "it does more than average pooling before its classifier"
+    model.train(training)
+    if problem:
+        raise ModelError(
+            f"{architecture} does not end in {MAP_SIZE} x {MAP_SIZE} cells, average pooling and one linear layer: "
+            f"{problem}."
+        )
+
+
+def _load_backbone(detector: Detector, path: Path) -> None:
+    """Load a file of timm's names, or of a whole `Detector`, into the backbone; any classifier in it is left out."""
+    tensors = read_weights(path)
+    if any(name.startswith("backbone.") for name in tensors):
+        tensors = {k.removeprefix("backbone."): v for k, v in tensors.items() if k.startswith("backbone.")}
+    known = detector.backbone.state_dict()
+    tensors = {k: v for k, v in tensors.items() if k in known or not k.startswith(_HEAD_NAMES)}
+    load_exactly(detector.backbone, tensors, f"{path} (for {detector.architecture})")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
