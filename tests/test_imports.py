@@ -1,0 +1,54 @@
+"""Start-up stays cheap, and workers never load the model's runtime."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("numpy", "onnxruntime", "pyarrow", "scipy", "torch", "av", "soundfile", "rich")
+
+
+def modules_after(code: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has loaded after running `code`."""
+    program = f"import sys\n{code}\nprint(' '.join({{name.split('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("program", ["sonicscan.cli", "sonicscan.report_cli", "sonicscan_export.cli", "sonicscan_train.cli"])
+def test_help_imports_nothing_heavy(program: str) -> None:
+    loaded = modules_after(
+        f"from {program} import main\ntry:\n    main(['--help'])\nexcept SystemExit as end:\n    assert not end.code"
+    )
+    assert "click" in loaded
+    assert not loaded.intersection(HEAVY)
+
+
+def test_the_package_itself_imports_nothing_heavy() -> None:
+    assert not modules_after("import sonicscan").intersection(HEAVY)
+
+
+def test_workers_import_neither_onnxruntime_nor_torch() -> None:
+    loaded = modules_after("import sonicscan.worker")
+    assert "numpy" in loaded
+    assert not loaded.intersection({"onnxruntime", "torch", "onnx", "pyarrow"})
+
+
+def test_the_scanner_never_imports_torch() -> None:
+    loaded = modules_after("import sonicscan.scanning, sonicscan.session, sonicscan.report_cli")
+    assert "onnxruntime" in loaded
+    assert not loaded.intersection({"torch", "timm", "onnx"})
+
+
+def test_public_names() -> None:
+    import sonicscan
+
+    assert sonicscan.__all__ == ["FileResult", "__version__", "scan"]
+    assert callable(sonicscan.scan)
+    import sonicscan.scanning  # noqa: F401 - must not put a module in the function's place
+
+    assert callable(sonicscan.scan)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = sonicscan.nothing  # type: ignore[attr-defined]
