@@ -1,8 +1,9 @@
 """The only log-mel in the project: training imports it, so it cannot differ from scanning.
 
-Equal to librosa's `melspectrogram` + `power_to_db` within 1e-3 dB, and three to four times faster:
-frames are a strided view of the padded window, the FFT is scipy's real one in float32, and the
-filterbank, which is 99% zeros, is a sparse matrix. The mel scale is Slaney's (Auditory Toolbox,
+Equal to librosa's `melspectrogram` + `power_to_db` within 1e-3 dB, at a fraction of its time
+(`benchmarks/melspec.py` measures it): frames are a strided view of the padded window, the FFT is
+scipy's real one in float32, a few frames at a time so that all stays in the processor's cache, and
+the filterbank, which is 99% zeros, is a sparse matrix. The mel scale is Slaney's (Auditory Toolbox,
 1998), the one librosa uses by default.
 """
 
@@ -25,6 +26,8 @@ _HZ_PER_MEL = 200.0 / 3
 _LOG_START_HZ = 1000.0
 _LOG_START_MEL = _LOG_START_HZ / _HZ_PER_MEL
 _LOG_STEP = np.log(6.4) / 27.0
+
+_FRAMES_AT_ONCE = 32  # a quarter of a megabyte of samples: fits the cache, and costs no fresh pages
 
 
 def hz_to_mel(hz: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -75,7 +78,9 @@ class LogMel:
     def __init__(self, spec: AudioSpec) -> None:
         self.spec = spec
         self._hann: Float32 = scipy.signal.get_window("hann", spec.n_fft, fftbins=True).astype(np.float32)
-        self._filters = scipy.sparse.csr_matrix(mel_filterbank(spec).astype(np.float32))
+        filters = mel_filterbank(spec).astype(np.float32)
+        self._bins = int(np.flatnonzero(filters.any(axis=0))[-1]) + 1  # the rest lies above fmax
+        self._filters = scipy.sparse.csr_matrix(filters[:, : self._bins])
 
     def power(self, window: Float32) -> Float32:
         """Mel power of one window.
@@ -91,9 +96,13 @@ class LogMel:
             raise ValueError(f"a window has {spec.window_samples} samples, not shape {window.shape}")
         padded = np.pad(np.asarray(window, dtype=np.float32), spec.n_fft // 2)
         frames = np.lib.stride_tricks.sliding_window_view(padded, spec.n_fft)[:: spec.hop_length]
-        spectrum = scipy.fft.rfft(frames * self._hann, axis=1)
-        power = spectrum.real**2 + spectrum.imag**2
-        return np.ascontiguousarray(self._filters @ power.T, dtype=np.float32)
+        mel: Float32 = np.empty((spec.n_mels, spec.n_frames), dtype=np.float32)
+        for first in range(0, spec.n_frames, _FRAMES_AT_ONCE):
+            some = slice(first, first + _FRAMES_AT_ONCE)
+            spectrum = scipy.fft.rfft(frames[some] * self._hann, axis=1)[:, : self._bins]
+            power = spectrum.real**2 + spectrum.imag**2
+            mel[:, some] = self._filters @ power.T
+        return mel
 
     def decibels(self, window: Float32) -> Float32:
         """Mel power in dB re 1.0, before clipping and standardising; float32 [n_mels, n_frames]."""

@@ -1,0 +1,70 @@
+"""Time of one log-mel window against librosa's, measured in pairs on one core; prints the ratio.
+
+python benchmarks/melspec.py [PAIRS]
+"""
+
+from __future__ import annotations
+
+import os
+
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ[name] = "1"  # before numpy is imported: a worker has one thread too
+
+import platform
+import sys
+import time
+from collections.abc import Callable
+
+import librosa
+import numpy as np
+import scipy
+
+from sonicscan.melspec import LogMel
+from sonicscan.spec import PRESETS, AudioSpec
+
+
+def librosa_log_mel(window: np.ndarray, spec: AudioSpec) -> np.ndarray:
+    """The same decibels by librosa."""
+    power = librosa.feature.melspectrogram(
+        y=window,
+        sr=spec.sample_rate,
+        n_fft=spec.n_fft,
+        hop_length=spec.hop_length,
+        n_mels=spec.n_mels,
+        fmin=spec.fmin,
+        fmax=spec.fmax,
+        pad_mode="constant",
+    )
+    return librosa.power_to_db(power, ref=1.0, amin=spec.db_floor, top_db=None)
+
+
+def seconds(function: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
+
+
+def main(pairs: int) -> None:
+    print(
+        f"{platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}"
+    )
+    for preset, spec in PRESETS.items():
+        window = np.random.default_rng(0).standard_normal(spec.window_samples).astype(np.float32)
+        log_mel = LogMel(spec)
+        ours, theirs, ratios = [], [], []
+        for k in range(pairs + 3):
+            a = seconds(lambda: log_mel.decibels(window))  # noqa: B023 - called at once
+            b = seconds(lambda: librosa_log_mel(window, spec))  # noqa: B023
+            if k >= 3:  # the first calls build librosa's caches
+                ours.append(a)
+                theirs.append(b)
+                ratios.append(a / b)
+        low, middle, high = np.percentile(ratios, [5, 50, 95])
+        print(
+            f"{preset}: sonicscan {1e3 * np.median(ours):.2f} ms, librosa {1e3 * np.median(theirs):.2f} ms a window; "
+            f"ratio of {pairs} pairs: median {middle:.2f}, 5% to 95% {low:.2f} to {high:.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200)
