@@ -80,11 +80,7 @@ def compare(
     moved_from = {identity(origin) for origin in moved.values()}
     comparable = _comparable(old, new)
     pairs = [(before.get(key) or moved.get(key), row) for key, row in after.items()]
-    newly = [
-        (was, row)
-        for was, row in pairs
-        if row.verdict == "flagged" and (was is None or was.verdict != "flagged" or _file_of(was, row) == "changed")
-    ]
+    newly = [(was, row) for was, row in pairs if row.verdict == "flagged" and (was is None or was.verdict != "flagged")]
     open_ = [(was, row) for was, row in newly if reviewed.covers(row, today) is None]
     return Difference(
         old=old.name,

@@ -1,0 +1,129 @@
+"""Self-contained pages: one file, every script and picture inside, nothing fetched, nothing run from data.
+
+Jinja2 escapes all text, data travel as JSON that is never executed, and the page's content security policy
+lets only the scripts written here run (by their SHA-256) and nothing be fetched: a name such as
+`<img src=x onerror=...>` would have to get past all three.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import importlib.resources
+import importlib.util
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sonicscan.errors import InputError, ReportError
+
+if TYPE_CHECKING:
+    import jinja2
+
+_LIBRARIES = ("jinja2", "itables", "plotly", "matplotlib")
+
+
+@dataclass(frozen=True)
+class Script:
+    """Code of this project or of a library, and what the content security policy knows it by."""
+
+    text: str
+
+    @property
+    def digest(self) -> str:
+        """`sha256-...`, as a policy names it."""
+        return "sha256-" + base64.b64encode(hashlib.sha256(self.text.encode()).digest()).decode("ascii")
+
+
+def require_libraries() -> None:
+    """Raise `InputError` where the extra `report` is not installed."""
+    missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"pictures and pages need {', '.join(missing)}, which is not installed: pip install 'sonicscan[report]'."
+        )
+
+
+def render(template: str, scripts: tuple[Script, ...], **values: Any) -> str:
+    """A page from one of the templates, with `scripts` at its end in that order."""
+    policy = (
+        f"default-src 'none'; script-src {' '.join(repr(s.digest) for s in scripts) or repr('none')}; "
+        "style-src 'unsafe-inline'; img-src data:; media-src data:; base-uri 'none'; form-action 'none'"
+    )
+    return _environment().get_template(template).render(policy=policy, scripts=[s.text for s in scripts], **values)
+
+
+def write_page(text: str, path: Path) -> None:
+    """Write a page, whole or not at all.
+
+    Raises:
+        ReportError: it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise ReportError(f"the page {path} cannot be written: {error.strerror or error}.") from error
+
+
+def embedded(data: object) -> str:
+    """JSON that can stand inside a `<script>` element: no `<` in it ends the element or opens a comment."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    # Half a surrogate pair is legal in a Python string and in JSON, and not in UTF-8.
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def own_script(name: str) -> Script:
+    """One of the scripts beside the templates."""
+    return Script((importlib.resources.files(__package__) / "templates" / name).read_text(encoding="utf-8"))
+
+
+def plotly_script() -> Script:
+    """Plotly.js (MIT), as the package `plotly` ships it."""
+    text = (importlib.resources.files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+    return _library(text, "plotly")
+
+
+def table_script() -> Script:
+    """jQuery and DataTables (MIT), as the package `itables` ships them; sets `window.jQuery`."""
+    bundle = (importlib.resources.files("itables") / "html" / "dt_bundle.js").read_text(encoding="utf-8")
+    # It is a module to be imported from an address; here it stands in the page, and hands over jQuery.
+    exported = re.search(r"export\s*\{([^}]*)\}", bundle)
+    jquery = re.search(r"([\w$]+) as jQuery\b", exported[1]) if exported else None
+    if exported is None or jquery is None:
+        raise ReportError("the installed itables is laid out in a way that this sonicscan does not know.")
+    bundle = bundle[: exported.start()] + f"window.jQuery={jquery[1]}" + bundle[exported.end() :]
+    return _library("{" + bundle + "}", "itables")
+
+
+def table_style() -> str:
+    """The style sheet of DataTables, as `itables` ships it."""
+    return (importlib.resources.files("itables") / "html" / "dt_bundle.css").read_text(encoding="utf-8")
+
+
+def _library(text: str, name: str) -> Script:
+    # Line ends are what a browser makes of them before it takes the digest.
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if "</script" in text.lower():
+        raise ReportError(f"the script of the installed {name} cannot stand inside a page.")
+    return Script(text)
+
+
+@functools.lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    import jinja2
+
+    folder = str(importlib.resources.files(__package__) / "templates")
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,170 @@
+// Hands the page's data to Plotly and DataTables. Text from files only ever becomes text nodes.
+const data = JSON.parse(document.getElementById("data").textContent);
+const $ = window.jQuery;
+const SCORE = 0, VERDICT = 1, STATUS = 2, NAME = 3, ARTIST = 4, TITLE = 5, SECONDS = 6, STRIP = 7, DECISION = 8, PLACE = 9, DETAILS = 10;
+
+function element(tag, className, text) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+// --- charts -------------------------------------------------------------------------------------------------
+
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
+// Plotly reads a few tags in text, and decodes entities after that.
+const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+
+function axis(extra) {
+  return { gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line"), automargin: true, ...extra };
+}
+
+function layout(extra) {
+  return {
+    margin: { l: 8, r: 12, t: 8, b: 32 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("ink") },
+    hoverlabel: { bgcolor: colour("card"), font: { color: colour("ink") } }, ...extra,
+  };
+}
+
+function histogram(charts) {
+  const colours = { flagged: "ai", review: "review", clear: "clear", "no verdict": "human" };
+  const bins = 50;
+  const traces = Object.entries(charts.histogram).reverse().map(([verdict, counts]) => ({
+    type: "bar", name: verdict, x: counts.map((_, i) => (i + 0.5) / bins), y: counts, width: 1 / bins,
+    marker: { color: colour(colours[verdict]) }, hovertemplate: "%{y:,} " + verdict + "<extra>score %{x:.2f}</extra>",
+  }));
+  const most = Math.max(1, ...Object.values(charts.histogram).flat());
+  const lines = [["flagged", "ai"], ["review", "review"]].filter(([name]) => charts[name] !== null && charts[name] <= 1);
+  const marks = lines.map(([name, tint]) => ({
+    type: "line", xref: "x", yref: "paper", x0: charts[name], x1: charts[name], y0: 0, y1: 1,
+    line: { color: colour(tint), width: 1.5, dash: "dash" },
+    label: { text: name, textposition: "end", textangle: 0, xanchor: "right", font: { size: 11, color: colour(tint) } },
+  }));
+  return [traces, layout({
+    barmode: "stack", shapes: marks, showlegend: traces.length > 1, legend: { orientation: "h", y: 1.15, traceorder: "reversed" },
+    xaxis: axis({ range: [0, 1], title: { text: "score" } }),
+    yaxis: axis({ title: { text: "tracks" }, type: most > 200 ? "log" : "linear", rangemode: "tozero", dtick: most > 200 ? 1 : undefined }),
+  })];
+}
+
+function shares(bars) {
+  const trace = {
+    type: "bar", orientation: "h", x: bars.share, y: bars.names.map((_, i) => i), customdata: bars.text,
+    marker: { color: colour("ai") },
+    error_x: { type: "data", array: bars.more, arrayminus: bars.less, color: colour("soft"), thickness: 1.2, width: 3 },
+    hovertemplate: "%{customdata} flagged (%{x:.1%})<extra></extra>",
+  };
+  const short = bars.names.map((name) => plain(name.length > 26 ? name.slice(0, 25) + "…" : name));
+  return [[trace], layout({
+    bargap: 0.35,
+    xaxis: axis({ tickformat: ".0%", rangemode: "nonnegative" }),
+    yaxis: axis({ autorange: "reversed", tickvals: bars.names.map((_, i) => i), ticktext: short }),
+  })];
+}
+
+function drawCharts() {
+  const plans = { histogram: histogram(data.charts) };
+  for (const name of ["folders", "artists"]) {
+    if (data.charts[name]) plans[name] = shares(data.charts[name]);
+    else document.getElementById(name + "-box").hidden = true;
+  }
+  for (const [name, [traces, made]] of Object.entries(plans)) {
+    Plotly.react(name, traces, made, { displayModeBar: false, responsive: true });
+  }
+}
+
+// --- table --------------------------------------------------------------------------------------------------
+
+// Bars of window margins, from numbers alone; bars of 3 log-odds fill half the height.
+function strip(margins, width, height) {
+  if (!margins.length) return "";
+  const step = width / margins.length, middle = height / 2;
+  const bars = margins.map((margin, i) => {
+    const size = Math.max(0.7, (Math.min(Math.abs(margin), 3) / 3) * middle);
+    const reaches = data.limit !== null && margin >= data.limit;
+    const tint = reaches ? "ai" : margin > 0 ? "review" : "human";
+    return `<rect x="${(i * step).toFixed(1)}" y="${(margin > 0 ? middle - size : middle).toFixed(1)}"` +
+      ` width="${Math.max(1, step - 1).toFixed(1)}" height="${size.toFixed(1)}" fill="var(--${tint})"/>`;
+  });
+  return `<svg width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" role="img" aria-label="window margins">` +
+    `<line x1="0" x2="${width}" y1="${middle}" y2="${middle}" stroke="var(--line)"/>${bars.join("")}</svg>`;
+}
+
+const KINDS = { flagged: "flagged", review: "review", clear: "clear" };
+
+function badge(text, kind) {
+  return element("span", "badge " + kind, text);
+}
+
+function details(row) {
+  const box = element("div", "detail");
+  const list = element("dl");
+  const facts = [["path", (data.root ? data.root + "/" : "") + row[NAME]], ["artist", row[ARTIST]], ["title", row[TITLE]], ["decision", row[DECISION]]];
+  for (const [label, text] of [...facts, ...Object.entries(row[DETAILS])]) {
+    if (text) list.append(element("dt", "", label), element("dd", label === "path" || label === "SHA-256" ? "mono" : "", text));
+  }
+  box.append(list);
+  if (row[STRIP].length) {
+    const bars = element("div");
+    bars.innerHTML = strip(row[STRIP], 480, 60);
+    box.append(bars);
+  }
+  if (row[PLACE]) {
+    const open = element("button", "open-evidence", "Show the evidence");
+    open.type = "button";
+    open.addEventListener("click", () => {
+      const place = document.getElementById(row[PLACE] + "-box");
+      place.open = true;
+      place.scrollIntoView({ behavior: "smooth", block: "start" });
+    });
+    box.append(open);
+  }
+  return box;
+}
+
+const escaped = (value) => {
+  const holder = element("span", "", value);
+  return holder.innerHTML;
+};
+const shown = (draw) => (value, type, row) => (type === "display" ? draw(value, row) : value === null ? -1 : value);
+const pick = [["searchList"]];
+const type = [["search"]];
+
+const table = $("#tracks").DataTable({
+  data: data.rows,
+  deferRender: true,
+  autoWidth: false,
+  order: [],
+  pageLength: 25,
+  lengthMenu: [25, 100, 500],
+  language: { search: "", searchPlaceholder: "Search path, artist, title", lengthMenu: "_MENU_ a page", info: "_START_ to _END_ of _TOTAL_", infoFiltered: "(of _MAX_)", emptyTable: "No tracks" },
+  layout: { topStart: "search", topEnd: "pageLength" },
+  columnControl: { target: 0, content: ["order"] },
+  columns: [
+    { title: "score", data: SCORE, className: "number", searchable: false, type: "num", columnControl: ["order", type], render: shown((v) => (v === null ? "–" : v.toFixed(4))) },
+    { title: "verdict", data: VERDICT, columnControl: ["order", pick], render: shown((v) => (v ? badge(v, KINDS[v] || "").outerHTML : "–")) },
+    { title: "status", data: STATUS, className: "wide-only", columnControl: ["order", pick], render: shown((v) => (v === "ok" ? "ok" : badge(v, "failed").outerHTML)) },
+    { title: "file", data: NAME, className: "file", columnControl: ["order", type], render: shown(escaped) },
+    { title: "artist", data: ARTIST, className: "wide-only", columnControl: ["order", type], render: shown(escaped) },
+    { title: "title", data: TITLE, className: "wide-only", columnControl: ["order", type], render: shown(escaped) },
+    { title: "min", data: SECONDS, className: "number wide-only", searchable: false, type: "num", render: shown((v) => (v === null ? "–" : (v / 60).toFixed(1))) },
+    { title: "windows", data: STRIP, className: "strip wide-only", orderable: false, searchable: false, columnControl: [], render: (v, kind) => (kind === "display" ? strip(v, 120, 26) : "") },
+    { title: "reviewed", data: DECISION, className: "wide-only", columnControl: ["order", type], visible: data.rows.some((row) => row[DECISION]), render: shown((v) => (v ? badge(v.split(",")[0], "settled").outerHTML : "")) },
+  ],
+  createdRow: (row) => row.classList.add("main"),
+});
+
+$("#tracks tbody").on("click", "tr.main", function () {
+  const row = table.row(this);
+  if (row.child.isShown()) row.child.hide();
+  else row.child(details(row.data())).show();
+});
+
+// --- start --------------------------------------------------------------------------------------------------
+
+drawCharts();
+document.addEventListener("themechange", drawCharts);
+window.addEventListener("beforeprint", () => Object.keys(data.charts.histogram).length && Plotly.Plots.resize("histogram"));
+document.documentElement.dataset.ready = "true";
