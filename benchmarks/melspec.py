@@ -1,15 +1,11 @@
-"""Time of one log-mel window against librosa's, measured in pairs on one core; prints the ratio.
+"""Time of one log-mel window against librosa's, measured in pairs; prints the ratio.
 
-python benchmarks/melspec.py [PAIRS]
+OMP_NUM_THREADS=1 python benchmarks/melspec.py [PAIRS]
 """
 
 from __future__ import annotations
 
 import os
-
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ[name] = "1"  # before numpy is imported: a worker has one thread too
-
 import platform
 import sys
 import time

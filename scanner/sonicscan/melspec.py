@@ -2,8 +2,8 @@
 
 Equal to librosa's `melspectrogram` + `power_to_db` within 1e-3 dB, at a fraction of its time
 (`benchmarks/melspec.py` measures it): frames are a strided view of the padded window, the FFT is
-scipy's real one in float32, a few frames at a time so that all stays in the processor's cache, and
-the filterbank, which is 99% zeros, is a sparse matrix. The mel scale is Slaney's (Auditory Toolbox,
+scipy's real one in float64 (float32 errs by 0.002 dB 80 dB below a pure tone), a few frames at a time
+so that all stays in the processor's cache, and the filterbank, which is 99% zeros, is a sparse matrix. The mel scale is Slaney's (Auditory Toolbox,
 1998), the one librosa uses by default.
 """
 
@@ -27,7 +27,7 @@ _LOG_START_HZ = 1000.0
 _LOG_START_MEL = _LOG_START_HZ / _HZ_PER_MEL
 _LOG_STEP = np.log(6.4) / 27.0
 
-_FRAMES_AT_ONCE = 32  # a quarter of a megabyte of samples: fits the cache, and costs no fresh pages
+_FRAMES_AT_ONCE = 16  # a quarter of a megabyte of samples: fits the cache, and costs no fresh pages
 
 
 def hz_to_mel(hz: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -77,7 +77,7 @@ class LogMel:
 
     def __init__(self, spec: AudioSpec) -> None:
         self.spec = spec
-        self._hann: Float32 = scipy.signal.get_window("hann", spec.n_fft, fftbins=True).astype(np.float32)
+        self._hann: npt.NDArray[np.float64] = scipy.signal.get_window("hann", spec.n_fft, fftbins=True)
         filters = mel_filterbank(spec).astype(np.float32)
         self._bins = int(np.flatnonzero(filters.any(axis=0))[-1]) + 1  # the rest lies above fmax
         self._filters = scipy.sparse.csr_matrix(filters[:, : self._bins])
@@ -100,7 +100,7 @@ class LogMel:
         for first in range(0, spec.n_frames, _FRAMES_AT_ONCE):
             some = slice(first, first + _FRAMES_AT_ONCE)
             spectrum = scipy.fft.rfft(frames[some] * self._hann, axis=1)[:, : self._bins]
-            power = spectrum.real**2 + spectrum.imag**2
+            power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
             mel[:, some] = self._filters @ power.T
         return mel
 
