@@ -2,9 +2,9 @@
 
 Equal to librosa's `melspectrogram` + `power_to_db` within 1e-3 dB, at a fraction of its time
 (`benchmarks/melspec.py` measures it): frames are a strided view of the padded window, the FFT is
-scipy's real one in float64 (float32 errs by 0.002 dB 80 dB below a pure tone), a few frames at a time
-so that all stays in the processor's cache, and the filterbank, which is 99% zeros, is a sparse matrix. The mel scale is Slaney's (Auditory Toolbox,
-1998), the one librosa uses by default.
+scipy's real one in float64 (float32 errs by 0.002 dB, 80 dB below a pure tone), a few frames at a
+time so that all stays in the processor's cache, and the filterbank, which is 99% zeros, is a sparse
+matrix. The mel scale is Slaney's (Auditory Toolbox, 1998), the one librosa uses by default.
 """
 
 from __future__ import annotations
