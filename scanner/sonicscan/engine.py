@@ -17,7 +17,7 @@ from sonicscan.detector import Detector, Model
 from sonicscan.pool import Abandoned, BatchDone, Done, Failed, Windows, WorkerPool
 from sonicscan.results import FileResult, Track
 from sonicscan.thresholds import Thresholds
-from sonicscan.worker import WorkerConfig
+from sonicscan.wire import Job
 
 Float32 = npt.NDArray[np.float32]
 IN_FLIGHT_BYTES = 64 << 20
@@ -68,7 +68,7 @@ class _Pending:
 def score_tracks(
     tracks: Iterable[Track],
     model: Model,
-    config: WorkerConfig,
+    job: Job,
     options: EngineOptions,
     thresholds: Thresholds | None = None,
     stats: EngineStats | None = None,
@@ -77,8 +77,8 @@ def score_tracks(
 
     Args:
         tracks: consumed as workers become free.
-        model: the loaded model; its AudioSpec must be the one in `config`.
-        config: what the workers do with each file.
+        model: the loaded model; its AudioSpec must be the one in `job`.
+        job: what the workers do with each file.
         options: processes, batch size, time limit.
         thresholds: for the verdicts; None gives none.
         stats: filled while the engine runs.
@@ -90,7 +90,7 @@ def score_tracks(
         ModelError, DeviceError: the model fails while it runs.
     """
     stats = stats if stats is not None else EngineStats()
-    audio = config.audio
+    audio = job.audio
     budget = max(IN_FLIGHT_BYTES // (4 * audio.n_mels * audio.n_frames), 2 * options.batch_size)
     pending: dict[int, _Pending] = {}
 
@@ -99,7 +99,7 @@ def score_tracks(
             pending[ticket].logits[index] = logits
 
     began = time.perf_counter()
-    with WorkerPool(config, options.workers, options.timeout_s, budget) as pool:
+    with WorkerPool(job, options.workers, options.timeout_s, budget) as pool:
         batcher = Batcher(Detector(model, options.batch_size), deliver, lambda: pool.events.put(BatchDone()))
         with contextlib.closing(batcher):
             pool.start(tracks)
@@ -157,17 +157,19 @@ def track_result(
     scored: dict[str, Any] = {}
     if logits:
         spec = model.spec
-        margins = aggregate.window_margins(np.stack(logits), spec.temperature).tolist()
+        margins = aggregate.window_margins(np.stack(logits), spec.temperature)
         score = aggregate.score_of(aggregate.track_margin(margins))
         verdict = None if thresholds is None else thresholds.verdict(score)
-        scored = aggregate.judgement(score, starts_s, margins, spec, thresholds)
         classes = aggregate.class_scores(np.stack(logits), spec, score)
-        scored |= {
+        # As the report stores them, so that a row judged again from the report comes out the same.
+        starts = np.asarray(starts_s, dtype=np.float32).tolist()
+        stored = margins.astype(np.float32).tolist()
+        scored = aggregate.judgement(score, starts, stored, spec, thresholds) | {
             "score": score,
             "class_scores": classes,
             "attribution": aggregate.attribution_of(classes, spec, verdict),
-            "window_starts_s": starts_s,
-            "window_margins": margins,
+            "window_starts_s": starts,
+            "window_margins": stored,
         }
     facts = ("duration_s", "sample_rate", "channels", "codec", "bandwidth_hz", "content_hash", "elapsed_ms")
     return FileResult(

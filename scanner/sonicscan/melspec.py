@@ -14,7 +14,6 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
-import scipy.signal
 import scipy.sparse
 
 from sonicscan.spec import AudioSpec
@@ -77,7 +76,7 @@ class LogMel:
 
     def __init__(self, spec: AudioSpec) -> None:
         self.spec = spec
-        self._hann: npt.NDArray[np.float64] = scipy.signal.get_window("hann", spec.n_fft, fftbins=True)
+        self._hann: npt.NDArray[np.float64] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(spec.n_fft) / spec.n_fft)
         filters = mel_filterbank(spec).astype(np.float32)
         self._bins = int(np.flatnonzero(filters.any(axis=0))[-1]) + 1  # the rest lies above fmax
         self._filters = scipy.sparse.csr_matrix(filters[:, : self._bins])

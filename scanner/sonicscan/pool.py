@@ -23,8 +23,7 @@ from typing import Any
 from sonicscan import wire
 from sonicscan.errors import SonicscanError
 from sonicscan.results import Track
-from sonicscan.wire import Float32
-from sonicscan.worker import WorkerConfig
+from sonicscan.wire import Float32, Job
 
 ATTEMPTS = 2
 START_TIMEOUT_S = 120.0
@@ -81,7 +80,7 @@ class WorkerPool:
     """Decodes tracks in `workers` processes.
 
     Args:
-        config: what the jobs have in common.
+        job: what the jobs have in common.
         workers: how many processes.
         timeout_s: time a file may take, not counting what it waits for the model.
         budget: windows that may be decoded and not yet taken (`took` gives them back).
@@ -89,8 +88,8 @@ class WorkerPool:
     Use as a context manager; leaving it ends the processes.
     """
 
-    def __init__(self, config: WorkerConfig, workers: int, timeout_s: float, budget: int) -> None:
-        self._config = config
+    def __init__(self, job: Job, workers: int, timeout_s: float, budget: int) -> None:
+        self._job = job
         self._timeout_s = timeout_s
         self._budget = _Budget(budget)
         self._lanes = [_Lane(self) for _ in range(workers)]
@@ -227,7 +226,7 @@ class _Lane:
         if answer is None:
             raise _WorkerGone
         header, payload_bytes = answer
-        audio = self._pool._config.audio
+        audio = self._pool._job.audio
         shape = (len(header["starts_s"]), audio.n_mels, audio.n_frames) if payload_bytes else ()
         if payload_bytes != (4 * shape[0] * shape[1] * shape[2] if shape else 0):
             self.kill()
@@ -253,7 +252,7 @@ class _Lane:
         self._clock.wind(START_TIMEOUT_S)
         try:
             assert process.stdin is not None
-            wire.send(process.stdin, self._pool._config.to_header())  # type: ignore[arg-type]
+            wire.send(process.stdin, self._pool._job.to_header())  # type: ignore[arg-type]
             self._answer(process)
         except (OSError, _WorkerGone) as error:
             self._pool._started(well=False)

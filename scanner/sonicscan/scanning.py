@@ -25,7 +25,7 @@ from sonicscan.results import FileResult, Track
 from sonicscan.spec import digest_of
 from sonicscan.thresholds import Thresholds, certified_thresholds
 from sonicscan.windows import WindowPlan
-from sonicscan.worker import WorkerConfig
+from sonicscan.wire import Job
 
 DEFAULT_MAX_FPR = 0.01
 _CPU_BATCH, _CUDA_BATCH = 8, 64
@@ -99,7 +99,7 @@ class Scan:
             batch_size=options.batch_size or (_CPU_BATCH if on_cpu else _CUDA_BATCH),
             timeout_s=options.timeout_s,
         )
-        self._config = WorkerConfig(self.model.spec.audio, options.windows, options.hash)
+        self._job = Job(self.model.spec.audio, options.windows, options.hash)
         self.notes: list[str] = _notes(self.model, options)
         self.thresholds = _thresholds(self.model, options, self.notes)
         self.stats = engine.EngineStats()
@@ -124,7 +124,7 @@ class Scan:
 
     def score(self, tracks: Iterable[Track]) -> Generator[FileResult, None, None]:
         """Score tracks; results come as they complete."""
-        return engine.score_tracks(tracks, self.model, self._config, self._engine, self.thresholds, self.stats)
+        return engine.score_tracks(tracks, self.model, self._job, self._engine, self.thresholds, self.stats)
 
     def metadata(self, started: str) -> dict[str, object]:
         """What the report says of itself, under `sonicscan.*` in its schema."""

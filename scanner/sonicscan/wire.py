@@ -7,17 +7,38 @@ text. File names travel with surrogate escapes, so every name survives.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import struct
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
+from sonicscan.spec import AudioSpec
+from sonicscan.windows import WindowPlan
+
 Float32 = npt.NDArray[np.float32]
 
 _FRAME = struct.Struct("<II")
 _MAX_HEADER = 16 << 20
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker does with every file of a scan; the first message it gets."""
+
+    audio: AudioSpec
+    plan: WindowPlan
+    hash: bool = False
+
+    def to_header(self) -> dict[str, Any]:
+        return {"audio": dataclasses.asdict(self.audio), "windows": self.plan.count, "hash": self.hash}
+
+    @classmethod
+    def from_header(cls, header: dict[str, Any]) -> Job:
+        return cls(AudioSpec(**header["audio"]), WindowPlan(header["windows"]), header["hash"])
 
 
 def send(stream: BinaryIO, header: dict[str, Any], images: Float32 | None = None) -> None:

@@ -24,29 +24,11 @@ from sonicscan.decode import AudioFacts, read_windows
 from sonicscan.errors import AudioError, Status
 from sonicscan.melspec import LogMel
 from sonicscan.sources import from_os_error, open_regular
-from sonicscan.spec import AudioSpec
-from sonicscan.windows import WindowPlan
 
 SILENT_PEAK = 1e-3  # -60 dBFS
 CHUNK_WINDOWS = 8
 MEMORY_LIMIT = 1 << 30
 _MAX_TAG = 2000
-
-
-@dataclasses.dataclass(frozen=True)
-class WorkerConfig:
-    """What every job of a scan has in common."""
-
-    audio: AudioSpec
-    plan: WindowPlan
-    hash: bool = False
-
-    def to_header(self) -> dict[str, Any]:
-        return {"audio": dataclasses.asdict(self.audio), "windows": self.plan.count, "hash": self.hash}
-
-    @classmethod
-    def from_header(cls, header: dict[str, Any]) -> WorkerConfig:
-        return cls(AudioSpec(**header["audio"]), WindowPlan(header["windows"]), header["hash"])
 
 
 def main() -> None:
@@ -56,13 +38,13 @@ def main() -> None:
     first = wire.receive_header(jobs)
     if first is None:
         return
-    config = WorkerConfig.from_header(first[0])
-    logmel = LogMel(config.audio)
+    job = wire.Job.from_header(first[0])
+    logmel = LogMel(job.audio)
     _limit_memory()
     with contextlib.suppress(BrokenPipeError):
         wire.send(answers, {"ready": True})
         while (message := wire.receive_header(jobs)) is not None:
-            _answer(os.fsencode(message[0]["path"]), config, logmel, answers)
+            _answer(os.fsencode(message[0]["path"]), job, logmel, answers)
 
 
 def _private_pipes() -> tuple[BinaryIO, BinaryIO]:
@@ -86,16 +68,16 @@ def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def _answer(path: bytes, config: WorkerConfig, logmel: LogMel, answers: BinaryIO) -> None:
+def _answer(path: bytes, job: wire.Job, logmel: LogMel, answers: BinaryIO) -> None:
     """Send the images of a file, then how it went."""
     began = time.perf_counter()
     outbox = _Outbox(answers)
     outcome: dict[str, Any] = {}
     try:
-        if config.hash:
+        if job.hash:
             outcome["content_hash"] = _content_hash(path)
         outcome["tags"] = _tags(path)
-        facts = _send_windows(path, config, logmel, outbox)
+        facts = _send_windows(path, job, logmel, outbox)
         outcome.update(dataclasses.asdict(facts))
         outcome["warnings"] = list(facts.warnings)
         if facts.status in ("ok", "truncated") and not outbox.sent:
@@ -146,8 +128,8 @@ class _Outbox:
             self._starts, self._images = [], []
 
 
-def _send_windows(path: bytes, config: WorkerConfig, logmel: LogMel, outbox: _Outbox) -> AudioFacts:
-    windows = read_windows(path, config.audio, config.plan)
+def _send_windows(path: bytes, job: wire.Job, logmel: LogMel, outbox: _Outbox) -> AudioFacts:
+    windows = read_windows(path, job.audio, job.plan)
     while True:
         try:
             window = next(windows)
