@@ -5,7 +5,6 @@ OMP_NUM_THREADS=1 python benchmarks/melspec.py [PAIRS]
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 import time

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -109,7 +110,7 @@ def test_flagged_ranges_cover_exactly_the_windows_over_the_threshold(
             assert any(r["start_s"] <= start and start + window_s <= r["end_s"] + 1e-9 for r in ranges)
     for r in ranges:
         assert any(s == r["start_s"] and m >= limit for s, m in zip(starts, margins, strict=True))
-    for a, b in zip(ranges, ranges[1:], strict=False):
+    for a, b in itertools.pairwise(ranges):
         assert a["end_s"] < b["start_s"]
 
 

@@ -106,7 +106,7 @@ def test_a_rate_outside_0_to_1_is_refused(alpha: float) -> None:
 def test_too_few_tracks_says_what_would_do() -> None:
     with pytest.raises(InputError, match=r"needs 299 .* has 100; ask for --max-fpr 0\.03 or more"):
         certified_threshold(Calibration.of([0.1] * 100), 0.01)
-    with pytest.raises(InputError, match="needs 299 .* has 3; recalibrate"):
+    with pytest.raises(InputError, match=r"needs 299 .* has 3; recalibrate"):
         certified_threshold(Calibration.of([0.1] * 3), 0.01)
 
 

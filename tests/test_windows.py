@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ def test_windows_lie_inside_the_track_in_order_and_reach_both_ends(n: int, windo
     assert all(0 <= start <= n - window for start in starts)
     if len(starts) > 1:
         assert (starts[0], starts[-1]) == (0, n - window)
-    gaps = [b - a for a, b in zip(starts, starts[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(starts)]
     assert not gaps or max(gaps) - min(gaps) <= 1
 
 
@@ -37,7 +39,7 @@ def test_a_track_shorter_than_the_windows_together_is_covered(n: int, window: in
     starts = WindowPlan(count).starts(n, window)
     if n > count * window or len(starts) == 1:
         return
-    assert all(b - a <= window for a, b in zip(starts, starts[1:], strict=False))
+    assert all(b - a <= window for a, b in itertools.pairwise(starts))
     assert (len(starts) - 1) * window < n  # and no window more than that takes
 
 

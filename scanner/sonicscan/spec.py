@@ -26,6 +26,13 @@ OUTPUT_NAMES = ("logits", "class_maps")
 MAP_SIZE = 8  # class_maps are MAP_SIZE x MAP_SIZE: both backbones reduce 256 by 32
 MAX_STORED_SCORES = 2000
 MAX_CLASSES = 1000
+_MAX_INT = 2**53  # JSON's numbers are exact up to here; larger ones may not even fit a float
+
+
+def _is(value: object, types: tuple[type, ...]) -> bool:
+    if isinstance(value, bool):  # which Python takes for a whole number
+        return bool in types
+    return isinstance(value, types) and not (isinstance(value, int) and abs(value) > _MAX_INT)
 
 
 @dataclass(frozen=True)
@@ -59,11 +66,11 @@ class AudioSpec:
     def __post_init__(self) -> None:
         for name in ("sample_rate", "n_fft", "hop_length", "n_mels", "n_frames"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int):
+            if not _is(value, (int,)):
                 raise ModelError(f"the model's AudioSpec has {name}={value!r}, which is not a whole number.")
         for name in ("fmin", "fmax", "top_db", "db_floor"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            if not _is(value, (float, int)) or not math.isfinite(value):
                 raise ModelError(f"the model's AudioSpec has {name}={value!r}, which is not a number.")
         bounds = {
             "sample_rate": (4000, 192000),
@@ -178,7 +185,7 @@ class ModelSpec:
         if not 2 <= len(self.classes) <= MAX_CLASSES or self.classes[0] != HUMAN:
             raise ModelError(
                 f"the model's classes must be `{HUMAN}` and 1 to {MAX_CLASSES - 1} others, "
-                f"not {list(self.classes[:5])}{'...' if len(self.classes) > 5 else ''}."
+                f"not {[c[:40] for c in self.classes[:5]]}{'...' if len(self.classes) > 5 else ''}."
             )
         if len(set(self.classes)) != len(self.classes):
             raise ModelError("the model names a class twice.")
@@ -206,26 +213,54 @@ class ModelSpec:
         """
         try:
             raw = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ModelError(f"the model's `{METADATA_KEY}` metadata is not JSON ({error}).") from error
         if not isinstance(raw, dict):
             raise ModelError(f"the model's `{METADATA_KEY}` metadata is not a JSON object.")
         version = raw.pop("version", None)
         if version != SPEC_VERSION:
             raise ModelError(
-                f"the model's contract has version {version!r}, and this sonicscan knows version "
+                f"the model's contract has version {version!r:.40}, and this sonicscan knows version "
                 f"{SPEC_VERSION}; export the model again, or install the sonicscan that made it."
             )
-        try:
-            raw["audio"] = AudioSpec(**raw["audio"])
-            calibration = raw["calibration"]
-            raw["calibration"] = Calibration(**{**calibration, "scores": tuple(calibration["scores"])})
-            raw["classes"] = tuple(raw["classes"])
-            return cls(**raw)
-        except (KeyError, TypeError) as error:
-            raise ModelError(f"the model's `{METADATA_KEY}` metadata is incomplete or strange ({error}).") from error
+        _check_fields("ModelSpec", raw, cls)
+        _check_fields("AudioSpec", raw["audio"], AudioSpec)
+        _check_fields("Calibration", raw["calibration"], Calibration)
+        raw["audio"] = AudioSpec(**raw["audio"])
+        raw["calibration"] = Calibration(**raw["calibration"] | {"scores": tuple(raw["calibration"]["scores"])})
+        raw["classes"] = tuple(raw["classes"])
+        return cls(**raw)
 
 
 def digest_of(value: object) -> str:
     """SHA-256, in hex, of `value` as canonical JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+# What JSON gives for each annotation that the contract's dataclasses use.
+_JSON_TYPES: Mapping[str, tuple[type, ...]] = {
+    "str": (str,),
+    "bool": (bool,),
+    "int": (int,),
+    "float": (float, int),
+    "float | None": (float, int, type(None)),
+    "tuple[str, ...]": (list,),
+    "tuple[float, ...]": (list,),
+    "Mapping[str, Any]": (dict,),
+    "AudioSpec": (dict,),
+    "Calibration": (dict,),
+    "Literal['max', 'unit']": (str,),
+}
+_ITEM_TYPES: Mapping[str, tuple[type, ...]] = {"tuple[str, ...]": (str,), "tuple[float, ...]": (float, int)}
+
+
+def _check_fields(where: str, raw: Mapping[str, Any], cls: type) -> None:
+    """Refuse fields that `cls` does not have, has and `raw` lacks, or that are of another type."""
+    fields = {f.name: str(f.type).replace('"', "'") for f in dataclasses.fields(cls)}
+    for name in raw.keys() ^ fields.keys():
+        raise ModelError(f"the model's {where} {'lacks' if name in fields else 'has an unknown field'} {name!r:.60}.")
+    for name, annotation in fields.items():
+        value = raw[name]
+        items = _ITEM_TYPES.get(annotation)
+        if not _is(value, _JSON_TYPES[annotation]) or (items and not all(_is(item, items) for item in value)):
+            raise ModelError(f"the model's {where} has {name}={value!r:.60}, which is not of type {annotation}.")
