@@ -1,0 +1,162 @@
+"""From scores of tracks that a model has not seen to probabilities, p-values and certified thresholds.
+
+Three things are fitted, on tracks of groups that the model was not trained on:
+
+- the temperature, which makes the score a probability where people and AI are equally likely;
+- the scores of music by people, one track of each group, from which the scanner makes p-values and thresholds;
+- for models of several classes, the share under which the likeliest generator is called `unknown`.
+
+One track of each group: a threshold's certificate rests on independent draws, and twenty tracks of one album
+are hardly more than one. With `all_tracks` every track counts, where groups are known to be small.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.optimize
+import scipy.special
+
+from sonicscan.aggregate import track_margin, window_margins
+from sonicscan.errors import InputError
+from sonicscan.spec import Calibration, ModelSpec
+from sonicscan.thresholds import certified_threshold, tracks_needed
+from sonicscan_train.clips import CODEC
+from sonicscan_train.scoring import TrackLogits, scored
+
+Float64 = npt.NDArray[np.float64]
+
+RATES = (0.1, 0.05, 0.01, 0.001)  # false-positive rates whose thresholds are shown
+KNOWN_KEPT = 0.9  # share of tracks by known generators that keep their name
+_TEMPERATURES = (0.05, 20.0)
+
+
+@dataclass(frozen=True)
+class CertifiedRate:
+    """A false-positive rate and the threshold that certifies it.
+
+    Attributes:
+        rate: P(share of people's tracks that are flagged > rate) <= 5%.
+        threshold: score; None where there are too few tracks.
+        needed: tracks that the rate needs.
+        recall: share of the AI tracks at hand that reach the threshold; None without threshold or tracks.
+    """
+
+    rate: float
+    threshold: float | None
+    needed: int
+    recall: float | None
+
+
+def calibrated(
+    tracks: Sequence[TrackLogits],
+    spec: ModelSpec,
+    unknown: Sequence[TrackLogits] = (),
+    *,
+    data: str,
+    all_tracks: bool = False,
+    seed: int = 0,
+) -> ModelSpec:
+    """The contract with temperature, calibration and, for several classes, `unknown_below`.
+
+    Args:
+        tracks: of groups that the model was not trained on; `codec` ones are left out.
+        spec: of the model.
+        unknown: tracks of generators that are not among the classes.
+        data: what the tracks are, in words.
+        all_tracks: let every track by people count, not one of each group.
+        seed: of the choice of that one.
+
+    Raises:
+        InputError: no tracks by people, or none by AI.
+    """
+    tracks = [track for track in tracks if track.clip.label != CODEC]
+    human = [track for track in tracks if track.clip.human]
+    if not human or len(human) == len(tracks):
+        missing = "by people" if not human else "by AI"
+        raise InputError(f"calibration needs tracks by people and by AI, and there is none {missing}.")
+    temperature = fit_temperature(
+        np.array([track_margin(window_margins(track.logits, 1.0)) for track in tracks]),
+        np.array([not track.clip.human for track in tracks]),
+    )
+    spec = dataclasses.replace(spec, temperature=temperature)
+    counted = human if all_tracks else one_of_each_group(human, seed)
+    spec = dataclasses.replace(spec, calibration=Calibration.of([scored(t, spec).score for t in counted], data))
+    if not spec.multiclass:
+        return spec
+    known = [track for track in tracks if not track.clip.human]
+    return dataclasses.replace(spec, unknown_below=fit_unknown(known, unknown, spec))
+
+
+def fit_temperature(margins: Float64, truth: npt.NDArray[np.bool_]) -> float:
+    """The temperature with the lowest cross-entropy of sigmoid(margin / temperature), classes weighing the same.
+
+    Equal weight, because the share of AI in the calibration set says nothing about that in a catalogue.
+    """
+    weights = np.where(truth, 0.5 / max(truth.sum(), 1), 0.5 / max((~truth).sum(), 1))
+    signs = np.where(truth, 1.0, -1.0)
+
+    def loss(log_temperature: float) -> float:
+        return float(np.sum(weights * np.logaddexp(0.0, -signs * margins / np.exp(log_temperature))))
+
+    low, high = np.log(_TEMPERATURES)
+    found = scipy.optimize.minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(found.x))
+
+
+def one_of_each_group(tracks: Sequence[TrackLogits], seed: int) -> list[TrackLogits]:
+    """One track of each group, drawn at random: any other choice would not be a fair draw of the group."""
+    groups: dict[str, list[TrackLogits]] = defaultdict(list)
+    for track in tracks:
+        groups[track.clip.group].append(track)
+    rng = np.random.default_rng(seed)
+    members = [sorted(groups[name], key=lambda t: t.clip.path) for name in sorted(groups)]
+    return [found[rng.integers(len(found))] for found in members]
+
+
+def family_share(track: TrackLogits, spec: ModelSpec) -> float:
+    """The likeliest generator's share of what is not `human`, 0..1: what `unknown_below` is held against."""
+    shares = list(scored(track, spec).class_scores.values())[1:]
+    total = sum(shares)
+    return max(shares) / total if total else 0.0
+
+
+def fit_unknown(known: Sequence[TrackLogits], unknown: Sequence[TrackLogits], spec: ModelSpec) -> float:
+    """The share under which a generator is called `unknown`.
+
+    With tracks of left-out generators: the share that calls the most tracks rightly, known and unknown generators
+    weighing the same. Without: the one that lets 90% of the known ones keep their name.
+    """
+    kept = np.array([family_share(track, spec) for track in known])
+    if not unknown:
+        return float(np.quantile(kept, 1.0 - KNOWN_KEPT))
+    strange = np.array([family_share(track, spec) for track in unknown])
+    candidates = np.unique(np.concatenate([kept, strange]))
+    right = [np.mean(kept >= c) + np.mean(strange < c) for c in candidates]
+    return float(candidates[int(np.argmax(right))])
+
+
+def certified_rates(spec: ModelSpec, ai_scores: Sequence[float]) -> list[CertifiedRate]:
+    """What the calibration certifies, for the usual rates."""
+    found = []
+    for rate in RATES:
+        needed = tracks_needed(rate)
+        threshold = certified_threshold(spec.calibration, rate) if spec.calibration.n >= needed else None
+        recall = float(np.mean([s >= threshold for s in ai_scores])) if threshold is not None and ai_scores else None
+        found.append(CertifiedRate(rate, threshold, needed, recall))
+    return found
+
+
+def require(spec: ModelSpec, rate: float) -> None:
+    """Raise `InputError` where the calibration has too few tracks to certify `rate`."""
+    needed = tracks_needed(rate)
+    if spec.calibration.n < needed:
+        raise InputError(
+            f"a false-positive rate of {rate:g} needs {needed} independent tracks by people and there are "
+            f"{spec.calibration.n}; add some, or split with a larger --calibration."
+        )

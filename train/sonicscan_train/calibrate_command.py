@@ -1,0 +1,116 @@
+"""What `sonicscan-train calibrate` does: score the right part, fit, write, and say what is certified."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import torch
+
+from sonicscan.errors import InputError
+from sonicscan.spec import ModelSpec
+from sonicscan.windows import WindowPlan
+from sonicscan_train import checkpoint
+from sonicscan_train.backbones import Detector
+from sonicscan_train.calibrate import calibrated, certified_rates, require
+from sonicscan_train.clips import CODEC, Clip, check_two_classes
+from sonicscan_train.datasets import skip_unreadable
+from sonicscan_train.display import counting, say
+from sonicscan_train.scoring import Forward, TrackLogits, scored, track_logits
+
+
+def run_calibrate(
+    model: Path,
+    clips: Sequence[Clip],
+    out: Path,
+    part: str | None,
+    plan: WindowPlan,
+    max_fpr: float | None,
+    all_tracks: bool,
+    seed: int,
+    max_bad: str,
+    workers: int,
+) -> None:
+    """Calibrate a checkpoint.
+
+    Raises:
+        InputError: a part that is not there, one class only, or too few tracks for `max_fpr`.
+        ModelError: no checkpoint there.
+    """
+    detector, spec = checkpoint.load(model)
+    chosen, part = _part(clips, part)
+    chosen = skip_unreadable(chosen, max_bad, say)
+    check_two_classes([clip for clip in chosen if clip.label != CODEC], "calibration")
+    strangers = _strangers(clips, spec)
+    forward = on_best_device(detector)
+    with counting("scoring", len(chosen) + len(strangers)) as done:
+
+        def logits(of: Sequence[Clip]) -> list[TrackLogits]:
+            return list(
+                track_logits(forward, of, spec.audio, plan, workers=workers, skipped=say_skipped, done=done)
+            )
+
+        tracks, unknown = logits(chosen), logits(strangers)
+    data = f"{part}: {len({t.clip.group for t in tracks if t.clip.human})} groups of music by people"
+    spec = calibrated(tracks, spec, unknown, data=data, all_tracks=all_tracks, seed=seed)
+    if max_fpr is not None:
+        require(spec, max_fpr)
+    ai_scores = [scored(track, spec).score for track in tracks if not track.clip.human and track.clip.label != CODEC]
+    rates = certified_rates(spec, ai_scores)
+    certified = {f"{rate.rate:g}": rate.threshold for rate in rates if rate.threshold is not None}
+    metrics = {**spec.metrics, "certified_thresholds": certified}
+    checkpoint.save(out, detector.cpu(), dataclasses.replace(spec, metrics=metrics))
+    click.echo(f"temperature\t{spec.temperature:.4f}")
+    click.echo(f"tracks by people\t{spec.calibration.n}")
+    if spec.unknown_below is not None:
+        click.echo(f"unknown below\t{spec.unknown_below:.4f}")
+    for rate in rates:
+        if rate.threshold is None:
+            click.echo(f"rate {rate.rate:g}\tnot certified: needs {rate.needed} tracks by people")
+        else:
+            caught = f"catches {rate.recall or 0.0:.1%} of the AI here"
+            click.echo(f"rate {rate.rate:g}\tthreshold {rate.threshold:.4f}\t{caught}")
+
+
+def on_best_device(detector: Detector) -> Forward:
+    """The model's forward on the GPU, where there is one."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = detector.to(device).eval()
+
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = model(images.to(device))
+        return logits
+
+    return forward
+
+
+def say_skipped(clip: Clip, why: str) -> None:
+    """Name a track that has no score."""
+    say(f"no score: {clip.path}: {why}")
+
+
+def _part(clips: Sequence[Clip], part: str | None) -> tuple[list[Clip], str]:
+    """The clips to calibrate on; those that were trained on never."""
+    found = {clip.part for clip in clips}
+    if found == {""}:
+        say("the data has no split, so all of it is taken; none of it may have been trained on.")
+        return list(clips), "all of the data"
+    if part is None:
+        part = "calibration" if "calibration" in found else "valid"
+        if part == "valid":
+            say("the validation part chose the checkpoint too, so rates come out low; see split --calibration.")
+    if part == "train":
+        raise InputError("a model cannot be calibrated on what it was trained on; take another --part.")
+    chosen = [clip for clip in clips if clip.part == part]
+    if not chosen:
+        raise InputError(f"the split has no part {part!r}; it has {', '.join(sorted(found - {''}))}.")
+    return chosen, part
+
+
+def _strangers(clips: Sequence[Clip], spec: ModelSpec) -> list[Clip]:
+    """Tracks of left-out generators, which a model of several classes should call `unknown`."""
+    if not spec.multiclass:
+        return []
+    return [clip for clip in clips if clip.part == "holdout" and not clip.human and clip.label != CODEC]

@@ -1,0 +1,91 @@
+"""What a person sees on stderr: bars on a terminal, else a line now and then. stdout is for results."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import click
+
+from sonicscan.console import printable
+
+LINE_EVERY_S = 60.0
+
+
+def say(text: str) -> None:
+    """One line on stderr, harmless to a terminal."""
+    click.echo(printable(text), err=True)
+
+
+@contextlib.contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """Progress over `total` files; the value is to be called after each."""
+    with _Bar() as bar:
+        bar.begin(what, total)
+        yield lambda: bar.advance("")
+
+
+Training = tuple[Callable[[int, int], None], Callable[[float], None], Callable[[Any], None]]
+
+
+@contextlib.contextmanager
+def training(epochs: int) -> Iterator[Training]:
+    """Progress of a training run: what to call at the beginning of an epoch, after a step, after an epoch."""
+    with _Bar() as bar:
+
+        def ended(row: Any) -> None:
+            say(
+                f"epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.4f}, "
+                f"validation loss {row['valid_loss']:.4f}, AUC {row['valid_auc']:.4f}, "
+                f"{row['windows_per_s']:.1f} windows/s, {row['seconds']:.0f} s"
+            )
+
+        yield (
+            lambda epoch, steps: bar.begin(f"epoch {epoch}/{epochs}", steps),
+            lambda loss: bar.advance(f"loss {loss:.4f}"),
+            ended,
+        )
+
+
+class _Bar:
+    """A rich progress bar on a terminal, a line a minute elsewhere."""
+
+    def __enter__(self) -> _Bar:
+        self._progress: Any = None
+        self._done, self._total, self._what, self._said = 0, 0, "", time.monotonic()
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+            )
+            self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def begin(self, what: str, total: int) -> None:
+        self._done, self._total, self._what = 0, total, what
+        if self._progress is not None:
+            for task in self._progress.task_ids:
+                self._progress.remove_task(task)
+            self._progress.add_task(what, total=total, note="")
+
+    def advance(self, note: str) -> None:
+        self._done += 1
+        if self._progress is not None:
+            self._progress.update(self._progress.task_ids[-1], advance=1, note=note)
+        elif time.monotonic() - self._said > LINE_EVERY_S:
+            self._said = time.monotonic()
+            say(f"{self._what}: {self._done} of {self._total}{', ' * bool(note)}{note}")

@@ -1,0 +1,157 @@
+"""A training run on disk: what it was asked, how far it is, what it has found.
+
+    RUN/fit.json       the configuration; --resume insists on the same
+    RUN/split.csv      which clip was in which part
+    RUN/state.pt       everything to go on from the end of the last whole epoch; tensors and plain values only
+    RUN/best/          the best checkpoint so far: model.safetensors and spec.json
+    RUN/metrics.jsonl  a line an epoch;  loss.png, roc.png
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sonicscan.errors import InputError
+from sonicscan_train.clips import ClassMode
+from sonicscan_train.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """What a run was asked to do; with the same clips it gives the same result.
+
+    Attributes:
+        backbone: `lambda`, `swin`, or another name that `backbones.build` knows.
+        weights: `pretrained`, `none`, or a file.
+        recipe: with any overrides.
+        classes: `binary` or `source`.
+        families: sources renamed for `classes="source"`.
+        seed: of everything random.
+        data_digest: of the clips and their parts.
+        license_note: terms of weights and data, in words; goes into the contract.
+    """
+
+    backbone: str
+    weights: str
+    recipe: Recipe
+    classes: ClassMode = "binary"
+    families: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0
+    data_digest: str = ""
+    license_note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        epoch: whole epochs done.
+        history: a row of figures for each.
+        best: the row of the best epoch; None before the first.
+    """
+
+    epoch: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] | None = None
+
+
+class RunFolder:
+    """The files of one run.
+
+    Args:
+        path: the folder; made where it is missing.
+        config: what the run is asked to do.
+        resume: go on with the run that is there, which must have been asked the same.
+
+    Raises:
+        InputError: there is a run and `resume` is false, or another one, or none.
+    """
+
+    def __init__(self, path: Path, config: FitConfig, *, resume: bool) -> None:
+        self.path = path
+        self.best = path / "best"
+        self._state = path / "state.pt"
+        self._config = path / "fit.json"
+        asked = config.to_dict()
+        if resume:
+            self._check_same(asked)
+        elif self._config.exists() or self._state.exists():
+            raise InputError(f"there is a run in {path}: add --resume to go on with it, or give another --out.")
+
+    def begin(self, config: FitConfig) -> None:
+        """Make the folder and note the configuration."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            _replace(self._config, json.dumps(config.to_dict(), indent=1) + "\n")
+        except OSError as error:
+            raise InputError(f"--out {self.path} cannot be written: {error.strerror or error}.") from error
+
+    def _check_same(self, asked: dict[str, Any]) -> None:
+        if not self._config.is_file():
+            raise InputError(f"there is no run in {self.path} to resume.")
+        try:
+            was = json.loads(self._config.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{self._config} is damaged ({error}); start again with another --out.") from error
+        for name, value in _flat(asked).items():
+            before = _flat(was).get(name)
+            if before != value:
+                raise InputError(
+                    f"the run in {self.path} was asked for {name} = {before!r}, not {value!r}; "
+                    "--resume goes on with the very same command."
+                )
+
+    def write(self, progress: Progress, tensors: Mapping[str, Any]) -> None:
+        """Note the end of an epoch; an interruption at any moment leaves the last state or this one."""
+        state = {**tensors, "progress": json.dumps(dataclasses.asdict(progress))}
+        temporary = self._state.with_suffix(".part")
+        torch.save(state, temporary)
+        temporary.replace(self._state)
+        lines = "".join(json.dumps(row) + "\n" for row in progress.history)
+        _replace(self.path / "metrics.jsonl", lines)
+
+    def read(self) -> tuple[Progress, dict[str, Any]] | None:
+        """What `write` wrote last; None before the end of the first epoch.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        if not self._state.exists():
+            return None
+        try:
+            # Tensors and plain values only: nothing in the file is ever executed.
+            state: dict[str, Any] = torch.load(self._state, map_location="cpu", weights_only=True)
+            progress = Progress(**json.loads(state.pop("progress")))
+        except Exception as error:  # a cut zip, a foreign pickle and a missing key all have their own
+            what = type(error).__name__
+            raise InputError(f"{self._state} is damaged ({what}); start again with another --out.") from error
+        return progress, state
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, inner in value.items():
+        if isinstance(inner, Mapping) and inner:
+            found |= _flat(inner, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = inner
+    return found

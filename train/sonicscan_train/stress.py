@@ -1,0 +1,108 @@
+"""The same tracks as they come out of other people's encoders, rooms and tape decks.
+
+Each condition is applied to the decoded sound at 44.1 kHz and written to a WAV file, which is then scored as any other
+file is: a score that moves under any of them was not about the music.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from sonicscan.decode import read_mono
+from sonicscan.errors import AudioError
+from sonicscan_train import augment
+from sonicscan_train.clips import Clip
+from sonicscan_train.codecs import round_trip
+
+Float32 = npt.NDArray[np.float32]
+
+RATE = 44100
+CLEAN = "clean"
+Condition = Callable[[Float32, np.random.Generator], Float32]
+
+CONDITIONS: Mapping[str, Condition] = {
+    CLEAN: lambda x, rng: x,
+    "mp3 64": lambda x, rng: round_trip(x, RATE, "mp3", 64),
+    "mp3 128": lambda x, rng: round_trip(x, RATE, "mp3", 128),
+    "aac 96": lambda x, rng: round_trip(x, RATE, "aac", 96),
+    "opus 64": lambda x, rng: round_trip(x, RATE, "opus", 64),
+    "vorbis 96": lambda x, rng: round_trip(x, RATE, "vorbis", 96),
+    "16 kHz": lambda x, rng: augment.resampled(x, RATE, 16000),
+    "low-pass 6 kHz": lambda x, rng: augment.lowpass(x, RATE, 6000.0, 48),
+    "+2 semitones": lambda x, rng: augment.pitch(x, RATE, 2.0),
+    "-2 semitones": lambda x, rng: augment.pitch(x, RATE, -2.0),
+    "tempo 0.9": lambda x, rng: augment.tempo(x, RATE, 0.9),
+    "tempo 1.1": lambda x, rng: augment.tempo(x, RATE, 1.1),
+    "noise 30 dB": lambda x, rng: augment.noise(x, 30.0, rng),
+    "gain -12 dB": lambda x, rng: augment.gain(x, -12.0),
+    "reverb": lambda x, rng: augment.reverb(x, RATE, 0.5, 0.25, rng),
+}
+
+
+def sample(clips: Sequence[Clip], n: int, seed: int = 0) -> list[Clip]:
+    """At most `n` clips, half of them by people where there are enough, drawn at random."""
+    rng = np.random.default_rng(seed)
+    sides = [[clip for clip in clips if clip.human], [clip for clip in clips if not clip.human]]
+    taken: list[Clip] = []
+    for side, share in zip(sides, (n - n // 2, n // 2), strict=True):
+        chosen = rng.permutation(len(side))[:share]
+        taken += [side[i] for i in sorted(chosen)]
+    return taken
+
+
+@contextmanager
+def stressed(
+    clips: Sequence[Clip], condition: str, seconds: float, workers: int, skipped: Callable[[Clip, str], None]
+) -> Iterator[list[Clip | None]]:
+    """The clips under a condition, in files that are gone afterwards; None for one that could not be made.
+
+    Args:
+        clips: what to change.
+        condition: a key of `CONDITIONS`.
+        seconds: how much of each, from its middle.
+        workers: processes.
+        skipped: called for each that could not be made, with the reason.
+    """
+    with tempfile.TemporaryDirectory(prefix="sonicscan-stress-") as folder:
+        jobs = [(clip.path, str(Path(folder) / f"{i:06d}.wav"), condition, seconds) for i, clip in enumerate(clips)]
+        if workers > 1:
+            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+                errors = list(pool.map(_write, jobs, chunksize=4))
+        else:
+            errors = [_write(job) for job in jobs]
+        made: list[Clip | None] = []
+        for clip, job, error in zip(clips, jobs, errors, strict=True):
+            if error:
+                skipped(clip, error)
+            made.append(None if error else dataclasses.replace(clip, path=job[1]))
+        yield made
+
+
+def _write(job: tuple[str, str, str, float]) -> str:
+    """Write one file; the reason where it cannot be, or nothing."""
+    path, target, condition, seconds = job
+    try:
+        samples = read_mono(path.encode("utf-8", "surrogateescape"), RATE)
+    except AudioError as error:
+        return str(error)
+    length = round(seconds * RATE)
+    start = max(0, len(samples) - length) // 2
+    samples = samples[start : start + length]
+    if not len(samples):
+        return "no sound could be decoded."
+    # Of the name, so that a track meets the same noise in any company and in any run.
+    rng = np.random.default_rng(zlib.crc32(Path(path).name.encode("utf-8", "surrogateescape")))
+    changed = CONDITIONS[condition](samples, rng)
+    soundfile.write(target, np.clip(changed, -1.0, 1.0), RATE, subtype="PCM_24")
+    return ""
