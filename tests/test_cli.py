@@ -95,31 +95,21 @@ def test_every_file_has_its_row_and_good_ones_are_scored(
 
 
 def test_unreadable_files_and_folders_have_rows(calibrated_model: Path, tmp_path: Path) -> None:
-    if os.geteuid() == 0:
-        # Root may read everything: drop to `nobody` for the scan.
-        drop = "import os; os.setgroups([]); os.setgid(65534); os.setuid(65534);"
-    else:
-        drop = ""
-    root = Path("/tmp") / f"sonicscan-{os.getpid()}"  # pytest's own folders are closed to `nobody`
-    root.mkdir(mode=0o755)
+    # Root may read everything, unless it gives those two capabilities up.
+    gone = "-dac_override,-dac_read_search"
+    powerless = ["setpriv", f"--inh-caps={gone}", f"--bounding-set={gone}"] if os.geteuid() == 0 else []
+    (tmp_path / "closed").mkdir()
+    write_sound(tmp_path / "open.wav", music(6.0))
+    write_sound(tmp_path / "secret.wav", music(6.0)).chmod(0o000)
+    (tmp_path / "closed").chmod(0o000)
     try:
-        (root / "closed").mkdir()
-        write_sound(root / "open.wav", music(6.0)).chmod(0o644)
-        write_sound(root / "secret.wav", music(6.0)).chmod(0o000)
-        (root / "closed").chmod(0o000)
-        model = root / "m.onnx"
-        model.write_bytes(calibrated_model.read_bytes())
-        program = f"{drop} from sonicscan.cli import main; main()"
-        command = [sys.executable, "-c", program, str(root), "--model", str(model), "--out", "-"]
-        done = subprocess.run(command, capture_output=True, check=False, cwd="/")
-        found = {Path(r["path"]).name: r["status"] for r in map(json.loads, done.stdout.splitlines())}
-        assert found == {"open.wav": "ok", "secret.wav": "permission_denied", "closed": "permission_denied"}
-        assert done.returncode == 3
+        command = [*powerless, PROGRAM, tmp_path, "--model", calibrated_model, "--out", "-"]
+        done = subprocess.run(command, capture_output=True, check=False)
     finally:
-        (root / "closed").chmod(0o755)
-        for path in [*root.glob("*.*"), root / "closed"]:
-            path.rmdir() if path.is_dir() else path.unlink()
-        root.rmdir()
+        (tmp_path / "closed").chmod(0o755)
+    found = {Path(r["path"]).name: r["status"] for r in map(json.loads, done.stdout.splitlines())}
+    assert found == {"open.wav": "ok", "secret.wav": "permission_denied", "closed": "permission_denied"}
+    assert done.returncode == 3
 
 
 def test_stdout_is_a_table_of_one_line_a_track(small_library: Path, calibrated_model: Path) -> None:
@@ -193,7 +183,9 @@ def test_since_scores_no_unchanged_file_again(calibrated_model: Path, tmp_path: 
     (library / "2.wav").unlink()
     write_sound(library / "3.wav", music(6.0, seed=4))
     third = tmp_path / "3.parquet"
-    assert b"carried  1 rows" in sonicscan(library, "--model", calibrated_model, "--out", third, "--since", second).stderr
+    assert (
+        b"carried  1 rows" in sonicscan(library, "--model", calibrated_model, "--out", third, "--since", second).stderr
+    )
     assert [Path(p).name for p in rows(third)] == ["0.wav", "1.wav", "3.wav"]
 
 
@@ -276,6 +268,25 @@ def test_fail_on(small_library: Path, calibrated_model: Path) -> None:
     assert sonicscan(*common, "--threshold", "1", "--fail-on", "flagged").returncode == 0
 
 
+def test_fail_on_respects_reviewed_tracks_and_counts_them(calibrated_model: Path, tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    library.mkdir()
+    for k in range(2):
+        write_sound(library / f"{k}.wav", music(5.5, seed=k))
+        os.utime(library / f"{k}.wav", (1.7e9, 1.7e9))
+    header, reviewed = "path,decision,by,date\n", tmp_path / "reviewed.csv"
+    common = [library, "--model", calibrated_model, "--threshold", "0", "--fail-on", "flagged", "--reviewed", reviewed]
+    reviewed.write_text(f"{header}{library}/0.wav,human,ann,2026-01-31\n")
+    done = sonicscan(*common)
+    assert done.returncode == 1
+    assert b"1 findings are settled" in done.stderr
+    reviewed.write_text(f"{reviewed.read_text()}{library}/1.wav,ai,ann,2026-01-31\n")
+    assert sonicscan(*common, "--out", tmp_path / "r.parquet").returncode == 0
+    again = sonicscan(*common, "--out", tmp_path / "s.parquet", "--since", tmp_path / "r.parquet")
+    assert again.returncode == 0
+    assert b"2 findings are settled" in again.stderr
+
+
 def test_max_errors(troubled_library: Path, calibrated_model: Path) -> None:
     common = [troubled_library, "--model", calibrated_model, "-q"]
     failed = sum(status not in ("ok", "silent", "too_short") for status in EXPECTED.values())
@@ -287,7 +298,9 @@ def test_max_errors(troubled_library: Path, calibrated_model: Path) -> None:
     assert sonicscan(*common, "--fail-on", "flagged", "--threshold", "0").returncode == 3
 
 
-def test_an_uncalibrated_model_gives_no_verdicts_and_says_so(small_library: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_an_uncalibrated_model_gives_no_verdicts_and_says_so(
+    small_library: Path, tiny_model: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "r.parquet"
     done = sonicscan(small_library, "--model", tiny_model, "--out", out)
     assert done.returncode == 0
@@ -374,6 +387,8 @@ def test_head_ends_a_scan_quietly(small_library: Path, calibrated_model: Path) -
         ([".", "--files-from", "nowhere.txt"], "nowhere.txt cannot be read"),
         ([".", "--model", "nowhere.onnx"], "nowhere.onnx cannot be read"),
         ([".", "--timeout", "0"], "more than 0 seconds"),
+        ([".", "--reviewed", "r.csv"], "give both"),
+        ([".", "--reviewed", "r.csv", "--fail-on", "flagged"], "r.csv cannot be read"),
     ],
 )
 def test_bad_usage_is_one_sentence_and_exit_2(

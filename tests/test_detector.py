@@ -180,7 +180,7 @@ def test_device_names() -> None:
 def test_cuda_that_does_not_start_is_an_error_that_names_what_is_missing(tiny_model: Path) -> None:
     if load_model(tiny_model, Device("auto")).device.kind == "cuda":
         pytest.skip("CUDA works here")
-    with pytest.raises(DeviceError, match="--device cuda:0 does not start: (the NVIDIA|this onnxruntime)") as error:
+    with pytest.raises(DeviceError, match=r"--device cuda:0 does not start: (the NVIDIA|this onnxruntime)") as error:
         load_model(tiny_model, Device("cuda"))
     assert one_sentence(error)
 

@@ -56,6 +56,7 @@ class MaxErrors(click.ParamType[tuple[float, bool]]):
 @click.option("--timeout", type=float, default=120.0, show_default=True, metavar="S", help="Seconds to decode a file.")
 @click.option("--max-errors", type=MaxErrors(), default="0", show_default=True, help="Failed tracks allowed.")
 @click.option("--fail-on", type=click.Choice(["flagged", "review"]), help="Exit 1 where a track has that verdict.")
+@click.option("--reviewed", type=click.Path(path_type=Path), metavar="FILE", help="Decisions that --fail-on respects.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more on stderr: each failed track.")
 @click.version_option(sonicscan.__version__, prog_name="sonicscan")
@@ -82,6 +83,7 @@ def main(
     timeout: float,
     max_errors: tuple[float, bool],
     fail_on: str | None,
+    reviewed: Path | None,
     quiet: bool,
     verbose: bool,
 ) -> None:
@@ -98,11 +100,14 @@ def main(
         raise click.UsageError("-0 says how the list of --files-from is separated.")
     if out in (None, "-") and (since or fresh):
         raise click.UsageError("--since and --fresh need a report file: --out FILE.")
+    if reviewed is not None and fail_on is None:
+        raise click.UsageError("--reviewed says what --fail-on is not to count: give both.")
     with clear_errors():
         from sonicscan.detector import Device
         from sonicscan.discover import Selection, parse_shard
+        from sonicscan.reporting.reviewed import load_reviewed
         from sonicscan.scanning import DEFAULT_MAX_FPR, Scan, ScanOptions
-        from sonicscan.session import interruptible, say_nothing, say_on_stderr, scan_to_report, scan_to_stdout
+        from sonicscan.session import Session, interruptible
         from sonicscan.windows import WindowPlan
 
         target = _target(out)
@@ -120,17 +125,15 @@ def main(
             timeout_s=timeout,
             hash=hash_,
         )
-        say = say_nothing if quiet else say_on_stderr
+        decisions = None if reviewed is None else load_reviewed(reviewed)
         with interruptible():
             scan = Scan(options)
             if fail_on and scan.thresholds is None:
                 raise InputError("--fail-on needs verdicts, and this model gives none without --threshold.")
             if fail_on == "review" and threshold is not None:
                 raise InputError("--fail-on review needs --max-fpr: --threshold gives no `review`.")
-            if target is not None:
-                tally = scan_to_report(scan, tracks, target, since, fresh, quiet, verbose, say)
-            else:
-                tally = scan_to_stdout(scan, tracks, out == "-", quiet, verbose, say)
+            session = Session(scan, tracks, decisions, quiet, verbose)
+            tally = session.to_stdout(out == "-") if target is None else session.to_report(target, since, fresh)
     raise SystemExit(_exit_code(tally, max_errors, fail_on))
 
 
@@ -164,5 +167,6 @@ def _exit_code(tally: Tally, max_errors: tuple[float, bool], fail_on: str | None
     limit, percent = max_errors
     if tally.failed > (limit / 100 * tally.tracks if percent else limit):
         return EXIT_ERRORS
-    met = tally.verdicts["flagged"] + (tally.verdicts["review"] if fail_on == "review" else 0)
+    counted = ("flagged", "review") if fail_on == "review" else ("flagged",)
+    met = sum(tally.verdicts[verdict] - tally.settled[verdict] for verdict in counted)
     return EXIT_FAIL_ON if fail_on and met else 0

@@ -23,6 +23,7 @@ class Tally:
         fresh: tracks that were scored now.
         carried: tracks taken over from an earlier scan; they join the counts at the end.
         audio_s: seconds of sound in the fresh tracks.
+        settled: findings on which somebody has decided, by verdict.
     """
 
     def __init__(self) -> None:
@@ -31,19 +32,25 @@ class Tally:
         self.fresh = 0
         self.carried = 0
         self.audio_s = 0.0
+        self.settled: Counter[str] = Counter()
 
-    def add(self, result: FileResult) -> None:
+    def add(self, result: FileResult, settled: bool) -> None:
         self.fresh += 1
         self.audio_s += result.duration_s or 0.0
         self.statuses[result.status] += 1
         if result.verdict is not None:
             self.verdicts[result.verdict] += 1
+            if settled and result.verdict != "clear":
+                self.settled[result.verdict] += 1
 
-    def add_carried(self, statuses: Sequence[str], verdicts: Iterable[str | None]) -> None:
+    def add_carried(
+        self, statuses: Sequence[str], verdicts: Iterable[str | None], settled: Iterable[str | None]
+    ) -> None:
         """Count rows that were taken over from an earlier scan."""
         self.carried = len(statuses)
         self.statuses.update(statuses)
         self.verdicts.update(v for v in verdicts if v is not None)
+        self.settled.update(v for v in settled if v is not None)
 
     @property
     def tracks(self) -> int:

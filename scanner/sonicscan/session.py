@@ -7,125 +7,145 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 import click
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from sonicscan.console import printable
 from sonicscan.discover import Listing
 from sonicscan.progress import Progress, Tally
-from sonicscan.report import json_line
+from sonicscan.report import json_line, to_results
+from sonicscan.reporting.reviewed import Reviewed
 from sonicscan.results import FileResult
 from sonicscan.scanning import ReportedScan, Scan
 
-Say = Callable[[str], None]
 
+@dataclass(frozen=True)
+class Session:
+    """What a person wants to see and hear of a scan.
 
-def scan_to_report(
-    scan: Scan, tracks: Listing, target: Path, since: Path | None, fresh: bool, quiet: bool, verbose: bool, say: Say
-) -> Tally:
-    """Scan into a report file; returns the counts of all its rows."""
-    reported = ReportedScan(scan, tracks, target, since, fresh)
-    _announce(scan, say)
-    if reported.resumed:
-        say(f"going on from {reported.journal.path}, which holds {reported.resumed} rows of an interrupted scan.")
-    tally = Tally()
-    try:
-        with Progress(tally, lambda: _length(tracks), quiet) as progress:
+    Attributes:
+        scan: ready to run.
+        tracks: what to run it on.
+        reviewed: decisions that settle findings; None for none.
+        quiet: only errors on stderr.
+        verbose: a message for each track that is not `ok`.
+    """
 
-            def each(result: FileResult) -> None:
-                tally.add(result)
-                tally.carried = reported.n_carried
-                _tell_failure(result, verbose, say)
+    scan: Scan
+    tracks: Listing
+    reviewed: Reviewed | None = None
+    quiet: bool = False
+    verbose: bool = False
+
+    def to_report(self, target: Path, since: Path | None, fresh: bool) -> Tally:
+        """Scan into a report file; returns the counts of all its rows."""
+        reported = ReportedScan(self.scan, self.tracks, target, since, fresh)
+        self._announce()
+        if reported.resumed:
+            self.say(f"going on from {reported.journal.path}, with {reported.resumed} rows of an interrupted scan.")
+        tally = Tally()
+        try:
+            with self._progress(tally, not self.quiet) as progress:
+
+                def each(result: FileResult) -> None:
+                    self._note(result, tally)
+                    tally.carried = reported.n_carried
+                    progress.update()
+
+                reported.run(each)
+            self._add_carried(reported.carried(), tally)
+            reported.finish()
+        except Interrupted:
+            reported.journal.close()
+            kept = f"{tally.tracks} tracks are in {reported.journal.path}"
+            self.say(f"interrupted: {kept}; the same command goes on from there.")
+            raise
+        except BaseException:
+            reported.journal.close()
+            raise
+        self._conclude(tally)
+        self.say(f"report   {printable(str(target))}")
+        return tally
+
+    def to_stdout(self, json_lines: bool) -> Tally:
+        """Scan onto standard output, a line a track as it completes."""
+        self._announce()
+        tally = Tally()
+        results = self.scan.score(self.tracks)
+        # A bar would run into the rows where both go to the terminal.
+        shown = not self.quiet and not sys.stdout.isatty()
+        with self._progress(tally, shown) as progress, contextlib.closing(results):
+            for result in results:
+                line = json_line(result) if json_lines else table_line(result)
+                try:
+                    sys.stdout.buffer.write(line.encode())
+                    sys.stdout.buffer.flush()
+                except BrokenPipeError:
+                    _leave_closed_pipe()
+                self._note(result, tally)
                 progress.update()
+        self._conclude(tally)
+        return tally
 
-            reported.run(each)
-        carried = reported.carried()
-        tally.add_carried(carried.column("status").to_pylist(), carried.column("verdict").to_pylist())
-        reported.finish()
-    except Interrupted:
-        reported.journal.close()
-        say(f"interrupted: {tally.tracks} tracks are in {reported.journal.path}; the same command goes on from there.")
-        raise
-    except BaseException:
-        reported.journal.close()
-        raise
-    _conclude(scan, tracks, tally, say)
-    say(f"report   {printable(str(target))}")
-    return tally
+    def say(self, message: str) -> None:
+        """A message on stderr, unless they are not wanted."""
+        if not self.quiet:
+            click.echo(f"sonicscan: {message}", err=True)
 
+    def _progress(self, tally: Tally, shown: bool) -> Progress:
+        return Progress(tally, lambda: sum(1 for _ in dataclasses.replace(self.tracks)), not shown)
 
-def scan_to_stdout(scan: Scan, tracks: Listing, json_lines: bool, quiet: bool, verbose: bool, say: Say) -> Tally:
-    """Scan onto standard output, a line a track as it completes."""
-    _announce(scan, say)
-    tally = Tally()
-    # A bar would run into the rows where both go to the terminal.
-    show = not quiet and not sys.stdout.isatty()
-    results = scan.score(tracks)
-    with Progress(tally, lambda: _length(tracks), not show) as progress, contextlib.closing(results):
-        for result in results:
-            tally.add(result)
-            line = json_line(result) if json_lines else table_line(result)
-            try:
-                sys.stdout.buffer.write(line.encode())
-                sys.stdout.buffer.flush()
-            except BrokenPipeError:
-                _leave_closed_pipe()
-            _tell_failure(result, verbose, say)
-            progress.update()
-    _conclude(scan, tracks, tally, say)
-    return tally
+    def _note(self, result: FileResult, tally: Tally) -> None:
+        tally.add(result, self._settled(result))
+        if self.verbose and result.status != "ok":
+            self.say(f"{result.status}: {printable(result.path)}: {printable(result.error or '')}")
+
+    def _settled(self, result: FileResult) -> bool:
+        return self.reviewed is not None and self.reviewed.covers(result, datetime.date.today()) is not None
+
+    def _add_carried(self, carried: pa.Table, tally: Tally) -> None:
+        found = carried.filter(pc.is_in(carried.column("verdict"), pa.array(["flagged", "review"])))
+        settled = [row.verdict for row in to_results(found) if self._settled(row)] if self.reviewed else []
+        tally.add_carried(carried.column("status").to_pylist(), carried.column("verdict").to_pylist(), settled)
+
+    def _announce(self) -> None:
+        self.say(self.scan.summary)
+        for note in self.scan.notes:
+            self.say(note)
+
+    def _conclude(self, tally: Tally) -> None:
+        for line in tally.lines():
+            self.say(line)
+        stats = self.scan.stats
+        if stats.windows:
+            self.say(
+                f"time     {stats.wall_s:.1f} s, {stats.windows} windows, "
+                f"{tally.audio_s / stats.wall_s:.0f} times real time; the bottleneck was {stats.bottleneck}"
+            )
+        if tally.carried:
+            self.say(f"carried  {tally.carried} rows of unchanged files from an earlier scan")
+        if self.reviewed is not None:
+            self.say(f"reviewed {tally.settled.total()} findings are settled by the reviewed tracks")
+        if self.tracks.links:
+            self.say(f"linked folders that were not entered: {self.tracks.links} (--follow-symlinks enters them)")
+        if not tally.tracks:
+            self.say(f"no sound files were found ({self.tracks.others} other files); --include names them by pattern.")
 
 
 def table_line(result: FileResult) -> str:
     """score, verdict, status and path, separated by tabs; `-` for what there is not."""
     score = "-" if result.score is None else f"{result.score:.4f}"
     return f"{score}\t{result.verdict or '-'}\t{result.status}\t{printable(result.path)}\n"
-
-
-def _announce(scan: Scan, say: Say) -> None:
-    say(scan.summary)
-    for note in scan.notes:
-        say(note)
-
-
-def _conclude(scan: Scan, tracks: Listing, tally: Tally, say: Say) -> None:
-    for line in tally.lines():
-        say(line)
-    stats = scan.stats
-    if stats.windows:
-        say(
-            f"time     {stats.wall_s:.1f} s, {stats.windows} windows, "
-            f"{tally.audio_s / stats.wall_s:.0f} times real time; the bottleneck was {stats.bottleneck}"
-        )
-    if tally.carried:
-        say(f"carried  {tally.carried} rows of unchanged files from an earlier scan")
-    if tracks.links:
-        say(f"linked folders that were not entered: {tracks.links} (--follow-symlinks enters them)")
-    if not tally.tracks:
-        say(f"no sound files were found ({tracks.others} other files); --include names them by pattern.")
-
-
-def _tell_failure(result: FileResult, verbose: bool, say: Say) -> None:
-    if verbose and result.status != "ok":
-        say(f"{result.status}: {printable(result.path)}: {printable(result.error or '')}")
-
-
-def _length(tracks: Listing) -> int:
-    return sum(1 for _ in dataclasses.replace(tracks))
-
-
-def say_on_stderr(message: str) -> None:
-    click.echo(f"sonicscan: {message}", err=True)
-
-
-def say_nothing(message: str) -> None:
-    pass
 
 
 class Interrupted(SystemExit):
