@@ -1,6 +1,8 @@
-"""Reports whose truth is known, for the tests of `sonicscan-report`; as a program it writes the demo of docs/reports.md.
+"""Reports whose truth is known, for the tests of `sonicscan-report`.
 
-    python tests/report_samples.py FOLDER [TRACKS]
+As a program it writes the demonstration that the pictures in docs/reports.md show:
+
+python tests/report_samples.py FOLDER [TRACKS]
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ def write_report(
             "model_digest": digest,
             "model_spec": spec.to_json(),
             "options": {"windows": "12"},
-            "thresholds": None if thresholds is None else vars(thresholds),
+            "thresholds": vars(thresholds) if isinstance(thresholds, Thresholds) else thresholds,
             "started": "2026-01-02T03:04:05+00:00",
             "finished": "2026-01-02T05:06:07+00:00",
             **metadata,
@@ -131,7 +133,9 @@ def demo_rows(n: int, spec: ModelSpec, thresholds: Thresholds) -> list[FileResul
     failed = [row(f"/music/H/broken/{i}.mp3", None, status=s, error=e) for i, (s, e) in enumerate(failures * 4)]
     n_ai = round(0.04 * n)
     scored = catalogue_rows(World().margins(rng, n - n_ai - len(failed), n_ai), spec, thresholds)
-    scored[0] = replace(scored[0], path=f"/music/A/{HOSTILE}", artist="<script>alert(1)</script>", title="=1+1 & <b>bold</b>")
+    scored[0] = replace(
+        scored[0], path=f"/music/A/{HOSTILE}", artist="<script>alert(1)</script>", title="=1+1 & <b>bold</b>"
+    )
     return sorted([*scored, *failed], key=lambda r: r.path)
 
 

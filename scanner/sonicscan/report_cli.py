@@ -144,6 +144,8 @@ def convert(
     With --reviewed, tracks that people have decided about are left out.
     """
     with clear_errors():
+        import pyarrow as pa
+
         from sonicscan.report import check_target, write
         from sonicscan.reporting import catalogue
         from sonicscan.reporting.filters import Filter
@@ -152,7 +154,7 @@ def convert(
         source = catalogue.load(report)
         wanted = (*verdicts, "flagged") if flagged else verdicts
         rows = Filter(wanted, statuses, min_score, path, fdr, _decisions(reviewed)).indices(source)
-        write(source.table.take(rows), out)
+        write(source.table.take(pa.array(rows, pa.int64())), out)
         click.echo(f"{len(rows):,} of {len(source.rows):,} tracks written to {click.format_filename(out)}.", err=True)
 
 
@@ -192,9 +194,12 @@ def explain(
             raise InputError(f"--out {out}: the name must end in .png or .html.")
         loaded = load_model(model or bundled_model(), Device("cpu"))
         limits = _limits(loaded.spec, max_fpr, threshold)
-        found = evidence.explain(os.fsencode(audio), loaded, WindowPlan.parse(windows))
+        with evidence.quiet_libraries():
+            found = evidence.explain(os.fsencode(audio), loaded, WindowPlan.parse(windows))
         if out.suffix == ".html":
-            write_page(explained.explain_page(found, limits, f"{loaded.path.name} ({loaded.digest[:12]})"), out)
+            with evidence.quiet_libraries():
+                page = explained.explain_page(found, limits, f"{loaded.path.name} ({loaded.digest[:12]})")
+            write_page(page, out)
         else:
             pictures.write_png(found, limits, explained.file_name(found), list(explained.sentences(found, limits)), out)
 

@@ -74,6 +74,7 @@ def audit_page(
     data = {
         "root": printable(root),
         "limit": _finite(margin_of(summary.flagged_from)) if summary.flagged_from is not None else None,
+        "scale": _strip_scale(catalogue.rows),
         "charts": _charts(catalogue, summary),
         "rows": [_row(row, root, reviewed or Reviewed(), today, places.get(identity(row))) for row in listed],
     }
@@ -159,6 +160,12 @@ def strip(margins: Sequence[float]) -> list[float]:
     if len(margins) > MAX_STRIP:
         margins = [float(part.mean()) for part in np.array_split(np.asarray(margins), MAX_STRIP)]
     return [round(margin, 1) for margin in margins]
+
+
+def _strip_scale(rows: Iterable[FileResult]) -> float:
+    """The margin that fills a strip: the largest but for one track in fifty, so that no outlier flattens the rest."""
+    largest = [max(map(abs, row.window_margins)) for row in rows if row.window_margins]
+    return max(1.0, round(float(np.quantile(largest, 0.98)), 1)) if largest else 1.0
 
 
 def _cards(summary: Summary) -> list[tuple[str, str, str, str]]:

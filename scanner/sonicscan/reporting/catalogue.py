@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from sonicscan.errors import ReportError
+from sonicscan.errors import ModelError, ReportError
 from sonicscan.results import FileResult
 from sonicscan.spec import ModelSpec
 from sonicscan.thresholds import Thresholds
@@ -64,15 +64,24 @@ def load(path: Path) -> Catalogue:
         raise ReportError(f"{path} does not hold its model and thresholds: only a .parquet report does; scan to that.")
     table = read(path)
     metadata = metadata_of(table.schema)
-    spec = metadata.get("model_spec")
-    limits = _json_of(metadata, "thresholds", path.name)
+    text = metadata.get("model_spec")
     try:
-        thresholds = None if limits is None else Thresholds(**limits)
-    except TypeError as error:
-        raise ReportError(f"the thresholds in {path} make no sense: {limits!r}.") from error
-    return Catalogue(
-        path.name, table, tuple(to_results(table)), metadata, ModelSpec.from_json(spec) if spec else None, thresholds
-    )
+        spec = ModelSpec.from_json(text) if text else None
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    return Catalogue(path.name, table, tuple(to_results(table)), metadata, spec, _thresholds(metadata, path.name))
+
+
+def _thresholds(metadata: dict[str, str], name: str) -> Thresholds | None:
+    found = _json_of(metadata, "thresholds", name)
+    if found is None:
+        return None
+    try:
+        flagged, *others = [found["flagged"], found.get("review"), found.get("max_fpr")]
+        review, max_fpr = (None if value is None else float(value) for value in others)
+        return Thresholds(float(flagged), review, max_fpr)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ReportError(f"the thresholds in {name} make no sense: {found!r}.") from error
 
 
 def _json_of(metadata: dict[str, str], key: str, name: str) -> Any:

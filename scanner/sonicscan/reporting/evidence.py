@@ -13,6 +13,7 @@ All figures are log-odds, after the model's temperature; "exactly" means up to f
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Iterator
@@ -142,6 +143,20 @@ def explain(path: bytes, model: Model, plan: WindowPlan) -> Evidence:
         strongest=strongest,
         decibels=image_of.decibels(shown.samples),
     )
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep what C libraries write to stderr about damaged files from the terminal."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 class _Reader:

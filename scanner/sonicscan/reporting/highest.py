@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from sonicscan.detector import Device, Model, load_model
 from sonicscan.errors import AudioError, InputError, ModelError
 from sonicscan.reporting.catalogue import Catalogue, by_score, identity
-from sonicscan.reporting.evidence import explain
+from sonicscan.reporting.evidence import explain, quiet_libraries
 from sonicscan.reporting.explained import Explained, explained
 from sonicscan.results import FileResult
 from sonicscan.windows import WindowPlan
@@ -46,7 +46,8 @@ def explain_highest(
     notes: list[str] = []
     for row in [row for row in by_score(catalogue.rows) if row.score is not None][:n]:
         try:
-            found[identity(row)] = _explain(row, catalogue, library, model, plan)
+            with quiet_libraries():
+                found[identity(row)] = _explain(row, catalogue, library, model, plan)
         except (AudioError, InputError) as error:
             notes.append(f"There is no evidence for {row.path}: {error}")
     return found, notes

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from sonicscan.spec import ModelSpec
 from sonicscan.thresholds import Thresholds, p_value
 
-_DRAWS = 100_000
+_DRAWS = 40_000
 _LOW, _HIGH = 0.025, 0.975
 _Z = 1.959964
 
@@ -108,8 +109,9 @@ class Shares:
     Attributes:
         ai_share: estimated share of AI among the assessed tracks, 0..1; None where the model's
             true-positive rate is not known, or does not exceed its false-positive rate.
-        false_flags: how many of the flagged tracks are expected to be by people. Without `ai_share`
-            it supposes that every track is by people: an upper limit.
+        false_flags: how many of the flagged tracks are expected to be by people; the interval is one for
+            their number, chance included. Without `ai_share` it supposes that every track is by people:
+            an upper limit.
         why_not: why there is no `ai_share`, in a sentence.
     """
 
@@ -140,14 +142,15 @@ def shares(flagged: int, assessed: int, rates: ErrorRates) -> Shares:
             if not assessed
             else "at this threshold the model flags AI no more often than tracks by people"
         )
-        return Shares(None, _capped(assessed * rates.fpr, assessed * fpr, flagged), why)
+        return Shares(None, _capped(assessed * rates.fpr, rng.poisson(assessed * fpr), flagged), why)
     caught = rates.tpr * rates.n_ai
     tpr = rng.beta(caught + 0.5, rates.n_ai - caught + 0.5, _DRAWS)
     seen = rng.beta(flagged + 0.5, assessed - flagged + 0.5, _DRAWS)
     share = _rogan_gladen(np.asarray(flagged / assessed), np.asarray(rates.fpr), np.asarray(rates.tpr))
     drawn = _rogan_gladen(seen, fpr, tpr)
     false = float((1.0 - share) * rates.fpr * assessed)
-    return Shares(_interval(float(share), drawn), _capped(false, (1.0 - drawn) * fpr * assessed, flagged), None)
+    false_drawn = rng.poisson((1.0 - drawn) * fpr * assessed)
+    return Shares(_interval(float(share), drawn), _capped(false, false_drawn, flagged), None)
 
 
 def _rogan_gladen(flagged: Float64, fpr: Float64, tpr: Float64) -> Float64:
@@ -155,12 +158,12 @@ def _rogan_gladen(flagged: Float64, fpr: Float64, tpr: Float64) -> Float64:
     return np.clip((flagged - fpr) / np.maximum(tpr - fpr, 1e-9), 0.0, 1.0)
 
 
-def _interval(value: float, draws: Float64) -> Estimate:
+def _interval(value: float, draws: npt.NDArray[Any]) -> Estimate:
     low, high = np.quantile(draws, [_LOW, _HIGH])
     return Estimate(value, min(value, float(low)), max(value, float(high)))
 
 
-def _capped(value: float, draws: Float64, flagged: int) -> Estimate:
+def _capped(value: float, draws: npt.NDArray[Any], flagged: int) -> Estimate:
     """An interval for the number of false flags: no more than there are flags."""
     return _interval(min(value, flagged), np.minimum(draws, flagged))
 

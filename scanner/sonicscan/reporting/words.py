@@ -12,7 +12,7 @@ LIMITS = (
     "A score is evidence, not proof: it says how much a track resembles AI-generated music that the model learnt from.",
     "Music by people can score high (electronic, heavily processed, low-bandwidth or restored recordings above all), "
     "and AI music of generators that the model never heard can score low.",
-    "`clear` means that the evidence was not enough to flag the track; it does not say that a person made it.",
+    '"Clear" means that the evidence was not enough to flag the track; it does not say that a person made it.',
     "A person should listen, and ask, before anybody is accused of anything.",
 )
 

@@ -23,7 +23,7 @@ function axis(extra) {
 function layout(extra) {
   return {
     margin: { l: 8, r: 12, t: 8, b: 32 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("ink") },
+    font: { family: "system-ui, sans-serif", size: 12, color: colour("ink") },
     hoverlabel: { bgcolor: colour("card"), font: { color: colour("ink") } }, ...extra,
   };
 }
@@ -40,12 +40,13 @@ function histogram(charts) {
   const marks = lines.map(([name, tint]) => ({
     type: "line", xref: "x", yref: "paper", x0: charts[name], x1: charts[name], y0: 0, y1: 1,
     line: { color: colour(tint), width: 1.5, dash: "dash" },
-    label: { text: name, textposition: "end", textangle: 0, xanchor: "right", font: { size: 11, color: colour(tint) } },
+    label: { text: name, textposition: "end", textangle: 0, yanchor: "bottom", font: { size: 11, color: colour(tint) } },
   }));
   return [traces, layout({
-    barmode: "stack", shapes: marks, showlegend: traces.length > 1, legend: { orientation: "h", y: 1.15, traceorder: "reversed" },
+    barmode: "stack", shapes: marks, margin: { l: 8, r: 12, t: 18, b: 32 }, showlegend: traces.length > 1,
+    legend: { orientation: "h", y: -0.34, traceorder: "reversed" },
     xaxis: axis({ range: [0, 1], title: { text: "score" } }),
-    yaxis: axis({ title: { text: "tracks" }, type: most > 200 ? "log" : "linear", rangemode: "tozero", dtick: most > 200 ? 1 : undefined }),
+    yaxis: axis({ title: { text: "tracks" }, ...(most > 200 ? { type: "log", dtick: 1, range: [-0.2, Math.log10(most) + 0.2] } : { rangemode: "tozero" }) }),
   })];
 }
 
@@ -77,12 +78,12 @@ function drawCharts() {
 
 // --- table --------------------------------------------------------------------------------------------------
 
-// Bars of window margins, from numbers alone; bars of 3 log-odds fill half the height.
+// Bars of window margins, from numbers alone; a bar of data.scale log-odds fills half the height.
 function strip(margins, width, height) {
   if (!margins.length) return "";
   const step = width / margins.length, middle = height / 2;
   const bars = margins.map((margin, i) => {
-    const size = Math.max(0.7, (Math.min(Math.abs(margin), 3) / 3) * middle);
+    const size = Math.max(0.7, Math.min(Math.abs(margin) / data.scale, 1) * middle);
     const reaches = data.limit !== null && margin >= data.limit;
     const tint = reaches ? "ai" : margin > 0 ? "review" : "human";
     return `<rect x="${(i * step).toFixed(1)}" y="${(margin > 0 ? middle - size : middle).toFixed(1)}"` +
