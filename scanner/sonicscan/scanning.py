@@ -1,24 +1,19 @@
-"""The orchestrator: from options to a report, and the library call `sonicscan.scan`."""
+"""A scan that is ready to run, and the library call `sonicscan.scan`."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
 import os
-import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-
 import sonicscan
-from sonicscan import carry, engine, report
+from sonicscan import engine, report
 from sonicscan.detector import Device, Model, load_model
-from sonicscan.discover import Listing, Selection, listing
-from sonicscan.errors import InputError, ReportError
-from sonicscan.journal import Journal
+from sonicscan.discover import Selection, listing
+from sonicscan.errors import InputError
 from sonicscan.machine import usable_cpus
 from sonicscan.models import bundled_model
 from sonicscan.results import FileResult, Track
@@ -29,7 +24,6 @@ from sonicscan.wire import Job
 
 DEFAULT_MAX_FPR = 0.01
 _CPU_BATCH, _CUDA_BATCH = 8, 64
-_JOURNAL_EVERY_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -229,85 +223,3 @@ def scan(
         hash=hash,
     )
     return Scan(options).score(tracks)
-
-
-class ReportedScan:
-    """A scan that ends in a report file, survives interruption, and can build on an earlier report.
-
-    Args:
-        scan: what to run.
-        tracks: what to run it on.
-        out: the report; its journal lies beside it until it is written.
-        since: an earlier report whose unchanged rows are carried over.
-        fresh: throw away what an interrupted scan left in the journal.
-
-    Raises:
-        ReportError: the journal is another scan's, or `since` cannot be read.
-    """
-
-    def __init__(self, scan: Scan, tracks: Listing, out: Path, since: Path | None = None, fresh: bool = False) -> None:
-        self._scan = scan
-        self._tracks = tracks
-        self._out = out
-        self._started = now()
-        self._earlier: list[carry.Known] = []
-        earlier = _earlier(scan, since)
-        self.journal = Journal(out.with_name(out.name + ".journal"), scan.key, fresh)
-        self.resumed = len(self.journal)
-        for table in (self.journal.rows(), earlier):
-            if table is not None and table.num_rows:
-                known = carry.Known(carry.judged_again(table, scan.model.spec, scan.thresholds), scan.options.hash)
-                self._earlier.append(known)
-
-    def run(self, each: Callable[[FileResult], None]) -> None:
-        """Score what is not known yet; `each` sees every new row once it is in the journal."""
-        waiting: list[FileResult] = []
-        written = time.monotonic()
-        with contextlib.closing(self._scan.score(self._todo())) as results:
-            for result in results:
-                waiting.append(result)
-                # Slow scans write each row at once; fast ones a few at a time.
-                if time.monotonic() - written > _JOURNAL_EVERY_S:
-                    self._write(waiting, each)
-                    written = time.monotonic()
-            self._write(waiting, each)
-
-    def _write(self, waiting: list[FileResult], each: Callable[[FileResult], None]) -> None:
-        self.journal.append(waiting)
-        for result in waiting:
-            each(result)
-        waiting.clear()
-
-    def _todo(self) -> Iterator[Track]:
-        return (track for track in self._tracks if not any(known.take(track) for known in self._earlier))
-
-    @property
-    def n_carried(self) -> int:
-        """How many rows have been taken over so far."""
-        return sum(len(known) for known in self._earlier)
-
-    def carried(self) -> pa.Table:
-        """Rows taken over from the journal and the earlier report; complete once `run` is."""
-        return pa.concat_tables([report.SCHEMA.empty_table(), *(known.taken() for known in self._earlier)])
-
-    def finish(self) -> pa.Table:
-        """Write the report, then let go of the journal; returns the report's rows."""
-        fresh = self.journal.rows().slice(self.resumed)
-        table = report.sort(pa.concat_tables([self.carried(), fresh]))
-        table = report.with_metadata(table, self._scan.metadata(self._started))
-        report.write(table, self._out)
-        self.journal.remove()
-        return table
-
-
-def _earlier(scan: Scan, since: Path | None) -> pa.Table | None:
-    """The rows of `--since` that are comparable; the scan's notes say so where none are."""
-    if since is None:
-        return None
-    if since.suffix != ".parquet":
-        raise ReportError(f"--since {since}: only Parquet reports can be built on.")
-    table = report.read(since)
-    if report.metadata_of(table.schema).get("key") != scan.key:
-        scan.notes.append(f"{since} was made with another model, other windows or another version: all is scored anew.")
-        return None
-    return table.replace_schema_metadata(None)

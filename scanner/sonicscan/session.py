@@ -24,9 +24,10 @@ from sonicscan.console import printable
 from sonicscan.discover import Listing
 from sonicscan.progress import Progress, Tally
 from sonicscan.report import json_line, to_results
+from sonicscan.reported import ReportedScan
 from sonicscan.reporting.reviewed import Reviewed
 from sonicscan.results import FileResult
-from sonicscan.scanning import ReportedScan, Scan
+from sonicscan.scanning import Scan
 
 
 @dataclass(frozen=True)
