@@ -205,7 +205,7 @@ def _balance(clips: Sequence[Clip], field: str) -> tuple[Balance, ...]:
     for clip in clips:
         members[getattr(clip, field)].append(clip)
     rows = [
-        Balance(name or "(none)", len(found), len({c.group for c in found}), Counter(c.label for c in found))
+        Balance(name or "(none)", len(found), len({c.group for c in found}), dict(Counter(c.label for c in found)))
         for name, found in members.items()
     ]
     return tuple(sorted(rows, key=lambda row: (-row.clips, row.name)))

@@ -48,9 +48,7 @@ def run_calibrate(
     with counting("scoring", len(chosen) + len(strangers)) as done:
 
         def logits(of: Sequence[Clip]) -> list[TrackLogits]:
-            return list(
-                track_logits(forward, of, spec.audio, plan, workers=workers, skipped=say_skipped, done=done)
-            )
+            return list(track_logits(forward, of, spec.audio, plan, workers=workers, skipped=say_skipped, done=done))
 
         tracks, unknown = logits(chosen), logits(strangers)
     data = f"{part}: {len({t.clip.group for t in tracks if t.clip.human})} groups of music by people"

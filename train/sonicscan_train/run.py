@@ -1,10 +1,10 @@
 """A training run on disk: what it was asked, how far it is, what it has found.
 
-    RUN/fit.json       the configuration; --resume insists on the same
-    RUN/split.csv      which clip was in which part
-    RUN/state.pt       everything to go on from the end of the last whole epoch; tensors and plain values only
-    RUN/best/          the best checkpoint so far: model.safetensors and spec.json
-    RUN/metrics.jsonl  a line an epoch;  loss.png, roc.png
+RUN/fit.json       the configuration; --resume insists on the same
+RUN/split.csv      which clip was in which part
+RUN/state.pt       everything to go on from the end of the last whole epoch; tensors and plain values only
+RUN/best/          the best checkpoint so far: model.safetensors and spec.json
+RUN/metrics.jsonl  a line an epoch;  loss.png, roc.png
 """
 
 from __future__ import annotations

@@ -151,9 +151,7 @@ class _Tracks(Dataset["_Decoded"]):
         return _Decoded(torch.from_numpy(np.stack(images)), form, "")
 
 
-def _run(
-    forward: Forward, waiting: Sequence[tuple[Clip, _Decoded]], done: Callable[[], None]
-) -> Iterator[TrackLogits]:
+def _run(forward: Forward, waiting: Sequence[tuple[Clip, _Decoded]], done: Callable[[], None]) -> Iterator[TrackLogits]:
     if not waiting:
         return
     images = torch.cat([decoded.images for _, decoded in waiting])
