@@ -1,0 +1,148 @@
+"""The `sonicscan-export` program. torch and onnx are imported inside the commands: `--help` is quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+import sonicscan
+from sonicscan.console import clear_errors, printable
+from sonicscan.errors import InputError
+
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class _ConvertByDefault(click.Group):
+    """A group in which `convert` need not be named: `sonicscan-export CHECKPOINT --out swin.onnx`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = {*self.commands, "-h", "--help", "--version"}
+        if args and args[0] not in own:
+            args = ["convert", *args]
+        return super().parse_args(ctx, args)
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_usage(ctx.command_path, "CHECKPOINT --out MODEL.onnx [OPTIONS] | COMMAND [ARGS]...")
+
+
+@click.group(cls=_ConvertByDefault, context_settings=_SETTINGS, no_args_is_help=True)
+@click.version_option(sonicscan.__version__, message="%(version)s")
+def main() -> None:
+    """Turn a checkpoint into an ONNX file that carries its whole contract inside, verified.
+
+    A first argument that is no command is taken for a checkpoint, so `convert` need not be typed.
+    """
+
+
+@main.command(context_settings=_SETTINGS)
+@click.argument("checkpoint", type=click.Path(path_type=Path), required=False)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The model to write, .onnx.")
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", show_default=True)
+@click.option(
+    "--calibration-data",
+    type=click.Path(path_type=Path),
+    metavar="MANIFEST",
+    help="Tracks to verify with; int8 takes ranges from them, fp16 and int8 their thresholds.",
+)
+@click.option(
+    "--max-drift",
+    type=click.FloatRange(0.0, 1.0, min_open=True),
+    metavar="F",
+    help="Change of margins that is allowed, as a share of their range. [default: fp16 0.01, int8 0.05]",
+)
+@click.option("--backbone", metavar="NAME", help="Export an untrained lambda, swin or timm network instead.")
+@click.option("--weights", default=None, metavar="none|pretrained|FILE", help="Its backbone's weights. [default: none]")
+@click.option("--seed", type=int, default=None, help="Of its random weights. [default: 0]")
+@click.option("--classes", default=None, metavar="A,B", help="Its classes beside human. [default: ai]")
+@click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
+def convert(
+    checkpoint: Path | None,
+    out: Path,
+    precision: str,
+    calibration_data: Path | None,
+    max_drift: float | None,
+    backbone: str | None,
+    weights: str | None,
+    seed: int | None,
+    classes: str | None,
+    quiet: bool,
+) -> None:
+    """Convert CHECKPOINT, or an untrained --backbone, to ONNX."""
+    with clear_errors():
+        if (checkpoint is None) == (backbone is None):
+            raise InputError("give either a checkpoint or --backbone, and not both.")
+        if checkpoint is not None and (weights is not None or seed is not None or classes is not None):
+            raise InputError("--weights, --seed and --classes go with --backbone; a checkpoint has them inside.")
+        from sonicscan_export import convert as converting
+        from sonicscan_export import onnxfile
+        from sonicscan_export.tables import certified_from
+
+        onnxfile.check_target(out)
+        if checkpoint is not None:
+            network = converting.from_checkpoint(checkpoint)
+        else:
+            names = converting.classes_of("ai" if classes is None else classes)
+            network = converting.untrained(str(backbone), weights or "none", seed or 0, names)
+        say = _nothing if quiet else _on_stderr
+        wanted = next(p for p in converting.MAX_DRIFT if p == precision)
+        done = converting.export(network, out, wanted, calibration_data, max_drift, say)
+        size = f"{done.size / 1e6:.1f} MB, {done.facts.nodes} nodes"
+        say(f"{out}: {size}, {precision}, {certified_from(done.spec.calibration)}.")
+        say(f"sha256 {done.digest}")
+
+
+@main.command(context_settings=_SETTINGS)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+def inspect(model: Path, as_json: bool) -> None:
+    """Show a model's contract, digests, calibration, metrics and size."""
+    with clear_errors():
+        import json
+
+        from sonicscan_export import inspect as inspecting
+
+        if as_json:
+            click.echo(json.dumps(inspecting.describe(model), indent=2))
+        else:
+            for line in inspecting.lines(model):
+                click.echo(printable(line))
+
+
+@main.command(context_settings=_SETTINGS)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--report",
+    "report_path",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="PARQUET",
+    help="A scan by MODEL of tracks that are all known to be by people.",
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The model to write, .onnx.")
+@click.option(
+    "--max-fpr",
+    type=click.FloatRange(0.0, 1.0, min_open=True, max_open=True),
+    default=0.01,
+    show_default=True,
+    help="False-positive rate that the tracks must be enough for.",
+)
+def recalibrate(model: Path, report_path: Path, out: Path, max_fpr: float) -> None:
+    """Certify false-positive rates on your own music: thresholds from a scan of known human tracks."""
+    with clear_errors():
+        from sonicscan_export import calibrate, onnxfile
+        from sonicscan_export.tables import certified_from
+
+        onnxfile.check_target(out)
+        proto, spec = calibrate.from_report(model, report_path, max_fpr)
+        digest = onnxfile.write(onnxfile.with_spec(proto, spec), out)
+        _on_stderr(f"{out}: {certified_from(spec.calibration)}.")
+        _on_stderr(f"sha256 {digest}")
+
+
+def _on_stderr(message: str) -> None:
+    click.echo(printable(message), err=True)
+
+
+def _nothing(message: str) -> None:
+    pass

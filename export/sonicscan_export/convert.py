@@ -1,0 +1,280 @@
+"""One export, from checkpoint to file: convert, verify, calibrate again, and only then write."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+import sonicscan
+from sonicscan.errors import InputError, ModelError
+from sonicscan.spec import HUMAN, ModelSpec
+from sonicscan_export import calibrate, data, onnxfile, precision, verify
+from sonicscan_export.graph import to_onnx
+from sonicscan_export.precision import Precision
+from sonicscan_train import checkpoint
+from sonicscan_train.backbones import Detector, build
+
+Say = Callable[[str], None]
+MAX_DRIFT: dict[Precision, float] = {"fp32": 1e-3, "fp16": 0.01, "int8": 0.05}
+_TOOLS = ("torch", "timm", "onnx", "onnxscript", "numpy")
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is exported.
+
+    Attributes:
+        detector: the network.
+        spec: its contract.
+        origin: where the weights come from, for provenance.
+    """
+
+    detector: Detector
+    spec: ModelSpec
+    origin: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote.
+
+    Attributes:
+        path: the file.
+        digest: its SHA-256.
+        size: bytes.
+        facts: of its graph.
+        spec: its contract, verification included.
+    """
+
+    path: Path
+    digest: str
+    size: int
+    facts: onnxfile.GraphFacts
+    spec: ModelSpec
+
+
+def from_checkpoint(folder: Path) -> Network:
+    """A trained network.
+
+    Raises:
+        ModelError: no checkpoint, or a damaged one.
+    """
+    detector, spec = checkpoint.load(folder)
+    return Network(detector, spec, {"checkpoint": folder.name, "weights_digest": checkpoint.weights_digest(folder)})
+
+
+def untrained(backbone: str, weights: str, seed: int, classes: tuple[str, ...]) -> Network:
+    """A network whose head has learned nothing, marked as such: the scanner gives it no verdicts.
+
+    Args:
+        backbone, weights: as `backbones.build` has them.
+        seed: of the random weights.
+        classes: names; `human` first.
+    """
+    spec = ModelSpec(architecture=backbone, classes=classes, untrained=True)
+    detector = build(backbone, len(classes), weights, seed=seed)
+    spec = dataclasses.replace(
+        spec,
+        architecture=detector.architecture,
+        tool_version=sonicscan.__version__,
+        license_note=f"{'random weights' if weights == 'none' else 'untrained head'}; no training data",
+    )
+    return Network(detector, spec, {"weights": Path(weights).name, "seed": seed})
+
+
+def export(
+    network: Network,
+    out: Path,
+    wanted: Precision = "fp32",
+    data_path: Path | None = None,
+    max_drift: float | None = None,
+    say: Say = lambda message: None,
+) -> Exported:
+    """Convert a network and write it as one ONNX file.
+
+    Args:
+        network: what to export.
+        out: the file; it appears whole, after verification, or not at all.
+        wanted: the precision of its weights and arithmetic.
+        data_path: manifest of tracks for ranges, verification and calibration.
+        max_drift: of margins, as a share of their range; None for the precision's own.
+        say: gets a sentence for each step.
+
+    Raises:
+        InputError: options that make no sense, or data that do not suffice.
+        ModelError: a network that cannot be exported, or a file that fails verification.
+    """
+    onnxfile.check_target(out)
+    allowed = MAX_DRIFT[wanted] if max_drift is None else max_drift
+    calibration_data = _data(network.spec, wanted, data_path)
+    audio = network.spec.audio
+    n_ranging = data.RANGING_WINDOWS if wanted == "int8" else 0
+    if calibration_data is None:
+        windows = data.synthetic_windows(audio, data.VERIFYING_WINDOWS)
+        ranging = windows
+    else:
+        found = data.real_windows(
+            calibration_data.ranging, audio, n_ranging + data.VERIFYING_WINDOWS, calibration_data.name
+        )
+        ranging, windows = _parted(found, n_ranging)
+    say(f"exporting {network.spec.architecture}.")
+    full = to_onnx(network.detector)
+    reference = verify.reference_outputs(network.detector, windows.images)
+    provenance: dict[str, Any] = {
+        **network.spec.provenance,
+        **network.origin,
+        "precision": wanted,
+        "audio_digest": audio.digest,
+        "exporter": {name: importlib.metadata.version(name) for name in _TOOLS} | {"onnxruntime": _runtime()},
+    }
+    spec = dataclasses.replace(network.spec, tool_version=sonicscan.__version__)
+    with tempfile.TemporaryDirectory(prefix="sonicscan-export-") as name:
+        folder = Path(name)
+        full_path = _saved(full, spec, folder / "fp32.onnx")
+        model, conversion = _converted(network, full, full_path, wanted, ranging, windows, reference, allowed, say)
+        provenance |= conversion
+        path = _saved(model, spec, folder / "converted.onnx")
+        checks = _verified(path, reference, windows, wanted, allowed, say)
+        provenance["verification"] = checks
+        if wanted != "fp32" and calibration_data is not None and not spec.untrained:
+            rescored = calibrate.rescore(
+                verify.load_for_cpu(full_path), verify.load_for_cpu(path), calibration_data, say
+            )
+            spec = rescored.spec
+            checks["tracks"] = rescored.facts
+            _tell_tracks(rescored.facts, say)
+            problem = calibrate.too_far(rescored.facts)
+            if problem:
+                raise ModelError(f"the {wanted} model fails verification: {problem}.")
+    facts = onnxfile.facts(model)
+    provenance["graph"] = dataclasses.asdict(facts)
+    spec = dataclasses.replace(spec, provenance=provenance)
+    final = onnxfile.with_spec(model, spec)
+    digest = onnxfile.write(final, out)
+    return Exported(out, digest, out.stat().st_size, facts, spec)
+
+
+def _data(spec: ModelSpec, wanted: Precision, path: Path | None) -> data.CalibrationData | None:
+    if path is not None:
+        return data.read_calibration_data(path)
+    if wanted == "int8":
+        raise InputError("int8 takes the ranges of activations from real sound: give --calibration-data MANIFEST.")
+    if wanted == "fp16" and spec.calibration.n:
+        raise InputError(
+            "fp16 changes scores, so the model's thresholds must be measured again: give --calibration-data MANIFEST."
+        )
+    return None
+
+
+def _parted(windows: data.Windows, n: int) -> tuple[data.Windows, data.Windows]:
+    """The first `n` windows and the rest: ranges are not verified on what they were taken from."""
+    return (
+        dataclasses.replace(windows, images=windows.images[:n]),
+        dataclasses.replace(windows, images=windows.images[n:]),
+    )
+
+
+def _saved(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> Path:
+    onnxfile.write(onnxfile.with_spec(model, spec), path)
+    return path
+
+
+def _converted(
+    network: Network,
+    full: onnx.ModelProto,
+    full_path: Path,
+    wanted: Precision,
+    ranging: data.Windows,
+    windows: data.Windows,
+    reference: verify.Outputs,
+    allowed: float,
+    say: Say,
+) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """The graph in the precision wanted, and how it came about."""
+    if wanted == "fp32":
+        return full, {}
+    if wanted == "fp16":
+        largest = precision.largest_activation(network.detector, windows.images)
+        if largest > precision.LARGEST_ACTIVATION:
+            raise ModelError(
+                f"fp16 would overflow: a layer gives values up to {largest:.3g}, and {precision.LARGEST_ACTIVATION:g} "
+                "leaves the least margin that is safe; use int8 or fp32."
+            )
+        return precision.to_half(full), {"fp16": {"largest_activation": largest, "float32_layers": ["head"]}}
+    say(f"quantising on {len(ranging.images)} windows.")
+    quantiser = precision.Quantiser(full, ranging.images)
+    scratch = full_path.with_name("candidate.onnx")
+
+    def measure(candidate: onnx.ModelProto) -> float:
+        model = verify.load_for_cpu(_saved(candidate, network.spec, scratch))
+        return verify.drift(reference.logits, verify.run(model, windows.images, 8).logits)
+
+    quantised = quantiser.within(allowed, measure, say)
+    return quantised.model, {
+        "int8": {
+            "layers": len(quantiser.layers),
+            "float32_layers": ["head", *quantised.kept],
+            "ranging_windows": len(ranging.images),
+            "weights": "symmetric, per channel, 7 bits",
+        }
+    }
+
+
+def _verified(
+    path: Path, reference: verify.Outputs, windows: data.Windows, wanted: Precision, allowed: float, say: Say
+) -> dict[str, Any]:
+    """Verify on the CPU, and on CUDA where there is one; what was found, for provenance."""
+    outcome = verify.verify(verify.load_for_cpu(path), reference, windows)
+    _tell(outcome, windows, say)
+    verify.check(outcome, wanted, allowed)
+    on_cuda, why_not = verify.verify_on_cuda(path, reference, windows)
+    if on_cuda is None:
+        say(f"not verified on CUDA: {why_not}")
+    else:
+        _tell(on_cuda, windows, say)
+        verify.check(on_cuda, wanted, allowed)
+    return {
+        "reference": "PyTorch, float32",
+        "windows": windows.what,
+        "real_windows": windows.real,
+        "max_drift": allowed,
+        "cpu": outcome.to_json(),
+        "cuda": on_cuda.to_json() if on_cuda is not None else {"skipped": why_not},
+    }
+
+
+def _tell(outcome: verify.Verification, windows: data.Windows, say: Say) -> None:
+    say(f"verified on {outcome.device} against PyTorch, {windows.what}:")
+    for c in outcome.comparisons:
+        say(f"  batch {c.batch:2}: logits within {c.logits:.1e}, class maps within {c.maps:.1e} of their scale")
+    side = f"{outcome.agreement:.1%} of windows on the same side of {outcome.threshold:.4f}"
+    say(f"  margins drift by {outcome.drift:.3%} of their range; {side}")
+
+
+def _tell_tracks(facts: dict[str, Any], say: Say) -> None:
+    tracks = facts["human_tracks"] + facts["other_tracks"]
+    say(
+        f"  {tracks} tracks: {facts['agreement']:.2%} of verdicts as in fp32; scores change by "
+        f"{facts['score_change_mean']:.4f} on average, {facts['score_change_max']:.4f} at most"
+    )
+    if facts["auc"] is not None:
+        say(f"  AUC {facts['auc_fp32']:.4f} in fp32, {facts['auc']:.4f} after")
+
+
+def _runtime() -> str:
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
+def classes_of(text: str) -> tuple[str, ...]:
+    """Class names from the command line: the others than `human`, separated by commas."""
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    return names if names[:1] == (HUMAN,) else (HUMAN, *names)

@@ -1,0 +1,171 @@
+"""From a network in PyTorch to an ONNX graph, in float32.
+
+The graph holds standard ONNX operators only, so it runs on any execution provider. Logits are the mean of the
+class maps in the graph itself: the decomposition that the maps stand for cannot drift from the score,
+whatever precision the file is converted to later.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import cast
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from sonicscan.errors import ModelError
+from sonicscan.spec import INPUT_NAME, OUTPUT_NAMES
+from sonicscan_export.onnxfile import contract_problem
+from sonicscan_train.backbones import INPUT_SHAPE, Detector
+
+OPSET = 20  # the first with Gelu as one operator; LayerNormalization is one since 17
+_FOLDED_ELEMENTS = 1 << 20
+
+
+class _BothOutputs(nn.Module):
+    """Logits and class maps of one pass."""
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, spectrogram: Tensor) -> tuple[Tensor, Tensor]:
+        maps = self.detector.localise(self.detector.features(spectrogram))
+        return maps.mean(dim=(2, 3)), maps
+
+
+def to_onnx(detector: Detector) -> onnx.ModelProto:
+    """The detector as an ONNX model without metadata; only its batch axis is free.
+
+    Args:
+        detector: is switched to evaluation mode.
+
+    Raises:
+        ModelError: torch cannot export it, or the graph breaks the contract.
+    """
+    network = _BothOutputs(detector).eval()
+    example = torch.zeros(2, *INPUT_SHAPE)
+    with warnings.catch_warnings():
+        # torch and its dependencies deprecate parts of themselves that only they can change.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        try:
+            program = torch.onnx.export(
+                network,
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[INPUT_NAME],
+                output_names=list(OUTPUT_NAMES),
+                dynamic_shapes={INPUT_NAME: {0: torch.export.Dim("batch")}},
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            raise ModelError(f"{detector.architecture} cannot be exported ({_first_line(error)}).") from error
+    if program is None:
+        raise ModelError(f"{detector.architecture} cannot be exported: torch gave no program.")
+    model = _fold_constants(program.model_proto)
+    _anonymise(model)
+    model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    _drop_idle_nodes(model)
+    onnx.checker.check_model(model, full_check=True)
+    problem = contract_problem(model, detector.head.out_features)
+    if problem:
+        raise ModelError(f"the exported graph {problem}.")
+    return model
+
+
+def _fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Compute what does not depend on the input, but for gathers that would blow a small table up.
+
+    Swin's relative position bias is such a table: the two-layer network that makes it is folded away, and
+    the gather that spreads its 961 rows over 65,536 cells stays.
+    """
+    from onnxscript import ir, optimizer
+
+    graph = ir.from_proto(model)
+    optimizer.fold_constants(
+        graph,
+        input_size_limit=_FOLDED_ELEMENTS,
+        output_size_limit=_FOLDED_ELEMENTS,
+        should_fold=lambda node: False if node.op_type in ("Gather", "GatherND") else None,
+    )
+    optimizer.remove_unused_nodes(graph)
+    return ir.to_proto(graph)
+
+
+def _anonymise(model: onnx.ModelProto) -> None:
+    """Drop the exporter's notes: they hold stack traces, with the paths of the machine that exported."""
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer):
+        value.doc_string = ""
+        del value.metadata_props[:]
+    for node in model.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    for message in (model, model.graph):
+        message.doc_string = ""
+        del message.metadata_props[:]
+
+
+def _drop_idle_nodes(model: onnx.ModelProto) -> None:
+    """Remove nodes that move data and change nothing: pads by zero, and expansions that a division does itself.
+
+    Swin has 27 of the one and 48 of the other, and ONNX Runtime runs each of them.
+    """
+    graph = model.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    shapes = {value.name: _shape(value) for value in (*graph.value_info, *graph.input, *graph.output)}
+    consumers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            consumers.setdefault(name, []).append(node)
+    outputs = {value.name for value in graph.output}
+    renamed: dict[str, str] = {}
+    for node in graph.node:
+        users = consumers.get(node.output[0], [])
+        if node.output[0] in outputs:
+            continue
+        if node.op_type == "Pad":
+            amounts = constants.get(node.input[1])
+            idle = amounts is not None and not np.any(onnx.numpy_helper.to_array(amounts))
+        elif node.op_type == "Expand":
+            shape = shapes.get(node.output[0])
+            idle = shape is not None and all(
+                user.op_type == "Div" and user.input[1] == node.output[0] and shapes.get(user.input[0]) == shape
+                for user in users
+            )
+        else:
+            continue
+        if idle:
+            renamed[node.output[0]] = node.input[0]
+    kept = [node for node in graph.node if node.output[0] not in renamed]
+    for node in kept:
+        for i, name in enumerate(node.input):
+            while name in renamed:
+                name = renamed[name]
+            node.input[i] = name
+    del graph.node[:]
+    graph.node.extend(kept)
+    _drop_unused_values(model)
+
+
+def _drop_unused_values(model: onnx.ModelProto) -> None:
+    graph = model.graph
+    used = {name for node in graph.node for name in node.input}
+    made = {name for node in graph.node for name in node.output}
+    for values, names in ((graph.initializer, used), (graph.value_info, made)):
+        kept = [value for value in values if value.name in names]
+        del values[:]
+        values.extend(kept)
+
+
+def _shape(value: onnx.ValueInfoProto) -> tuple[str | int, ...] | None:
+    """Dimensions by number or name; None where one of them has neither."""
+    dims = tuple(d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim)
+    return cast("tuple[str | int, ...]", dims) if dims and all(dims) else None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -1,0 +1,200 @@
+"""float16 and int8 versions of a graph, in standard operators and in one file."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from torch import Tensor, nn
+
+from sonicscan.errors import ModelError
+from sonicscan.spec import INPUT_NAME, OUTPUT_NAMES
+from sonicscan_export.data import as_batch
+from sonicscan_train.backbones import Detector
+
+Float32 = npt.NDArray[np.float32]
+Precision = Literal["fp32", "fp16", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+
+# Half of what float16 can hold: windows louder inside the network than those that were measured must fit too.
+LARGEST_ACTIVATION = 32752.0
+_RANGING_BATCH = 8
+_WEIGHTY = ("Conv", "MatMul", "Gemm")
+# The operators that ONNX Runtime computes in int8 on the CPU, and those that would stand between two of them.
+_QUANTISED = (*_WEIGHTY, "Add", "Mul", "AveragePool", "MaxPool", "Relu", "Concat", "Split")
+
+
+def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph in float16, with float32 inputs and outputs; the head, which costs nothing, stays in float32."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    with warnings.catch_warnings():
+        # Each weight too small for float16 is announced; verification says what they amount to.
+        warnings.filterwarnings("ignore", message="the float32 number .* will be truncated")
+        half: onnx.ModelProto = convert_float_to_float16(copy, keep_io_types=True, node_block_list=head_nodes(model))
+    onnx.checker.check_model(half, full_check=True)
+    return half
+
+
+def largest_activation(detector: Detector, images: Float32) -> float:
+    """The largest magnitude that any layer gives on these windows, float32 [n, n_mels, n_frames].
+
+    A CPU computes float16 graphs in float32, so an overflow that a GPU would have does not show there.
+    """
+    largest = 0.0
+
+    def watch(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        nonlocal largest
+        if isinstance(output, Tensor) and output.is_floating_point():
+            largest = max(largest, float(output.abs().max()))
+
+    hooks = [module.register_forward_hook(watch) for module in detector.modules() if not any(module.children())]
+    try:
+        with torch.inference_mode():
+            for start in range(0, len(images), _RANGING_BATCH):
+                detector(torch.from_numpy(as_batch(images[start : start + _RANGING_BATCH])))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return largest
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """An int8 graph.
+
+    Attributes:
+        model: the graph, QuantizeLinear/DequantizeLinear pairs around float operators.
+        kept: the layers that stay in float32, the most harmful first.
+        drift: what `measure` said of it.
+    """
+
+    model: onnx.ModelProto
+    kept: tuple[str, ...]
+    drift: float
+
+
+class Quantiser:
+    """Makes int8 versions of one graph; activations are ranged once.
+
+    Weights are symmetric and per output channel, in 7 bits: CPUs with AVX2 and without VNNI add pairs of
+    products in 16 bits, which 8-bit weights overflow silently, so a file of theirs would give other scores on
+    other machines.
+
+    Args:
+        model: the float32 graph.
+        images: float32 [n, n_mels, n_frames], real windows.
+    """
+
+    def __init__(self, model: onnx.ModelProto, images: Float32) -> None:
+        self._model = model
+        self._head = head_nodes(model)
+        self._ranges = self._measure_ranges(images)
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the convolutions and matrix products that can be quantised."""
+        return [n.name for n in self._model.graph.node if n.op_type in _WEIGHTY and n.name not in self._head]
+
+    def quantise(self, kept: Sequence[str] = ()) -> onnx.ModelProto:
+        """The int8 graph, with the layers `kept` in float32."""
+        from onnxruntime.quantization import QuantType
+        from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+        copy = onnx.ModelProto()
+        copy.CopyFrom(self._model)
+        quantizer = QDQQuantizer(
+            copy,
+            per_channel=True,
+            reduce_range=True,
+            weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QUInt8,
+            tensors_range=self._ranges,
+            nodes_to_quantize=[],
+            nodes_to_exclude=[*self._head, *kept],
+            op_types_to_quantize=list(_QUANTISED),
+            # Per-channel scales of a matrix product run along its output axis.
+            extra_options={"QDQOpTypePerChannelSupportToAxis": {"MatMul": 1}},
+        )
+        quantizer.quantize_model()
+        model: onnx.ModelProto = quantizer.model.model
+        del model.opset_import[1:]  # com.microsoft is declared and not used
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+    def within(
+        self, max_drift: float, measure: Callable[[onnx.ModelProto], float], say: Callable[[str], None]
+    ) -> Quantised:
+        """The int8 graph with as few layers in float32 as `max_drift` allows.
+
+        Layers are ranked by how much of the drift goes when each alone stays in float32, and the worst 1, 2, 4, ...
+        of them stay so until the drift is small enough.
+
+        Args:
+            max_drift: what `measure` may say.
+            measure: how far a graph is from the float32 one, at least 0.
+
+        Raises:
+            ModelError: not even half of the layers in float32 bring it under `max_drift`.
+        """
+        model = self.quantise()
+        drift = measure(model)
+        if drift <= max_drift:
+            return Quantised(model, (), drift)
+        say(f"int8 drifts by {drift:.2%}, and {max_drift:.2%} is allowed: looking for the layers that hurt most.")
+        layers = self.layers
+        without = {layer: measure(self.quantise([layer])) for layer in layers}
+        worst = sorted(layers, key=lambda layer: (without[layer], layer))
+        n = 1
+        while n <= len(layers) // 2:
+            model = self.quantise(worst[:n])
+            drift = measure(model)
+            if drift <= max_drift:
+                return Quantised(model, tuple(worst[:n]), drift)
+            n *= 2
+        raise ModelError(
+            f"int8 drifts by {drift:.2%} even with {n // 2} of {len(layers)} layers in float32, "
+            f"and --max-drift allows {max_drift:.2%}; use fp16 or fp32."
+        )
+
+    def _measure_ranges(self, images: Float32) -> Any:
+        """Smallest and largest value of each tensor over the windows."""
+        from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, create_calibrator
+
+        class Reader(CalibrationDataReader):  # type: ignore[misc]
+            def __init__(self) -> None:
+                self._batches: Iterator[Float32] = (
+                    as_batch(images[k : k + _RANGING_BATCH]) for k in range(0, len(images), _RANGING_BATCH)
+                )
+
+            def get_next(self) -> dict[str, Float32] | None:
+                batch = next(self._batches, None)
+                return None if batch is None else {INPUT_NAME: batch}
+
+        with tempfile.TemporaryDirectory(prefix="sonicscan-export-") as folder:
+            source = Path(folder) / "model.onnx"
+            onnx.save_model(self._model, source)
+            calibrator = create_calibrator(
+                source,
+                list(_QUANTISED),
+                augmented_model_path=str(Path(folder) / "augmented.onnx"),
+                calibrate_method=CalibrationMethod.MinMax,
+                extra_options={"max_intermediate_outputs": 1},
+            )
+            calibrator.collect_data(Reader())
+            return calibrator.compute_data()
+
+
+def head_nodes(model: onnx.ModelProto) -> list[str]:
+    """The nodes that make the outputs: the head as a 1 x 1 convolution, and the mean over its cells."""
+    return [node.name for node in model.graph.node if set(node.output) & set(OUTPUT_NAMES)]

@@ -1,0 +1,58 @@
+"""What a calibration certifies, at which rates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sonicscan.errors import InputError
+from sonicscan.spec import Calibration, ModelSpec
+from sonicscan.thresholds import Thresholds, certified_threshold, certified_thresholds, tracks_needed
+
+RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+NO_CALIBRATION = 0.5  # score that tells the classes apart in a model without calibration
+
+
+@dataclass(frozen=True)
+class CertifiedRate:
+    """A row of the calibration table.
+
+    Attributes:
+        max_fpr: the false-positive rate.
+        threshold: the score that certifies it; None with too few tracks.
+        tracks_needed: how many tracks that rate takes.
+    """
+
+    max_fpr: float
+    threshold: float | None
+    tracks_needed: int
+
+
+def calibration_table(calibration: Calibration) -> list[CertifiedRate]:
+    """Thresholds by false-positive rate."""
+    return [CertifiedRate(rate, _threshold(calibration, rate), tracks_needed(rate)) for rate in RATES]
+
+
+def thresholds_of(spec: ModelSpec) -> Thresholds:
+    """The thresholds to compare verdicts by: at 1%, or the lowest of `RATES` over it that is certified.
+
+    A model that certifies none of them, or is untrained, is compared at a score of 0.5.
+    """
+    for rate in RATES if not spec.untrained else ():
+        if rate >= 0.01 and spec.calibration.n >= tracks_needed(rate):
+            return certified_thresholds(spec.calibration, rate)
+    return Thresholds(NO_CALIBRATION)
+
+
+def certified_from(calibration: Calibration) -> str:
+    """One line that says how far a calibration reaches."""
+    certified = [row for row in calibration_table(calibration) if row.threshold is not None]
+    if not certified:
+        return "no calibration" if not calibration.n else f"{calibration.n} tracks by people, too few to certify a rate"
+    return f"{calibration.n} tracks by people certify false-positive rates from {certified[0].max_fpr:.1%} on"
+
+
+def _threshold(calibration: Calibration, rate: float) -> float | None:
+    try:
+        return certified_threshold(calibration, rate)
+    except InputError:
+        return None
