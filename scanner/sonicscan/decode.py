@@ -3,13 +3,15 @@
     Source ─blocks─▶ mono ─soxr─▶ sample rate of the model ─cut─▶ windows
 
 Windows far apart are reached by seeking; windows close together are cut from one stretch. Each
-stretch starts a little early, so that the resampler's filter has settled. Only a file that ends before
-the length it claims is read twice: the second time, the windows are laid over what there really is.
+stretch starts a little early, so that the resampler's filter has settled. A file is read twice where it
+makes no claim about its length, or ends before the length it claims: the second time, the windows are
+laid over what there really is.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 
@@ -27,7 +29,9 @@ Float32 = npt.NDArray[np.float32]
 BLOCK_FRAMES = 65536
 _LEAD_S = 0.05  # read before a stretch and dropped: soxr's filters are shorter
 _JOIN_S = 1.0  # windows closer than this are cut from one stretch
+_HELD_WINDOWS = 32  # of more, none is held back: a long file's would not fit into memory
 _FULL_SCALE = 32766.5 / 32768
+_LOUDEST = 1e6  # float files may go over full scale; beyond this, their log-mel would be infinite
 _CLIPPED_SHARE = 1e-3
 _BANDWIDTH_FFT = 4096
 _BANDWIDTH_DB = -75.0
@@ -82,20 +86,12 @@ def read_windows(path: bytes, spec: AudioSpec, plan: WindowPlan) -> Generator[Wi
         AudioError: no sound could be read.
     """
     meter = _Meter()
-    source = open_source(path)
-    with contextlib.closing(source):
+    with contextlib.closing(open_source(path)) as source:
         claimed = source.claimed_frames
         if plan.count is None:
             found = yield from _all_windows(source, spec, meter)
         else:
-            frames = claimed if claimed is not None else _count_frames(path)
-            windows = _planned_windows(source, spec, plan, frames, meter)
-            found = frames
-            if windows is None:  # it ended early: lay the windows over what there is
-                found = _count_frames(path)
-                with contextlib.closing(open_source(path)) as again:
-                    windows = _planned_windows(again, spec, plan, found, meter) or []
-            yield from windows
+            found = yield from _planned_windows(path, source, spec, plan, meter)
         return _facts(source, spec, meter, claimed, found)
 
 
@@ -134,30 +130,56 @@ def _all_windows(source: Source, spec: AudioSpec, meter: _Meter) -> Generator[Wi
 
 
 def _planned_windows(
-    source: Source, spec: AudioSpec, plan: WindowPlan, frames: int, meter: _Meter
-) -> list[Window] | None:
-    """Windows over `frames` frames; None if the file ends before the last of them."""
+    path: bytes, source: Source, spec: AudioSpec, plan: WindowPlan, meter: _Meter
+) -> Generator[Window, None, int]:
+    """Windows evenly over the track; returns the frames found, or claimed where nothing speaks against it."""
+    claimed, held = source.claimed_frames, plan.count is not None and plan.count <= _HELD_WINDOWS
+    if claimed is not None and held:
+        # None is given out before the last is there: the file may end before the length it claims.
+        windows = list(_at(source, spec, plan, claimed, meter))
+        if None not in windows:
+            yield from (window for window in windows if window is not None)
+            return claimed
+    found = _count_frames(path)
+    with contextlib.closing(open_source(path)) as again:
+        yield from (window for window in _at(again, spec, plan, found, meter) if window is not None)
+    return found
+
+
+def _at(source: Source, spec: AudioSpec, plan: WindowPlan, frames: int, meter: _Meter) -> Iterator[Window | None]:
+    """Windows over a track of `frames` frames; None, and no more, where it ends before one of them."""
     rate, length = spec.sample_rate, spec.window_samples
     total = round(frames * rate / source.sample_rate)
     if total < MIN_TRACK_S * rate:
-        return [] if len(source.read(frames)) == frames else None
-    windows: list[Window] = []
+        if len(source.read(frames)) < frames:
+            yield None
+        return
     wanted = min(length, total)
+    # Where samples of both rates fall together: from there, resampling gives what it gives from the start.
+    step = rate // math.gcd(rate, source.sample_rate)
     for starts in _stretches(plan.starts(total, length), length + round(_JOIN_S * rate)):
-        first = round(starts[0] * source.sample_rate / rate)
-        lead = min(first, round(_LEAD_S * source.sample_rate))
-        source.seek(first - lead)
-        drop = round(lead * rate / source.sample_rate)
-        end = starts[-1] - starts[0] + wanted + drop
-        samples = _take(_resampled(source, rate, meter), end)
-        # Resampling rounds lengths, and some codecs claim a few frames of padding.
-        if len(samples) < end - 0.1 * rate:
-            return None
-        samples = np.pad(samples, (0, max(0, end - len(samples))))
+        first = max(0, starts[0] - round(_LEAD_S * rate)) // step * step
+        source.seek(first * source.sample_rate // rate)
+        blocks = _resampled(source, rate, meter)
+        held: Float32 = np.empty(0, dtype=np.float32)
         for start in starts:
-            offset = start - starts[0] + drop
-            windows.append(Window(start / rate, np.resize(samples[offset : offset + wanted], length)))
-    return windows
+            held = _filled(held, blocks, start - first + wanted)[start - first :]
+            first = start
+            # Resampling rounds lengths, and some codecs claim a few frames of padding.
+            if len(held) < wanted - 0.1 * rate:
+                yield None
+                return
+            samples = np.pad(held[:wanted], (0, max(0, wanted - len(held))))
+            yield Window(start / rate, np.resize(samples, length))
+
+
+def _filled(held: Float32, blocks: Iterator[Float32], n: int) -> Float32:
+    """`held` and what follows it, n samples or more; fewer only at the end."""
+    parts, have = [held], len(held)
+    while have < n and (block := next(blocks, None)) is not None:
+        parts.append(block)
+        have += len(block)
+    return np.concatenate(parts)
 
 
 def _stretches(starts: list[int], reach: int) -> list[list[int]]:
@@ -169,17 +191,6 @@ def _stretches(starts: list[int], reach: int) -> list[list[int]]:
         else:
             groups.append([start])
     return groups
-
-
-def _take(blocks: Iterator[Float32], n: int) -> Float32:
-    parts: list[Float32] = []
-    have = 0
-    for block in blocks:
-        parts.append(block)
-        have += len(block)
-        if have >= n:
-            break
-    return np.concatenate(parts)[:n] if parts else np.empty(0, dtype=np.float32)
 
 
 def _resampled(source: Source, rate: int, meter: _Meter) -> Iterator[Float32]:
@@ -225,8 +236,8 @@ class _Meter:
         self.frames += len(block)
         self.sample_rate = sample_rate
         peak = max(float(block.max()), -float(block.min()))
-        if not np.isfinite(peak):
-            block = np.nan_to_num(block, nan=0.0, posinf=1.0, neginf=-1.0)
+        if not peak <= _LOUDEST:
+            block = np.clip(np.nan_to_num(block, nan=0.0, posinf=1.0, neginf=-1.0), -_LOUDEST, _LOUDEST)
             self.clipped += len(block)
         elif peak >= _FULL_SCALE:
             self.clipped += int(np.count_nonzero(np.abs(block) >= _FULL_SCALE))

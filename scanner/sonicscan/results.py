@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,7 +30,7 @@ class Track(NamedTuple):
     @property
     def path_raw(self) -> bytes | None:
         """The path's bytes where `name` does not say them all."""
-        return None if os.fsencode(self.name) == self.path else self.path
+        return None if self.name.encode() == self.path else self.path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,160 @@
+"""Sound files that FFmpeg reads and libsndfile does not: AAC, ALAC, WMA, WavPack, Matroska and more."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+
+import av
+import av.container
+import av.error
+import av.logging
+import numpy as np
+import numpy.typing as npt
+import soxr
+
+from sonicscan.errors import AudioError
+
+Float32 = npt.NDArray[np.float32]
+
+SAMPLE_RATES = range(2000, 1_536_001)
+_MAX_BAD_PACKETS = 200  # one after the other
+
+# Containers and elementary streams that hold sound; demuxers that open further files are left out.
+_AV_FORMATS = (
+    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,iff,latm,loas,matroska,webm,"
+    "mov,mp4,m4a,3gp,3g2,mj2,mp3,mpc,mpc8,mpeg,mpegts,ogg,oma,qcp,rm,shn,tak,truehd,tta,voc,w64,wav,wv,xwma,wsaud,aea"
+)
+# Raw streams whose length FFmpeg guesses from the bit rate: their packets are counted instead.
+_UNSIZED_FORMATS = frozenset({"aac", "ac3", "amr", "dts", "dtshd", "eac3", "loas", "latm", "mp3", "truehd", "mpegts"})
+
+# Zero and full scale of FFmpeg's integer sample formats.
+_INTEGER_SAMPLES = {"uint8": (128.0, 128.0), "int16": (0.0, 2.0**15), "int32": (0.0, 2.0**31), "int64": (0.0, 2.0**63)}
+
+
+class AvSource:
+    """A `sources.Source` that moves forwards only: a seek decodes and drops. Owns `file` from then on.
+
+    Raises:
+        AudioError: there is no sound in it that FFmpeg can decode.
+    """
+
+    def __init__(self, file: io.FileIO) -> None:
+        av.logging.set_level(None)
+        self._file = file
+        self._open()
+        unsized = not _UNSIZED_FORMATS.isdisjoint(self._container.format.name.split(","))
+        self.claimed_frames: int | None = None
+        packets_s = self._packets_s() if unsized else None
+        self.ended_badly = ""
+        self._converter: tuple[int, soxr.ResampleStream] | None = None
+        self._started = False
+        self._frames = self._decode()
+        self._rest = next(self._frames, None)
+        if self._rest is None:
+            because = f" ({self.ended_badly})" if self.ended_badly else ""
+            raise AudioError("unreadable", f"no sound could be decoded{because}.")
+        self._position = 0
+        seconds = self._container_s() if packets_s is None else packets_s
+        if seconds is not None and seconds > 0:
+            self.claimed_frames = round(seconds * self.sample_rate)
+
+    def _open(self) -> None:
+        try:
+            container = av.open(
+                self._file,
+                mode="r",
+                options={"format_whitelist": _AV_FORMATS, "protocol_whitelist": ""},
+                metadata_errors="ignore",
+            )
+        except MemoryError:
+            raise
+        except (av.error.FFmpegError, ValueError) as error:
+            raise AudioError("unsupported", "neither libsndfile nor FFmpeg knows a sound format in it.") from error
+        stream = container.streams.best("audio")
+        if not isinstance(stream, av.AudioStream):
+            raise AudioError("unsupported", "the file has no audio stream.")
+        self._container: av.container.InputContainer = container
+        self._stream = stream
+        self.codec = stream.codec_context.codec.canonical_name
+        self.sample_rate = stream.codec_context.sample_rate
+        self.channels = stream.codec_context.channels
+
+    def _container_s(self) -> float | None:
+        if self._stream.duration is not None and self._stream.time_base is not None:
+            return float(self._stream.duration * self._stream.time_base)
+        if self._container.duration is not None:
+            return float(self._container.duration / av.time_base)
+        return None
+
+    def _packets_s(self) -> float | None:
+        """Length by counting packets, without decoding; the container is opened again after."""
+        seconds = 0.0
+        with contextlib.suppress(av.error.FFmpegError):
+            for packet in self._container.demux(self._stream):
+                if packet.duration and packet.time_base:
+                    seconds += float(packet.duration * packet.time_base)
+        self._container.close()
+        self._file.seek(0)
+        self._open()
+        return seconds or None
+
+    def _decode(self) -> Iterator[Float32]:
+        bad = in_a_row = 0
+        packets = self._container.demux(self._stream)
+        while in_a_row < _MAX_BAD_PACKETS:
+            try:
+                for frame in next(packets).decode():
+                    if isinstance(frame, av.AudioFrame) and frame.samples:
+                        yield self._mono(frame)
+                        in_a_row = 0
+            except (StopIteration, av.error.EOFError):
+                return
+            except MemoryError:  # FFmpeg's own is one of its other errors too
+                raise
+            except av.error.FFmpegError:
+                bad, in_a_row = bad + 1, in_a_row + 1
+                self.ended_badly = f"{bad} damaged packets" if bad > 1 else "a damaged packet"
+
+    def _mono(self, frame: av.AudioFrame) -> Float32:
+        samples = frame.to_ndarray()
+        channels = frame.layout.nb_channels
+        planes = samples if frame.format.is_planar else samples.reshape(-1, channels).T
+        if not np.issubdtype(planes.dtype, np.floating):
+            zero, scale = _INTEGER_SAMPLES[planes.dtype.name]
+            planes = (planes.astype(np.float32) - zero) / scale
+        mono: Float32 = planes.mean(axis=0, dtype=np.float32)
+        if not self._started:
+            # HE-AAC announces half its rate; the first frame tells the real one.
+            self.sample_rate, self.channels, self._started = frame.sample_rate, channels, True
+        return mono if frame.sample_rate == self.sample_rate else self._at_first_rate(mono, frame.sample_rate)
+
+    def _at_first_rate(self, mono: Float32, rate: int) -> Float32:
+        """Sound whose rate changes on the way: chained streams, HE-AAC that says so late."""
+        if rate not in SAMPLE_RATES:
+            raise AudioError("unsupported", f"a sample rate of {rate} Hz is out of range.")
+        if self._converter is None or self._converter[0] != rate:
+            self._converter = rate, soxr.ResampleStream(rate, self.sample_rate, 1, dtype="float32", quality="HQ")
+        converted: Float32 = self._converter[1].resample_chunk(mono)
+        return converted
+
+    def seek(self, frame: int) -> None:
+        while self._position < frame and len(self.read(min(65536, frame - self._position))):
+            pass
+
+    def read(self, frames: int) -> Float32:
+        parts: list[Float32] = []
+        wanted = frames
+        while wanted and self._rest is not None:
+            part, self._rest = self._rest[:wanted], self._rest[wanted:]
+            parts.append(part)
+            wanted -= len(part)
+            if not len(self._rest):
+                self._rest = next(self._frames, None)
+        self._position += frames - wanted
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
+
+    def close(self) -> None:
+        self._container.close()
+        self._file.close()
