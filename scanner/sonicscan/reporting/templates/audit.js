@@ -96,7 +96,11 @@ function strip(margins, width, height) {
 const KINDS = { flagged: "flagged", review: "review", clear: "clear" };
 
 function badge(text, kind) {
-  return element("span", "badge " + kind, text);
+  return element("span", "badge " + kind, text).outerHTML;
+}
+
+function escaped(text) {
+  return element("span", "", text).innerHTML;
 }
 
 function details(row) {
@@ -125,13 +129,11 @@ function details(row) {
   return box;
 }
 
-const escaped = (value) => {
-  const holder = element("span", "", value);
-  return holder.innerHTML;
-};
-const shown = (draw) => (value, type, row) => (type === "display" ? draw(value, row) : value === null ? -1 : value);
-const pick = [["searchList"]];
-const type = [["search"]];
+// Without a value: last in a table that begins with the highest, first when it is turned round.
+const shown = (draw) => (value, kind) => (kind === "display" ? draw(value) : value === null ? -1 : value);
+const dropdown = (content) => [{ extend: "dropdown", icon: "search", text: "Filter", content: [content] }];
+const pick = dropdown("searchList");
+const search = dropdown("search");
 
 const table = $("#tracks").DataTable({
   data: data.rows,
@@ -142,17 +144,16 @@ const table = $("#tracks").DataTable({
   lengthMenu: [25, 100, 500],
   language: { search: "", searchPlaceholder: "Search path, artist, title", lengthMenu: "_MENU_ a page", info: "_START_ to _END_ of _TOTAL_", infoFiltered: "(of _MAX_)", emptyTable: "No tracks" },
   layout: { topStart: "search", topEnd: "pageLength" },
-  columnControl: { target: 0, content: ["order"] },
   columns: [
-    { title: "score", data: SCORE, className: "number", searchable: false, type: "num", columnControl: ["order", type], render: shown((v) => (v === null ? "–" : v.toFixed(4))) },
-    { title: "verdict", data: VERDICT, columnControl: ["order", pick], render: shown((v) => (v ? badge(v, KINDS[v] || "").outerHTML : "–")) },
-    { title: "status", data: STATUS, className: "wide-only", columnControl: ["order", pick], render: shown((v) => (v === "ok" ? "ok" : badge(v, "failed").outerHTML)) },
-    { title: "file", data: NAME, className: "file", columnControl: ["order", type], render: shown(escaped) },
-    { title: "artist", data: ARTIST, className: "wide-only", columnControl: ["order", type], render: shown(escaped) },
-    { title: "title", data: TITLE, className: "wide-only", columnControl: ["order", type], render: shown(escaped) },
-    { title: "min", data: SECONDS, className: "number wide-only", searchable: false, type: "num", render: shown((v) => (v === null ? "–" : (v / 60).toFixed(1))) },
-    { title: "windows", data: STRIP, className: "strip wide-only", orderable: false, searchable: false, columnControl: [], render: (v, kind) => (kind === "display" ? strip(v, 120, 26) : "") },
-    { title: "reviewed", data: DECISION, className: "wide-only", columnControl: ["order", type], visible: data.rows.some((row) => row[DECISION]), render: shown((v) => (v ? badge(v.split(",")[0], "settled").outerHTML : "")) },
+    { data: SCORE, type: "num", className: "number", searchable: false, columnControl: search, render: shown((v) => (v === null ? "-" : v.toFixed(4))) },
+    { data: VERDICT, type: "string", columnControl: pick, render: shown((v) => (v ? badge(v, KINDS[v] || "") : "-")) },
+    { data: STATUS, type: "string", className: "wide-only", columnControl: pick, render: shown((v) => (v === "ok" ? "ok" : badge(v, "failed"))) },
+    { data: NAME, type: "string", className: "file", columnControl: search, render: shown(escaped) },
+    { data: ARTIST, type: "string", className: "wide-only", columnControl: search, render: shown(escaped) },
+    { data: TITLE, type: "string", className: "wide-only", columnControl: search, render: shown(escaped) },
+    { data: SECONDS, type: "num", className: "number wide-only", searchable: false, render: shown((v) => (v === null ? "-" : (v / 60).toFixed(1))) },
+    { data: STRIP, type: "string", className: "strip wide-only", orderable: false, searchable: false, columnControl: [], render: (v, kind) => (kind === "display" ? strip(v, 120, 26) : "") },
+    { data: DECISION, type: "string", className: "wide-only", columnControl: search, visible: data.rows.some((row) => row[DECISION]), render: shown((v) => (v ? badge(v.split(",")[0], "settled") : "")) },
   ],
   createdRow: (row) => row.classList.add("main"),
 });
