@@ -34,7 +34,8 @@ class Selection:
     Attributes:
         include: globs that a file must match one of; empty: the names that sound files have.
         exclude: globs that leave out a file, or a folder with all below it.
-        follow_symlinks: whether linked folders are entered. Linked files are always listed.
+        follow_symlinks: whether linked folders are entered, each folder once, by the first way that
+            leads to it. Linked files are always listed.
         shard: (i, n): only the i-th of n parts (1 <= i <= n), by digest of the path below its root.
 
     A glob with a slash is matched against the path below the folder that was named, one without
@@ -95,10 +96,10 @@ class Listing:
             return
         prefix = b"" if root == b"." else root.rstrip(b"/") + b"/"
         wanted, left_out = self._filters()
-        # Folders still to be entered, each with the identities of the folders above it.
-        stack: list[tuple[bytes, frozenset[tuple[int, int]]]] = [(b"", frozenset())]
+        stack = [b""]  # folders still to be entered
+        entered: set[tuple[int, int]] = set()
         while stack:
-            below, above = stack.pop()
+            below = stack.pop()
             here = prefix + below
             try:
                 identity = _identity(here or b".") if self.selection.follow_symlinks else None
@@ -108,9 +109,9 @@ class Listing:
                 yield here.rstrip(b"/") or b".", below, None
                 continue
             if identity is not None:
-                if identity in above:
-                    continue  # a link back up: everything below is listed already
-                above = above | {identity}
+                if identity in entered:
+                    continue  # links can lead to a folder in more ways than there are files
+                entered.add(identity)
             folders = []
             for entry in found:
                 path = below + entry.name
@@ -120,7 +121,7 @@ class Listing:
                     if entry.is_symlink() and not self.selection.follow_symlinks:
                         self.links += 1
                     else:
-                        folders.append((path + b"/", above))
+                        folders.append(path + b"/")
                 elif wanted(path):
                     yield prefix + path, path, entry
                 else:
@@ -149,7 +150,10 @@ def listing(paths: Iterable[str | bytes | os.PathLike[str]], selection: Selectio
 
 def file_list(content: bytes, separator: bytes) -> list[bytes]:
     """The paths of a file list, one a line or NUL-separated; those that are not there stay in."""
-    return [_normal(item) for item in content.split(separator) if item]
+    items = [item for item in content.split(separator) if item]
+    if separator == b"\n" and all(item.endswith(b"\r") for item in items):  # written on Windows
+        items = [item[:-1] for item in items if item != b"\r"]
+    return [_normal(item) for item in items]
 
 
 def _normal(path: bytes) -> bytes:
