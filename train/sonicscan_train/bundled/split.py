@@ -37,7 +37,12 @@ class Holdout:
     creators_of: tuple[str, ...] = ("Suno", "ElevenLabs-Music")
     creator_share: float = 0.25
     human_excerpts: int = 330
-    keep: tuple[str, ...] = ("fma(musichifi)", "musdb18(semanticodec)", "slakh2100(target)", "musdb+moisesdb(anyaccomp)")
+    keep: tuple[str, ...] = (
+        "fma(musichifi)",
+        "musdb18(semanticodec)",
+        "slakh2100(target)",
+        "musdb+moisesdb(anyaccomp)",
+    )
     max_source: int = 28
     seed: int = 20261122
 

@@ -1,0 +1,204 @@
+"""The bundled model's training code, on a corpus of noise and tones made here."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+torch = pytest.importorskip("torch")
+
+import onnxruntime  # noqa: E402
+
+from sonicscan.melspec import LogMel  # noqa: E402
+from sonicscan.spec import AudioSpec, ModelSpec  # noqa: E402
+from sonicscan_train.bundled.augment import Augmentation, augment, standardise  # noqa: E402
+from sonicscan_train.bundled.batches import Batches, Sampling, weights  # noqa: E402
+from sonicscan_train.bundled.codecs import Codec, round_trip  # noqa: E402
+from sonicscan_train.bundled.corpus import Excerpt  # noqa: E402
+from sonicscan_train.bundled.evaluate import finish, main_scores  # noqa: E402
+from sonicscan_train.bundled.export import export, folded  # noqa: E402
+from sonicscan_train.bundled.fit import Schedule, fit  # noqa: E402
+from sonicscan_train.bundled.measure import auc, caught_at  # noqa: E402
+from sonicscan_train.bundled.melcache import MelFrames, cache_decibels, to_float, window_decibels  # noqa: E402
+from sonicscan_train.bundled.network import ARCHITECTURE, SonicNet  # noqa: E402
+from sonicscan_train.bundled.prepare import prepare, training_pools  # noqa: E402
+from sonicscan_train.bundled.split import Holdout, components, left_out  # noqa: E402
+
+SPEC = AudioSpec()
+HOLDOUT = Holdout(sources=("gen-b",), creators_of=("gen-a",), creator_share=0.4, human_excerpts=4, keep=("site-0",))
+
+
+def excerpt(label: str, source: str, group: str, name: str = "") -> Excerpt:
+    return Excerpt(f"audio/{name or source + group}.wav", label, source, "here", group, "CC0")
+
+
+def rows() -> list[Excerpt]:
+    human = [excerpt("human", f"site-{i // 2}", f"song-{i}") for i in range(8)]
+    ai = [excerpt("ai", f"gen-{'ab'[i % 2]}", f"creator-{i}") for i in range(8)]
+    return [*human, *ai, excerpt("codec", "vocoder", "song-0")]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """People's music is noise here and AI's is a tone: what is tested is the machinery."""
+    folder = tmp_path_factory.mktemp("corpus")
+    (folder / "audio").mkdir()
+    rng = np.random.default_rng(0)
+    time = np.arange(7 * 16000) / 16000
+    with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [f.name for f in dataclasses.fields(Excerpt)])
+        writer.writeheader()
+        for i, row in enumerate(rows()):
+            tone = np.sin(2 * np.pi * (200 + 50 * i) * time)
+            sound = 0.1 * rng.standard_normal(len(time)) + (tone if row.is_ai else 0.0)
+            soundfile.write(folder / row.path, 0.3 * sound, 16000)
+            writer.writerow(dataclasses.asdict(row))
+    return folder
+
+
+def test_maps_average_to_logits_and_folding_changes_nothing() -> None:
+    torch.manual_seed(0)
+    network = SonicNet()
+    for _ in range(3):
+        network.train_logits(torch.randn(4, 1, 256, 256))  # so that batch statistics are not the initial ones
+    network.eval()
+    image = torch.randn(2, 1, 256, 256).expand(2, 3, 256, 256)
+    with torch.no_grad():
+        logits, maps = network(image)
+        assert maps.shape == (2, 2, 8, 8)
+        torch.testing.assert_close(maps.mean(dim=(2, 3)), logits, atol=1e-6, rtol=0)
+        torch.testing.assert_close(network.train_logits(image), logits, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(folded(network)(image)[0], logits, atol=1e-5, rtol=1e-4)
+
+
+def test_no_group_and_no_left_out_source_is_on_two_sides() -> None:
+    excerpts = rows()
+    judges = left_out(excerpts, HOLDOUT)
+    sides = {True: [e for e, j in zip(excerpts, judges, strict=True) if j]}
+    sides[False] = [e for e in excerpts if e not in sides[True]]
+    assert not {e.group for e in sides[True]} & {e.group for e in sides[False]}
+    divided = {e.source for e in sides[True]} & {e.source for e in sides[False]}
+    assert divided == {"gen-a"}  # some of its creators are left out, each as a whole
+    assert all(judge for e, judge in zip(excerpts, judges, strict=True) if e.source == "gen-b")
+    assert sum(e.label == "human" for e in sides[True]) >= HOLDOUT.human_excerpts
+    assert judges == left_out(excerpts, HOLDOUT)
+    assert judges != left_out(excerpts, dataclasses.replace(HOLDOUT, sources=("gen-a",)))
+
+
+def test_sources_that_share_a_group_through_a_third_are_one_component() -> None:
+    chain = [excerpt("ai", "a", "1"), excerpt("ai", "b", "1"), excerpt("ai", "b", "2"), excerpt("human", "c", "2")]
+    assert components([*chain, excerpt("human", "d", "3")]) == [{"a", "b", "c"}, {"d"}]
+
+
+def test_weights_balance_classes_and_dampen_large_sources() -> None:
+    excerpts = [excerpt("ai", "big", f"{i}") for i in range(16)] + [excerpt("ai", "small", "s")]
+    excerpts += [excerpt("human", "x", "h")]
+    drawn = weights(excerpts, Sampling(boost={}))
+    assert drawn.sum() == pytest.approx(1.0)
+    assert drawn[-1] == pytest.approx(0.5)
+    assert drawn[:16].sum() / drawn[16] == pytest.approx(4.0)  # not 16
+
+
+def test_windows_from_the_cache_equal_the_scanners(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    audio = (8000 * rng.uniform(-1, 1, (2, 7 * SPEC.sample_rate))).astype(np.int16)
+    cached = cache_decibels(audio, [0, 1], tmp_path / "mel.npy", SPEC)
+    starts = np.array([0, 37])
+    images = window_decibels(cached, audio, starts, MelFrames(SPEC))
+    logmel = LogMel(SPEC)
+    for i, start in enumerate(starts):
+        window = to_float(audio[i, start * SPEC.hop_length :][: SPEC.window_samples])
+        assert np.abs(logmel.decibels(window) - images[i]).max() < 0.005
+        standard = standardise(torch.from_numpy(images[i : i + 1]), SPEC)[0].numpy()
+        assert np.abs(logmel(window) - standard).max() < 1e-3
+
+
+def test_augmentation_is_finite_standardised_and_repeatable() -> None:
+    decibels = 20 * torch.randn(6, 256, 256) - 40
+    decibels[0] = -100.0  # digital silence
+    made = [augment(decibels, Augmentation(), SPEC, torch.Generator().manual_seed(5)) for _ in range(2)]
+    assert made[0].shape == decibels.shape
+    assert torch.isfinite(made[0]).all()
+    assert torch.equal(made[0], made[1])
+    torch.testing.assert_close(made[0][1:].mean(dim=(1, 2)), torch.zeros(5), atol=1e-4, rtol=0)
+    torch.testing.assert_close(made[0][1:].std(dim=(1, 2)), torch.ones(5), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "codec",
+    [
+        Codec("libmp3lame", "mp3", 22050, 64),
+        Codec("aac", "mp4", 22050, 64),
+        Codec("libopus", "ogg", 48000, 48),
+        Codec("vorbis", "ogg", 22050, quality=0.5),
+    ],
+    ids=lambda codec: codec.encoder,
+)
+def test_codecs_keep_length_and_most_of_the_sound(codec: Codec) -> None:
+    time = np.arange(22050) / 22050
+    sound = (0.3 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)
+    back = round_trip(sound, 22050, codec)
+    assert back.shape == sound.shape
+    spectrum = np.abs(np.fft.rfft(back))
+    assert abs(int(spectrum.argmax()) - 440) <= 1
+    assert np.sqrt(np.mean(back**2)) == pytest.approx(0.3 / np.sqrt(2), rel=0.15)
+
+
+def test_auc_and_caught_at_a_rate() -> None:
+    ai = np.array([False, False, False, False, True, True])
+    scores = np.array([0.1, 0.2, 0.3, 0.8, 0.8, 0.9])
+    assert auc(ai, scores) == pytest.approx(7.5 / 8)
+    assert caught_at(ai, scores, 0.01) == pytest.approx(0.5)  # a tie with a person's track is not caught
+    assert caught_at(ai, scores, 0.25) == pytest.approx(1.0)
+
+
+def test_resumed_run_equals_an_uninterrupted_one_and_exports(corpus: Path, tmp_path: Path) -> None:
+    prepared = prepare(corpus, tmp_path / "cache", HOLDOUT, SPEC)
+    pools = training_pools(prepared, tmp_path / "cache", 1, 7, SPEC)
+    batches = Batches(pools, SPEC, Sampling(batch=4), Augmentation(), 7)
+    schedule = Schedule(steps=4, checkpoint_every=2, narrow=64)
+    whole = fit(batches, schedule, _folder(tmp_path / "whole"), _ignore)
+    with pytest.raises(KeyboardInterrupt):
+        fit(batches, schedule, _folder(tmp_path / "parts"), _interrupt)
+    state = fit(batches, schedule, tmp_path / "parts", _ignore)
+    assert all(torch.equal(whole[name], state[name]) for name in whole)
+
+    path = tmp_path / "model.onnx"
+    spec, scored = finish(state, prepared, corpus, path, {"steps": 4})
+    assert spec.calibration.n == sum(e.label == "human" for e in scored.excerpts) > 0
+    assert "AUC" in spec.metrics["summary"]
+    assert len(main_scores(scored).scores) == len(scored.scores)  # the codec excerpt shares a song with training
+    session = onnxruntime.InferenceSession(path)
+    assert ModelSpec.from_json(session.get_modelmeta().custom_metadata_map["sonicscan.spec"]) == spec
+    image = np.random.default_rng(0).standard_normal((3, 3, 256, 256)).astype(np.float32)
+    logits, maps = session.run(None, {"spectrogram": image})
+    assert np.abs(maps.mean(axis=(2, 3)) - logits).max() < 1e-5
+    network = SonicNet()
+    network.load_state_dict(state)
+    network.eval()
+    with torch.no_grad():
+        assert np.abs(network(torch.from_numpy(image))[0].numpy() - logits).max() < 1e-4
+
+
+def test_export_leaves_nothing_of_the_machine_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    export(SonicNet().state_dict(), ModelSpec(architecture=ARCHITECTURE), path)
+    assert b'File "' not in path.read_bytes()
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def _ignore(line: str) -> None:
+    pass
+
+
+def _interrupt(line: str) -> None:
+    raise KeyboardInterrupt

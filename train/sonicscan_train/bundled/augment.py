@@ -1,0 +1,103 @@
+"""Augmentation of mel spectrograms in decibels, a batch at a time, the same for both classes.
+
+Each step takes away something that tells corpora apart but not people from generators: timbre and
+mastering (equaliser), noise floor, bandwidth, level. Standardisation comes last, as in the scanner.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sonicscan.spec import AudioSpec
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How strong each step is; `p_` fields are the share of windows that get it.
+
+    Attributes:
+        eq_knots, eq_db: a random curve over the mel rows, and its standard deviation in dB.
+        noise_db: range of the noise floor, in dB under the window's peak.
+        cutoff_rows: range of the low-pass cut-off, as a share of the mel rows (0.78 is 4.0 kHz, 1 is 8 kHz).
+        slope_rows: range of rows over which the low-pass falls by 80 dB.
+        time_mask, row_mask: widest masks, in frames and in rows.
+    """
+
+    p_eq: float = 0.8
+    eq_knots: int = 6
+    eq_db: float = 3.0
+    p_noise: float = 0.7
+    noise_db: tuple[float, float] = (50.0, 90.0)
+    p_low_pass: float = 0.75
+    cutoff_rows: tuple[float, float] = (0.78, 1.0)
+    slope_rows: tuple[float, float] = (1.0, 16.0)
+    p_high_pass: float = 0.15
+    high_pass_rows: float = 0.06
+    p_roll: float = 0.5
+    p_mask: float = 0.7
+    time_mask: int = 40
+    row_mask: int = 32
+
+
+def standardise(decibels: Tensor, spec: AudioSpec) -> Tensor:
+    """Clip below the window's maximum, then mean 0 and deviation 1, as `LogMel` does; [n, mels, frames]."""
+    floor = decibels.amax(dim=(1, 2), keepdim=True) - spec.top_db
+    image = torch.maximum(decibels, floor)
+    image = image - image.mean(dim=(1, 2), keepdim=True)
+    deviation = image.square().mean(dim=(1, 2), keepdim=True).sqrt()
+    return torch.where(deviation > 1e-6, image / deviation.clamp_min(1e-6), torch.zeros_like(image))
+
+
+def _uniform(n: int, low: float, high: float, rng: torch.Generator) -> Tensor:
+    return low + (high - low) * torch.rand(n, 1, 1, generator=rng)
+
+
+def _chosen(n: int, p: float, rng: torch.Generator) -> Tensor:
+    return (torch.rand(n, 1, 1, generator=rng) < p).float()
+
+
+def augment(decibels: Tensor, settings: Augmentation, spec: AudioSpec, rng: torch.Generator) -> Tensor:
+    """Standardised images of randomly changed windows.
+
+    Args:
+        decibels: float32 [n, n_mels, n_frames], not yet clipped.
+        settings: how strong.
+        spec: for the range that is kept.
+        rng: all randomness.
+
+    Returns:
+        float32 of the same shape; finite.
+    """
+    n, mels, frames = decibels.shape
+    rows = torch.arange(mels, dtype=torch.float32).view(1, mels, 1)
+    x = decibels - decibels.amax(dim=(1, 2), keepdim=True)
+    knots = torch.randn(n, 1, settings.eq_knots, generator=rng) * settings.eq_db
+    curve = functional.interpolate(knots, size=mels, mode="linear", align_corners=True).transpose(1, 2)
+    x = x + curve * _chosen(n, settings.p_eq, rng)
+
+    level = -_uniform(n, *settings.noise_db, rng) - 300.0 * (1.0 - _chosen(n, settings.p_noise, rng))
+    # Power of one transform bin of noise is exponentially distributed; one draw serves a batch, for speed.
+    grain = torch.rand(1, mels, frames, generator=rng).clamp_min(1e-6).log().neg()
+    power = torch.exp(x * 0.2302585) + grain * torch.exp((x.amax(dim=(1, 2), keepdim=True) + level) * 0.2302585)
+    x = power.clamp_min(1e-14).log() * 4.3429448
+
+    cutoff = _uniform(n, *settings.cutoff_rows, rng) * mels
+    fall = 80.0 / _uniform(n, *settings.slope_rows, rng)
+    low_pass = (rows - cutoff).clamp_min(0.0) * fall * _chosen(n, settings.p_low_pass, rng)
+    edge = _uniform(n, 0.0, settings.high_pass_rows, rng) * mels
+    high_pass = (edge - rows).clamp_min(0.0) * 6.0 * _chosen(n, settings.p_high_pass, rng)
+    x = x - low_pass - high_pass
+
+    x = torch.maximum(x, x.amax(dim=(1, 2), keepdim=True) - spec.top_db)
+    times = torch.arange(frames, dtype=torch.float32).view(1, 1, frames)
+    for axis, widest, size in ((times, settings.time_mask, frames), (rows, settings.row_mask, mels)):
+        width = _uniform(n, 0.0, float(widest), rng) * _chosen(n, settings.p_mask, rng)
+        start = torch.rand(n, 1, 1, generator=rng) * (size - width)
+        x = torch.where((axis >= start) & (axis < start + width), x.mean(dim=(1, 2), keepdim=True), x)
+    shifts = (torch.rand(n, generator=rng) < settings.p_roll) * torch.randint(frames, (n,), generator=rng)
+    x = torch.stack([image.roll(int(shift), dims=1) for image, shift in zip(x, shifts, strict=True)])
+    return standardise(x, spec)

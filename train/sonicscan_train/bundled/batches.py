@@ -1,0 +1,125 @@
+"""Training batches: both classes equal, generators and human sources balanced, the same for a given step.
+
+A batch depends on the seed and the step alone, so a run that is interrupted goes on exactly as it would have.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sonicscan.spec import AudioSpec
+from sonicscan_train.bundled.augment import Augmentation, augment
+from sonicscan_train.bundled.corpus import Excerpt, Int16
+from sonicscan_train.bundled.melcache import MelFrames, start_frames, window_decibels
+
+# What people upload comes from these far more than from research models, so they weigh twice as much. The
+# Griffin-Lim pairs are one decoder in many copies and weigh half.
+BOOST = {"Suno": 2.0, "Suno(user)": 2.0, "ElevenLabs-Music": 2.0, "own:griffin-lim": 0.5}
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Excerpts in one or several versions, with the same rows in `samples` and `decibels` for each version."""
+
+    excerpts: list[Excerpt]
+    versions: list[tuple[Int16, Int16]]  # (samples, decibels); row i of every version is excerpts[i]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How batches are drawn.
+
+    Attributes:
+        batch: windows, half of each class.
+        first_version: share of windows from version 0, the sound as it came.
+        source_power: a source of n excerpts is drawn with weight n to this power, a group within it likewise.
+        p_mixup, mixup_alpha: share of windows mixed with another of the batch, and the Beta of their shares.
+        boost: factors on sources' weights.
+    """
+
+    batch: int = 32
+    first_version: float = 0.4
+    source_power: float = 0.5
+    p_mixup: float = 0.2
+    mixup_alpha: float = 0.4
+    boost: Mapping[str, float] = field(default_factory=lambda: dict(BOOST))
+
+
+def weights(excerpts: list[Excerpt], sampling: Sampling) -> npt.NDArray[np.float64]:
+    """Probability of each excerpt: n^power for a source of n, the same for groups within it; classes equal."""
+    sources = Counter((e.is_ai, e.source) for e in excerpts)
+    groups = Counter((e.is_ai, e.source, e.group) for e in excerpts)
+    within: defaultdict[tuple[bool, str], float] = defaultdict(float)
+    for (is_ai, source, _), n in groups.items():
+        within[is_ai, source] += n**sampling.source_power
+    raw = np.array(
+        [
+            sampling.boost.get(e.source, 1.0)
+            * sources[e.is_ai, e.source] ** sampling.source_power
+            * groups[e.is_ai, e.source, e.group] ** (sampling.source_power - 1.0)
+            / within[e.is_ai, e.source]
+            for e in excerpts
+        ]
+    )
+    ai = np.array([e.is_ai for e in excerpts])
+    for side in (ai, ~ai):
+        raw[side] /= 2.0 * raw[side].sum()
+    return raw
+
+
+class Batches:
+    """Draws the batch of a step."""
+
+    def __init__(
+        self, pools: list[Pool], spec: AudioSpec, sampling: Sampling, augmentation: Augmentation, seed: int
+    ) -> None:
+        self._pools = pools
+        self._owner = [(p, i) for p, pool in enumerate(pools) for i in range(len(pool.excerpts))]
+        self.excerpts = [e for pool in pools for e in pool.excerpts]
+        self._weights = weights(self.excerpts, sampling)
+        self._ai = np.array([e.is_ai for e in self.excerpts])
+        self._spec, self._sampling, self._augmentation, self._seed = spec, sampling, augmentation, seed
+        self._mel = MelFrames(spec)
+
+    def __call__(self, step: int, frames: int) -> tuple[Tensor, Tensor]:
+        """Images float32 [batch, 1, 256, frames] and the probability of `ai` that each should get, [batch].
+
+        `frames` under 256 gives random parts of the windows: the network pools over time, so it learns
+        from half a window in half the time.
+        """
+        rng = np.random.default_rng([self._seed, step])
+        half = self._sampling.batch // 2
+        rows = np.concatenate(
+            [rng.choice(np.flatnonzero(self._ai == label), half, p=2.0 * self._weights[self._ai == label])
+             for label in (False, True)]
+        )  # fmt: skip
+        samples, decibels = [], []
+        for row in rows:
+            pool_index, i = self._owner[row]
+            versions = self._pools[pool_index].versions
+            draw, pick = rng.random(), rng.random()
+            first = draw < self._sampling.first_version or len(versions) == 1
+            version = versions[0 if first else 1 + int(pick * (len(versions) - 1))]
+            samples.append(version[0][i])
+            decibels.append(version[1][i])
+        starts = rng.integers(start_frames(len(samples[0]), self._spec), size=len(rows))
+        images = torch.from_numpy(window_decibels(np.stack(decibels), np.stack(samples), starts, self._mel))
+        torch_rng = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        images = augment(images, self._augmentation, self._spec, torch_rng)
+        target = torch.from_numpy(self._ai[rows].astype(np.float32))
+        share = torch.from_numpy(rng.beta(self._sampling.mixup_alpha, self._sampling.mixup_alpha, len(rows))).float()
+        share = torch.where(torch.from_numpy(rng.random(len(rows)) < self._sampling.p_mixup), share, torch.ones(1))
+        other = torch.from_numpy(rng.permutation(len(rows)))
+        images = images * share.view(-1, 1, 1) + images[other] * (1.0 - share).view(-1, 1, 1)
+        part = int(rng.integers(images.shape[2] - frames + 1))
+        images = images[:, :, part : part + frames]
+        images = images - images.mean(dim=(1, 2), keepdim=True)
+        images = images / images.std(dim=(1, 2), keepdim=True).clamp_min(1e-3)
+        return images[:, None], target * share + target[other] * (1.0 - share)

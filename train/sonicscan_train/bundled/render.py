@@ -1,0 +1,80 @@
+"""The evaluation as Markdown, for the model card: figures are pasted from here and from nowhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def figure(measure: dict[str, Any]) -> str:
+    """`0.912 (0.870 to 0.941)`."""
+    low, high = measure["ci95"]
+    return f"{measure['value']:.3f} ({low:.3f} to {high:.3f})"
+
+
+def markdown(evaluation: dict[str, Any]) -> str:
+    """Headline, certified thresholds, sources and stress, one table each."""
+    names = {"auc": "track AUC", "tpr_at_1pct_fpr": "caught at 1% FPR", "tpr_at_5pct_fpr": "caught at 5% FPR"}
+    columns = ("leave_out", "codec", "baseline")
+    parts = [
+        table(
+            ["measure", "left-out AI", "left-out codec", "trivial baseline, left-out AI"],
+            [[text, *(figure(evaluation[c][key]) for c in columns)] for key, text in names.items()],
+        ),
+        f"Mean AUC over left-out generators: {evaluation['mean_auc_over_generators']:.3f}. "
+        f"Counts: {evaluation['counts']}. Temperature: {evaluation['temperature']:.3f}.",
+        table(
+            ["certified FPR", "threshold", "left-out AI caught"],
+            [
+                [f"{row['rate']:.0%}", f"{row['threshold']:.4f}", f"{row['caught']:.1%}"]
+                for row in (evaluation["certified"], evaluation["certified_5pct"])
+            ],
+        ),
+        table(
+            ["label", "source", "excerpts", "groups", "AUC", "flagged at certified 1%", "median score"],
+            [
+                [
+                    row["label"],
+                    row["source"],
+                    str(row["excerpts"]),
+                    str(row["groups"]),
+                    f"{row['auc']:.3f}" if "auc" in row else "",
+                    f"{row['flagged']:.0%}",
+                    f"{row['median_score']:.3f}",
+                ]
+                for row in evaluation["by_source"]
+            ],
+        ),
+    ]
+    if evaluation.get("stress"):
+        parts.append(
+            table(
+                [
+                    "condition",
+                    "excerpts",
+                    "AUC",
+                    "change of AUC",
+                    "FPR at certified 1%",
+                    "caught",
+                    "mean change of margin",
+                ],
+                [
+                    [
+                        row["condition"],
+                        str(row["excerpts"]),
+                        f"{row['auc']:.3f}",
+                        f"{row['auc'] - evaluation['stress'][0]['auc']:+.3f}",
+                        f"{row['fpr']:.1%}",
+                        f"{row['caught']:.1%}",
+                        f"{row['drift']:+.2f}",
+                    ]
+                    for row in evaluation["stress"]
+                ],
+            )
+        )
+    return "\n\n".join(parts) + "\n"
