@@ -15,7 +15,6 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import pyarrow as pa
 
@@ -42,30 +41,36 @@ class Journal:
 
     def __init__(self, path: Path, key: str, fresh: bool = False) -> None:
         self.path = path
+        self._key = key
         self._schema = report.SCHEMA.with_metadata({_KEY: key.encode()})
         self._synced = time.monotonic()
         try:
-            self._file: BinaryIO = _open_locked(path)
+            self._file = _open_locked(path)
         except OSError as error:
             raise ReportError(f"the journal {path} cannot be written: {error.strerror}.") from error
         try:
-            self._batches = [] if fresh else self._read(key)
+            earlier = [] if fresh else self._read(key)
             with self._writing():
-                if not self._batches:
+                if not earlier:
                     self._file.seek(0)
                     self._file.truncate()
                     self._file.write(_preamble(self._schema))
                 self._file.flush()
+            self._rows: int = sum(batch.num_rows for batch in earlier)
         except BaseException:
             self._file.close()
             raise
 
     def rows(self) -> pa.Table:
-        """What earlier scans and this one have written, in order."""
-        return pa.Table.from_batches(self._batches, report.SCHEMA)
+        """What earlier scans and this one have written, in order; read back, so that a scan holds no rows."""
+        batches = self._read(self._key)
+        table = pa.Table.from_batches(batches, self._schema).replace_schema_metadata(None).combine_chunks()
+        if table.num_rows != self._rows:
+            raise ReportError(f"the journal {self.path} has changed or was damaged while it was in use; scan again.")
+        return table
 
     def __len__(self) -> int:
-        return sum(batch.num_rows for batch in self._batches)
+        return self._rows
 
     def append(self, results: Sequence[FileResult]) -> None:
         """Add rows; they survive the end of this process at once, and of the machine after `sync`."""
@@ -73,17 +78,29 @@ class Journal:
             return
         batch = report.to_batch(results)
         with self._writing():
-            self._file.write(_encode(batch, self._schema))
-            self._file.flush()
+            self._write(_encode(batch, self._schema))
             if time.monotonic() - self._synced > _SYNC_S:
                 self.sync()
-        self._batches.append(batch)
+        self._rows += batch.num_rows
 
     def sync(self) -> None:
-        """Wait until all rows are on the disk."""
+        """Wait until all rows are on the disk.
+
+        Raises:
+            ReportError: they cannot be written, or somebody has removed the journal: rows that
+                nobody can ever read again are worth no further hours of work.
+        """
         with self._writing():
             os.fsync(self._file.fileno())
             self._synced = time.monotonic()
+        if not _is_still(self._file, self.path):
+            raise ReportError(f"the journal {self.path} has been removed or replaced while the scan was running.")
+
+    def _write(self, content: bytes) -> None:
+        # The file has no buffer: what a full disk refuses is not tried again when it is closed.
+        view = memoryview(content)
+        while view:
+            view = view[self._file.write(view) :]
 
     def close(self) -> None:
         """Keep the journal for a later scan."""
@@ -106,9 +123,10 @@ class Journal:
 
     def _read(self, key: str) -> list[pa.RecordBatch]:
         """The good batches; leaves the file cut after the last of them and standing at its end."""
-        if not os.fstat(self._file.fileno()).st_size:
-            return []
+        self._file.seek(0)
         content = self._file.read()
+        if not content:
+            return []
         source = pa.BufferReader(content)
         batches: list[pa.RecordBatch] = []
         try:
@@ -160,9 +178,25 @@ def _encode(batch: pa.RecordBatch, schema: pa.Schema) -> bytes:
     return sink.getvalue()[len(_preamble(schema)) : end]
 
 
-def _open_locked(path: Path) -> BinaryIO:
+def _is_still(file: io.FileIO, path: Path) -> bool:
+    """Whether `path` leads to the open `file`."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:
+        return False
+
+
+def _open_locked(path: Path) -> io.FileIO:
     """Open for reading and appending, for this process alone until it ends."""
-    file = path.open("a+b")
+    while True:
+        file = _locked(path)
+        if _is_still(file, path):  # or else the scan that held it has just finished and removed it
+            return file
+        file.close()
+
+
+def _locked(path: Path) -> io.FileIO:
+    file = path.open("a+b", buffering=0)
     try:
         import fcntl
 
@@ -172,5 +206,7 @@ def _open_locked(path: Path) -> BinaryIO:
     except OSError:
         file.close()
         raise ReportError(f"another scan is writing {path}; wait for it, or choose another --out.") from None
-    file.seek(0)
+    if not os.fstat(file.fileno()).st_nlink:  # its scan ended, and deleted it, between our two calls
+        file.close()
+        return _open_locked(path)
     return file
