@@ -125,6 +125,7 @@ def fit(
             "lr": learning_rate(recipe, averaged.steps - 1, steps * recipe.epochs),
             "train_loss": loss,
             **result.figures(),
+            "processes": accelerator.num_processes,
             "windows_per_s": round(seen / max(trained_s, 1e-9), 2),
             "seconds": round(time.monotonic() - began, 1),
         }

@@ -1,0 +1,294 @@
+"""Training for real, with timm's smallest network: it learns, resumes bit for bit, and works in several processes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from click.testing import CliRunner, Result
+from training_sound import TINY, write_data
+
+from sonicscan.errors import InputError, ModelError
+from sonicscan.spec import PRESETS
+from sonicscan_train import checkpoint
+from sonicscan_train.backbones import build
+from sonicscan_train.cli import main
+from sonicscan_train.clips import Clip, data_digest
+from sonicscan_train.datasets import load
+from sonicscan_train.ema import Averaged
+from sonicscan_train.fit import Watcher, fit
+from sonicscan_train.recipes import Recipe, recipe_of
+from sonicscan_train.run import FitConfig
+from sonicscan_train.splits import SplitPlan, split
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """So small a network is slower with two."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
+    return split(load([str(write_data(tmp_path_factory.mktemp("data")))]), SplitPlan(train=0.5, valid=0.25, test=0.25))
+
+
+def short(**changes: object) -> Recipe:
+    """The robust recipe, cut short; its slow effects have tests of their own."""
+    recipe = recipe_of("robust", TINY)
+    assert recipe.augmentation is not None
+    plan = dataclasses.replace(recipe.augmentation, reverb_p=0.0, tempo_p=0.0, pitch_p=0.1, codec_p=0.2)
+    changes = {"epochs": 3, "steps_per_epoch": 3, "batch_size": 6, "valid_windows": 1, "augmentation": plan} | changes
+    return dataclasses.replace(recipe, **changes)  # type: ignore[arg-type]
+
+
+def config(clips: list[Clip], **changes: object) -> FitConfig:
+    return FitConfig(TINY, "none", short(**changes), data_digest=data_digest(clips), seed=1)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(folder / "best" / "model.safetensors")
+
+
+def without_times(history: list[dict[str, object]]) -> list[dict[str, object]]:
+    return [{k: v for k, v in row.items() if k not in ("seconds", "windows_per_s")} for row in history]
+
+
+def test_a_network_learns_and_leaves_a_checkpoint(clips: list[Clip], tmp_path: Path) -> None:
+    recipe = short(epochs=3, steps_per_epoch=8, batch_size=6, lr=3e-3, ema=0.9, mixup=0.0, spec_augment=None)
+    recipe = dataclasses.replace(recipe, augmentation=None)
+    losses: list[float] = []
+    run = tmp_path / "run"
+    asked = FitConfig(TINY, "none", recipe, data_digest=data_digest(clips), seed=1, license_note="mine")
+    progress = fit(clips, asked, run, watcher=Watcher(stepped=losses.append))
+    assert len(losses) == 24 and sum(losses[-8:]) < 0.7 * sum(losses[:8])
+    assert progress.best is not None and progress.best["valid_auc"] > 0.9
+    assert progress.best["valid_auc"] == max(row["valid_auc"] for row in progress.history)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert rows == progress.history and [row["epoch"] for row in rows] == [1, 2, 3]
+    for name in ("loss.png", "roc.png"):
+        assert (run / name).read_bytes().startswith(b"\x89PNG")
+    model, spec = checkpoint.load(run / "best")
+    assert model.architecture == TINY and spec.classes == ("human", "ai") and spec.audio == PRESETS["default"]
+    assert (spec.data_digest, spec.license_note) == (asked.data_digest, "mine")
+    assert spec.metrics["validation"]["valid_auc"] == progress.best["valid_auc"]
+    assert [c.part for c in load([str(run / "split.csv")])] == [c.part for c in clips]
+
+
+def test_a_resumed_run_ends_bit_for_bit_as_an_uninterrupted_one(clips: list[Clip], tmp_path: Path) -> None:
+    asked = config(clips)
+    whole = fit(clips, asked, tmp_path / "whole")
+
+    class Stopped(Exception):
+        pass
+
+    def stop_in_the_third_epoch(epoch: int, steps: int) -> None:
+        if epoch == 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        fit(clips, asked, tmp_path / "cut", watcher=Watcher(began=stop_in_the_third_epoch))
+    assert len((tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()) == 2
+    torch.manual_seed(99)  # whatever happened in between
+    # Another number of loader processes: the batches are the same.
+    resumed = fit(clips, asked, tmp_path / "cut", resume=True, workers=1)
+    assert without_times(resumed.history) == without_times(whole.history)
+    first, second = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    states = [torch.load(tmp_path / run / "state.pt", weights_only=True) for run in ("whole", "cut")]
+    for name in ("model", "averaged"):
+        assert all(torch.equal(states[0][name][k], states[1][name][k]) for k in states[0][name])
+    assert states[0]["optimizer"]["state"][0]["exp_avg"].equal(states[1]["optimizer"]["state"][0]["exp_avg"])
+    assert states[0]["averaged"]["head.weight"].ne(states[0]["model"]["head.weight"]).any()
+    # Nothing is left to do: nothing changes.
+    assert fit(clips, asked, tmp_path / "cut", resume=True).history == resumed.history
+
+
+def test_a_run_is_neither_overwritten_nor_mixed_with_another(clips: list[Clip], tmp_path: Path) -> None:
+    asked = config(clips, epochs=1, steps_per_epoch=1, batch_size=2)
+    run = tmp_path / "run"
+    with pytest.raises(InputError, match=r"no run in .* to resume"):
+        fit(clips, asked, run, resume=True)
+    fit(clips, asked, run)
+    before = (run / "best" / "model.safetensors").read_bytes()
+    with pytest.raises(InputError, match="add --resume"):
+        fit(clips, asked, run)
+    with pytest.raises(InputError, match=r"asked for recipe\.lr = 0\.001, not 0\.5"):
+        fit(clips, dataclasses.replace(asked, recipe=dataclasses.replace(asked.recipe, lr=0.5)), run, resume=True)
+    with pytest.raises(InputError, match="data_digest"):
+        fit(clips, dataclasses.replace(asked, data_digest="other"), run, resume=True)
+    (run / "state.pt").write_bytes((run / "state.pt").read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"state\.pt is damaged"):
+        fit(clips, asked, run, resume=True)
+    assert (run / "best" / "model.safetensors").read_bytes() == before
+
+
+def test_a_rate_that_is_far_too_high_ends_in_one_sentence(clips: list[Clip], tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="lower --lr"):
+        fit(clips, config(clips, lr=0.99, warmup=0.0, clip_norm=0.0, weight_decay=1e30), tmp_path / "run")
+
+
+def test_parts_and_classes_that_are_missing(clips: list[Clip], tmp_path: Path) -> None:
+    def attempt(some: list[Clip]) -> None:
+        fit(some, config(some, epochs=1), tmp_path / "run")
+
+    with pytest.raises(InputError, match="no clips to validate on"):
+        attempt([c for c in clips if c.part != "valid"])
+    with pytest.raises(InputError, match="validation needs music by people and by AI"):
+        attempt([c for c in clips if c.part != "valid" or c.human])
+    with pytest.raises(InputError, match="only ai"):
+        attempt([c for c in clips if c.part != "train" or not c.human])
+    assert not (tmp_path / "run").exists()
+
+
+def test_several_classes_are_the_sources(clips: list[Clip], tmp_path: Path) -> None:
+    recipe = short(epochs=1, steps_per_epoch=1, batch_size=4)
+    asked = FitConfig(TINY, "none", recipe, classes="source", families={"beta": "gamma"})
+    fit(clips, asked, tmp_path / "run")
+    model, spec = checkpoint.load(tmp_path / "run" / "best")
+    assert spec.classes == ("human", "alpha", "gamma") and model.head.out_features == 3
+
+
+def test_the_average_follows_slowly_and_ends_at_its_target() -> None:
+    model = build(TINY, 2, seed=0)
+    average = Averaged(model, 0.9)
+    start = average.model.head.weight.clone()
+    with torch.no_grad():
+        model.head.weight += 1.0
+    average.update()
+    step = (average.model.head.weight - start).mean().item()
+    assert step == pytest.approx(1 - 2 / 11, abs=1e-5)  # (1 + n) / (10 + n), n = 1
+    for _ in range(200):
+        average.update()
+    assert torch.allclose(average.model.head.weight, model.head.weight, atol=1e-5)
+    assert Averaged(model, 0.0).model is model
+
+
+def command(data: Path | str, run: Path, *options: str) -> list[str]:
+    return ["fit", "--data", str(data), "--out", str(run), "--backbone", TINY, "--batch-size", "4", "--workers", "0",
+            "--epochs", "1", "--steps-per-epoch", "2", *options]  # fmt: skip
+
+
+def invoke(arguments: list[str]) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache as the Hugging Face hub leaves it, with timm's test network in it, and no way out."""
+    import timm
+    from huggingface_hub import constants
+
+    torch.manual_seed(5)
+    model = timm.create_model(TINY, pretrained=False)
+    tag = model.pretrained_cfg["tag"]
+    repository = tmp_path / "hub" / f"models--timm--{TINY}.{tag}"
+    snapshot = repository / "snapshots" / "0123456789abcdef0123456789abcdef01234567"
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(snapshot.name)
+    safetensors.torch.save_file(model.state_dict(), snapshot / "model.safetensors")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return snapshot
+
+
+def test_pretrained_weights_come_through_timm_from_the_hubs_cache(clips: list[Clip], tmp_path: Path, hub: Path) -> None:
+    theirs = safetensors.torch.load_file(hub / "model.safetensors")
+    ours = build(TINY, 2, "pretrained").backbone.state_dict()
+    assert ours and all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+    recipe = short(epochs=1, steps_per_epoch=1, batch_size=2, lr=1e-9, ema=0.0)
+    fit(clips, FitConfig(TINY, "pretrained", recipe), tmp_path / "run")
+    kept = weights(tmp_path / "run")
+    assert torch.allclose(kept["backbone.stem.conv.weight"], theirs["stem.conv.weight"], atol=1e-6)
+    shutil.rmtree(hub)
+    with pytest.raises(ModelError, match=r"pretrained weights .* --weights FILE"):
+        fit(clips, FitConfig(TINY, "pretrained", recipe), tmp_path / "other")
+
+
+def test_the_command_trains_from_a_weights_file_and_divides_data_by_itself(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", 6, seconds=1.5)
+    safetensors.torch.save_file(build(TINY, 2, seed=3).state_dict(), tmp_path / "w.safetensors")
+    (data.parent / "human000.wav").unlink()
+    done = invoke(command(data, tmp_path / "run", "--weights", str(tmp_path / "w.safetensors"), "--max-bad", "1"))
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == ""
+    assert "human000.wav: there is no such file" in done.stderr
+    assert "divided by groups" in done.stderr and "best epoch 1" in done.stderr
+    parts = {c.part for c in load([str(tmp_path / "run" / "split.csv")])}
+    assert parts == {"train", "valid", "test"}
+    again = invoke(command(data, tmp_path / "run", "--weights", str(tmp_path / "w.safetensors"), "--max-bad", "1"))
+    assert again.exit_code == 2 and "--resume" in again.stderr
+
+
+def test_an_interruption_leaves_a_run_to_resume(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", 6, seconds=1.5)
+    arguments = command(data, tmp_path / "run", "--weights", "none")
+    arguments[arguments.index("--epochs") + 1] = "500"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    program = [sys.executable, "-m", "sonicscan_train.cli", *arguments]
+    with subprocess.Popen(program, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("epoch 2/"):
+                process.send_signal(2)
+                break
+        said = process.stderr.read()
+        assert process.wait() == 130
+    assert "--resume goes on" in said and "Traceback" not in said
+    done = len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    assert done >= 2
+    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
+    assert json.loads(state["progress"])["epoch"] == done
+
+
+@pytest.mark.slow
+def test_two_processes_train_together_under_accelerate(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", 6, seconds=1.5)
+    # --multi_gpu is accelerate's way to start several processes; the environment then puts them on the CPU.
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+              "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
+              "-m", "sonicscan_train.cli"]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "HF_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [*launch, *command(data, tmp_path / "run", "--weights", "none")],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=250,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("best epoch 1") == 1  # one of them speaks
+    (row,) = (json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    assert (row["steps"], row["processes"]) == (2, 2)
+    model, _ = checkpoint.load(tmp_path / "run" / "best")
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["lambda", "swin"])
+def test_both_backbones_take_a_step(clips: list[Clip], tmp_path: Path, backbone: str) -> None:
+    few = [c for c in clips if c.part == "train"] + [
+        next(c for c in clips if c.part == "valid" and c.human is human) for human in (True, False)
+    ]
+    recipe = dataclasses.replace(
+        short(), epochs=1, steps_per_epoch=1, batch_size=2, lr=recipe_of("robust", backbone).lr
+    )
+    progress = fit(few, FitConfig(backbone, "none", recipe), tmp_path / "run")
+    assert progress.epoch == 1
+    model, spec = checkpoint.load(tmp_path / "run" / "best")
+    with torch.inference_mode():
+        assert model(torch.zeros(1, 3, 256, 256)).shape == (1, 2)
+    assert spec.architecture == model.architecture
