@@ -42,6 +42,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
         # Each weight too small for float16 is announced; verification says what they amount to.
         warnings.filterwarnings("ignore", message="the float32 number .* will be truncated")
         half: onnx.ModelProto = convert_float_to_float16(copy, keep_io_types=True, node_block_list=head_nodes(model))
+    half = _sorted(half)
     onnx.checker.check_model(half, full_check=True)
     return half
 
@@ -127,8 +128,7 @@ class Quantiser:
             extra_options={"QDQOpTypePerChannelSupportToAxis": {"MatMul": 1}},
         )
         quantizer.quantize_model()
-        model: onnx.ModelProto = quantizer.model.model
-        del model.opset_import[1:]  # com.microsoft is declared and not used
+        model = _sorted(quantizer.model.model)
         onnx.checker.check_model(model, full_check=True)
         return model
 
@@ -189,10 +189,21 @@ class Quantiser:
                 list(_QUANTISED),
                 augmented_model_path=str(Path(folder) / "augmented.onnx"),
                 calibrate_method=CalibrationMethod.MinMax,
-                extra_options={"max_intermediate_outputs": 1},
             )
             calibrator.collect_data(Reader())
             return calibrator.compute_data()
+
+
+def _sorted(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph with each node behind those it needs, and no operator sets declared that it does not use."""
+    from onnxscript import ir
+
+    graph = ir.from_proto(model)
+    graph.graph.sort()
+    used = {node.domain for node in graph.graph}
+    for domain in set(graph.opset_imports) - used:
+        del graph.opset_imports[domain]
+    return ir.to_proto(graph)
 
 
 def head_nodes(model: onnx.ModelProto) -> list[str]:

@@ -9,9 +9,8 @@ Names are timm's, or one of `ALIASES`; networks of the project's own are registe
 
 from __future__ import annotations
 
-import importlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,13 +20,10 @@ from torch.nn import functional as F
 
 from sonicscan.errors import ModelError
 from sonicscan.spec import MAP_SIZE
+from sonicscan_train.bundled import network
 
 INPUT_SHAPE = (3, 256, 256)
 ALIASES: Mapping[str, str] = {"lambda": "lambda_resnet26rpt_256", "swin": "swinv2_small_window16_256"}
-
-# name -> "module:class". The class takes no arguments and has, as timm's models do, `num_features: int` (C) and
-# `forward_features(x [B, 3, 256, 256]) -> [B, C, 8, 8]`. This is the one place to register such a network.
-OWN_NETWORKS: Mapping[str, str] = {}
 
 # Named, because timm's default tag may change under us.
 _PRETRAINED_TAGS: Mapping[str, str] = {
@@ -101,7 +97,7 @@ def build(name: str, n_classes: int = 2, weights: str | Path = "none", *, seed: 
         if architecture in OWN_NETWORKS:
             if weights == "pretrained":
                 raise ModelError(f"there are no pretrained weights of {architecture}; use weights none or a file.")
-            backbone, channels_last = _own(architecture), False
+            backbone, channels_last = OWN_NETWORKS[architecture](), False
         else:
             backbone, channels_last = _timm(ALIASES.get(name, name), architecture, pretrained=weights == "pretrained")
         detector = Detector(architecture, backbone, n_classes, channels_last=channels_last)
@@ -161,9 +157,22 @@ def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], what: str) ->
     module.load_state_dict(dict(tensors))
 
 
-def _own(architecture: str) -> nn.Module:
-    module, _, factory = OWN_NETWORKS[architecture].partition(":")
-    return cast(nn.Module, getattr(importlib.import_module(module), factory)())
+class _SonicNet(nn.Module):
+    """The bundled model's network, in the shape that timm gives its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_features = network.WIDTHS[-1]
+        self.stages = network.stages(network.WIDTHS)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        # The image comes three times, for networks made for colour.
+        return cast(Tensor, self.stages(x[:, :1]))
+
+
+# The one place to register a network that is not timm's: its name, and what makes it. As timm's models it has
+# `num_features: int` (C) and `forward_features(x [B, 3, 256, 256]) -> [B, C, 8, 8]`.
+OWN_NETWORKS: Mapping[str, Callable[[], nn.Module]] = {network.ARCHITECTURE: _SonicNet}
 
 
 def _timm(requested: str, architecture: str, *, pretrained: bool) -> tuple[nn.Module, bool]:
