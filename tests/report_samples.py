@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from scipy.special import expit
+from synthesis import calibrated, music, write_model, write_sound
 
 from sonicscan import report
 from sonicscan.aggregate import judgement
@@ -140,7 +141,7 @@ def demo_rows(n: int, spec: ModelSpec, thresholds: Thresholds) -> list[FileResul
 
 
 def main(folder: Path, n: int) -> None:
-    """Write `demo.parquet`, an earlier `old.parquet` and `reviewed.csv`."""
+    """Write `demo.parquet`, an earlier `old.parquet` and `reviewed.csv`, and a song with a stand-in for a model."""
     folder.mkdir(parents=True, exist_ok=True)
     spec = World().model(np.random.default_rng(0))
     limits = certified_thresholds(spec.calibration, 0.01)
@@ -150,6 +151,8 @@ def main(folder: Path, n: int) -> None:
     found = [r.path for r in rows if r.verdict == "flagged"][:30]
     lines = [f"{path},,{'human' if i % 3 else 'ai'},Kim,2026-01-20," for i, path in enumerate(found)]
     (folder / "reviewed.csv").write_text("path,content_hash,decision,by,date,expires\n" + "\n".join(lines) + "\n")
+    write_sound(folder / "song.wav", music(60.0, seed=4))
+    write_model(folder / "standin.onnx", calibrated(), gain=25.0, bias=-8.5)
     print(json.dumps({"tracks": len(rows), "folder": str(folder)}))
 
 

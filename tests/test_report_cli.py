@@ -85,8 +85,10 @@ def test_a_summary_as_json_holds_every_figure(tmp_path: Path) -> None:
     result = run("summary", path, "--json")
     figures = json.loads(result.stdout)
     assert figures["verdicts"] == {"flagged": 1, "review": 1, "clear": 1}
-    assert figures["statuses"] == {"ok": 3, "empty": 1}
-    assert figures["not_assessed"] == {"empty": [1, "the file has no bytes."]}
+    assert figures["statuses"] == {
+        "ok": {"tracks": 3, "not_assessed": 0, "reason": None},
+        "empty": {"tracks": 1, "not_assessed": 1, "reason": "the file has no bytes."},
+    }
     assert figures["ai_share"] is None and "not calibrated" in figures["ai_share_why_not"]
     assert [g["name"] for g in figures["folders"]] == ["a", "b"]
 
@@ -203,3 +205,13 @@ def test_core_commands_do_without_the_extra(report: Path, tmp_path: Path) -> Non
     for args in (("html", report, "--out", tmp_path / "o.html"), ("explain", report, "--out", tmp_path / "o.png")):
         done = hidden(*args)
         assert done.returncode == 2 and "pip install 'sonicscan[report]'" in done.stderr
+
+
+def test_every_command_and_option_is_documented() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "reports.md").read_text(encoding="utf-8")
+    for name, command in main.commands.items():
+        assert f"## {name}\n" in text
+        section = text.partition(f"## {name}\n")[2].partition("\n## ")[0]
+        for parameter in command.params:
+            for option in (o for o in parameter.opts if o.startswith("--")):
+                assert option in section, f"{name} {option}"

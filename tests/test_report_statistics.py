@@ -19,7 +19,7 @@ from sonicscan.reporting.statistics import (
     smallest_batch,
     wilson,
 )
-from sonicscan.reporting.summary import discovered, summarise
+from sonicscan.reporting.summary import StatusCount, discovered, summarise
 from sonicscan.spec import Calibration, ModelSpec
 from sonicscan.thresholds import Thresholds, certified_thresholds, p_value
 
@@ -156,8 +156,10 @@ def test_every_figure_of_a_summary_against_a_known_catalogue(tmp_path: Path) -> 
     assert summary.verdicts["flagged"] == flags.sum()
     assert summary.verdicts["review"] == ((expit(margins) >= limits.review) & ~flags).sum()
     assert sum(summary.verdicts.values()) == 3000
-    assert summary.statuses == {"ok": 3000, "empty": 5}
-    assert summary.not_assessed == {"empty": (5, "the file has no bytes.")}
+    assert summary.statuses == {
+        "ok": StatusCount(3000, 0, None),
+        "empty": StatusCount(5, 5, "the file has no bytes."),
+    }
     assert summary.hours == pytest.approx(sum(r.duration_s or 0 for r in rows) / 3600)
     assert summary.ai_share is not None and summary.ai_share.low <= 100 / 3000 <= summary.ai_share.high
     assert summary.false_flags is not None

@@ -192,7 +192,7 @@ def _cards(summary: Summary) -> list[tuple[str, str, str, str]]:
             "flags expected to be false" if summary.ai_share is not None else "flags by chance, if all were by people"
         )
         cards.append(("", count(false.value), what, f"95% interval {count(false.low)} to {count(false.high)}"))
-    cards.append(("failed", f"{summary.tracks - summary.assessed:,}", "not assessed", "see below for the reasons"))
+    cards.append(("failed", f"{summary.tracks - summary.assessed:,}", "not assessed", "reasons below, by status"))
     return cards
 
 

@@ -8,6 +8,7 @@ lets only the scripts written here run (by their SHA-256) and nothing be fetched
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import hashlib
 import importlib.resources
@@ -67,7 +68,8 @@ def write_page(text: str, path: Path) -> None:
         part.write_text(text, encoding="utf-8")
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise ReportError(f"the page {path} cannot be written: {error.strerror or error}.") from error
 
 

@@ -82,6 +82,21 @@ class ReviewedCounts:
 
 
 @dataclass(frozen=True)
+class StatusCount:
+    """Files of one status.
+
+    Attributes:
+        tracks: how many.
+        not_assessed: how many of them have no score.
+        reason: the first of their errors; None where there is none.
+    """
+
+    tracks: int
+    not_assessed: int
+    reason: str | None
+
+
+@dataclass(frozen=True)
 class Summary:
     """All of it; `dataclasses.asdict` is what `--json` prints.
 
@@ -94,8 +109,7 @@ class Summary:
         hours: sound in them.
         verdicts: tracks by verdict, as the model gave it.
         statuses: tracks by status; only those that occur.
-        failed: files that could not be judged although they claim to be sound.
-        not_assessed: for each status without a score: how many, and the first of their errors.
+        failed: tracks whose status is a failure; a truncated one may have a score all the same.
         flagged_from: the score from which a track is flagged; None without thresholds.
         max_fpr: the certified false-positive rate at that score; None where the user chose the score.
         rates: the model's error rates there; None for an uncalibrated model.
@@ -116,9 +130,8 @@ class Summary:
     assessed: int
     hours: float
     verdicts: dict[str, int]
-    statuses: dict[str, int]
+    statuses: dict[str, StatusCount]
     failed: int
-    not_assessed: dict[str, tuple[int, str | None]]
     flagged_from: float | None
     max_fpr: float | None
     rates: ErrorRates | None
@@ -151,7 +164,6 @@ def summarise(
     today = today or dt.date.today()
     scored = [row for row in rows if row.score is not None]
     verdicts = Counter(row.verdict for row in rows if row.verdict)
-    statuses = Counter(row.status for row in rows)
     rates = error_rates(spec, limits) if spec is not None and limits is not None else None
     found = shares(verdicts["flagged"], len(scored), rates) if rates is not None else None
     why_not = found.why_not if found is not None else "the model is not calibrated, or the scan gave no verdicts"
@@ -166,9 +178,8 @@ def summarise(
         assessed=len(scored),
         hours=sum(row.duration_s or 0.0 for row in scored) / 3600,
         verdicts={verdict: verdicts[verdict] for verdict in VERDICTS},
-        statuses={status: statuses[status] for status in STATUSES if statuses[status]},
-        failed=sum(statuses[status] for status in FAILED_STATUSES),
-        not_assessed=_not_assessed(rows),
+        statuses=_statuses(rows),
+        failed=sum(row.status in FAILED_STATUSES for row in rows),
         flagged_from=None if limits is None else limits.flagged,
         max_fpr=None if limits is None else limits.max_fpr,
         rates=rates,
@@ -215,12 +226,12 @@ def _counts(rows: Sequence[FileResult], reviewed: Reviewed, today: dt.date) -> R
     )
 
 
-def _not_assessed(rows: Iterable[FileResult]) -> dict[str, tuple[int, str | None]]:
-    found: dict[str, tuple[int, str | None]] = {}
+def _statuses(rows: Iterable[FileResult]) -> dict[str, StatusCount]:
+    found: dict[str, StatusCount] = {}
     for row in rows:
-        if row.score is None:
-            count, error = found.get(row.status, (0, None))
-            found[row.status] = (count + 1, error or row.error)
+        so_far = found.get(row.status, StatusCount(0, 0, None))
+        missing = so_far.not_assessed + (row.score is None)
+        found[row.status] = StatusCount(so_far.tracks + 1, missing, so_far.reason or row.error)
     return {status: found[status] for status in STATUSES if status in found}
 
 

@@ -58,13 +58,12 @@ def print_summary(summary: Summary, top: int) -> None:
     console.print()
     _print_reviewed(console, summary)
     _print_groups(console, "folder", summary.folders, top)
-    if any(group.name for group in summary.artists[1:]):
+    if len(summary.artists) > 1:
         _print_groups(console, "artist", summary.artists, top)
-    if summary.not_assessed:
-        table = _table("not assessed", "tracks", "first reason", numbers=("tracks",))
-        for status, (n, error) in summary.not_assessed.items():
-            table.add_row(safe(status), f"{n:,}", safe(error))
-        console.print(table, "")
+    table = _table("status", "tracks", "not assessed", "first reason", numbers=("tracks", "not assessed"))
+    for status, found in summary.statuses.items():
+        table.add_row(safe(status), f"{found.tracks:,}", f"{found.not_assessed:,}", safe(found.reason))
+    console.print(table, "")
     console.print(safe(LIMITS[0] + " " + LIMITS[2], "dim"))
 
 

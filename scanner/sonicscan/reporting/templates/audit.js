@@ -155,10 +155,14 @@ const table = $("#tracks").DataTable({
     { data: STRIP, type: "string", className: "strip wide-only", orderable: false, searchable: false, columnControl: [], render: (v, kind) => (kind === "display" ? strip(v, 120, 26) : "") },
     { data: DECISION, type: "string", className: "wide-only", columnControl: search, visible: data.rows.some((row) => row[DECISION]), render: shown((v) => (v ? badge(v.split(",")[0], "settled") : "")) },
   ],
-  createdRow: (row) => row.classList.add("main"),
+  createdRow: (row) => {
+    row.classList.add("main");
+    row.tabIndex = 0;
+  },
 });
 
-$("#tracks tbody").on("click", "tr.main", function () {
+$("#tracks tbody").on("click keydown", "tr.main", function (event) {
+  if (event.type === "keydown" && event.key !== "Enter") return;
   const row = table.row(this);
   if (row.child.isShown()) row.child.hide();
   else row.child(details(row.data())).show();
@@ -168,5 +172,4 @@ $("#tracks tbody").on("click", "tr.main", function () {
 
 drawCharts();
 document.addEventListener("themechange", drawCharts);
-window.addEventListener("beforeprint", () => Object.keys(data.charts.histogram).length && Plotly.Plots.resize("histogram"));
 document.documentElement.dataset.ready = "true";
