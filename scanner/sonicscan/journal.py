@@ -54,8 +54,7 @@ class Journal:
                 if not earlier:
                     self._file.seek(0)
                     self._file.truncate()
-                    self._file.write(_preamble(self._schema))
-                self._file.flush()
+                    self._write(_preamble(self._schema))
             self._rows: int = sum(batch.num_rows for batch in earlier)
         except BaseException:
             self._file.close()
