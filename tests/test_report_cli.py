@@ -112,6 +112,7 @@ def test_a_summary_in_words_says_share_false_flags_and_discoveries(tmp_path: Pat
 def test_an_untrained_model_is_said_plainly(tmp_path: Path) -> None:
     rows = [row("a.mp3", 0.5), row("b.mp3", 0.7)]
     result = run("summary", write_report(tmp_path / "r.parquet", rows, ModelSpec("x", untrained=True)))
+    assert "flagged " not in result.stdout.partition("folder")[0] and "no verdict" in result.stdout
     assert "The model is untrained" in result.stdout and "scores mean nothing" in result.stdout.replace("\n", " ")
 
 

@@ -302,6 +302,7 @@ def test_it_says_what_the_report_knows(browser: Browser, scanned: Path, large: P
     assert "The share of AI cannot be estimated: the model does not say how much AI it catches" in text
     browser.open(large)
     text = browser.one("main").text
+    assert "of 500 AI tracks at a false-positive rate of 1.0%" in text
     assert "estimated share of AI" in text and "newly flagged" in text and "3 human" in text
     assert "it claims 180.0 s and holds 0.4 s." in text
     link = browser.one("#changes h2 a").get_attribute("href") or ""

@@ -71,24 +71,31 @@ def error_rates(spec: ModelSpec, thresholds: Thresholds) -> ErrorRates | None:
     if spec.untrained or fpr is None:
         return None
     n = spec.calibration.n
-    tpr, n_ai = _measured_tpr(spec, thresholds.max_fpr)
+    wanted = thresholds.max_fpr
+    measured = [
+        rate
+        for alpha, rate in measured_tprs(spec).items()
+        if wanted is not None and math.isclose(alpha, wanted, rel_tol=1e-6)
+    ]
+    tpr, n_ai = measured[0] if measured else (None, 0)
     return ErrorRates(round(fpr * (n + 1)) - 1, n, tpr, n_ai)
 
 
-def _measured_tpr(spec: ModelSpec, max_fpr: float | None) -> tuple[float | None, int]:
+def measured_tprs(spec: ModelSpec) -> dict[float, tuple[float, int]]:
+    """By false-positive rate, the true-positive rates that a model says were measured, and on how many tracks.
+
+    Metrics are free-form: an entry that makes no sense is left out.
+    """
     table = spec.metrics.get("tpr_at_fpr")
-    if max_fpr is None or not isinstance(table, dict):
-        return None, 0
-    for key, entry in table.items():
+    found: dict[float, tuple[float, int]] = {}
+    for key, entry in table.items() if isinstance(table, dict) else ():
         try:
-            if not math.isclose(float(key), max_fpr, rel_tol=1e-6):
-                continue
-            tpr, n_ai = float(entry["tpr"]), int(entry["n_ai"])
+            alpha, tpr, n_ai = float(key), float(entry["tpr"]), int(entry["n_ai"])
         except (KeyError, TypeError, ValueError):
             continue
-        if 0.0 <= tpr <= 1.0 and n_ai > 0:
-            return tpr, n_ai
-    return None, 0
+        if 0.0 < alpha < 1.0 and 0.0 <= tpr <= 1.0 and n_ai > 0:
+            found[alpha] = (tpr, n_ai)
+    return found
 
 
 def wilson(hits: int, n: int) -> Estimate:

@@ -69,9 +69,10 @@ def print_summary(summary: Summary, top: int) -> None:
 
 def _print_counts(console: Console, summary: Summary) -> None:
     table = _table("verdict", "tracks", "share", numbers=("tracks", "share"))
-    for verdict, n in summary.verdicts.items():
+    judged = sum(summary.verdicts.values())
+    for verdict, n in summary.verdicts.items() if judged else ():
         table.add_row(_verdict(verdict), f"{n:,}", percent(n / summary.assessed) if summary.assessed else "-")
-    unjudged = summary.assessed - sum(summary.verdicts.values())
+    unjudged = summary.assessed - judged
     if unjudged:
         table.add_row("no verdict", f"{unjudged:,}", percent(unjudged / summary.assessed))
     if summary.tracks > summary.assessed:

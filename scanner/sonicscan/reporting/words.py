@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sonicscan.reporting.catalogue import Catalogue
-from sonicscan.reporting.statistics import Estimate
+from sonicscan.reporting.statistics import Estimate, measured_tprs
 from sonicscan.reporting.summary import Summary
+from sonicscan.spec import ModelSpec
 
 LIMITS = (
     "A score is evidence, not proof: it says how much a track resembles AI-generated music that the model learnt from.",
@@ -104,7 +105,6 @@ def card(catalogue: Catalogue) -> dict[str, str]:
     if spec is None:
         return {label: text for label, text in facts.items() if text}
     audio, calibration = spec.audio, spec.calibration
-    metrics = [f"{name} {value:.4g}" for name, value in spec.metrics.items() if isinstance(value, int | float)]
     facts |= {
         "architecture": spec.architecture,
         "weights": "random: untrained" if spec.untrained else "trained",
@@ -114,8 +114,25 @@ def card(catalogue: Catalogue) -> dict[str, str]:
         "calibration": f"{calibration.n:,} tracks by people{': ' if calibration.data else ''}{calibration.data}"
         if calibration.n
         else "none",
-        "measured": ", ".join(metrics),
+        "measured": _measured(spec),
+        "catches": _catches(spec),
         "licence": spec.license_note,
         "model card": spec.card,
     }
     return {label: text for label, text in facts.items() if text}
+
+
+def _measured(spec: ModelSpec) -> str:
+    """The model's own sentence about its quality, or the plain numbers among its metrics."""
+    summary = spec.metrics.get("summary")
+    if isinstance(summary, str):
+        return summary
+    return ", ".join(f"{name} {value:.4g}" for name, value in spec.metrics.items() if isinstance(value, int | float))
+
+
+def _catches(spec: ModelSpec) -> str:
+    rates = measured_tprs(spec)
+    return "; ".join(
+        f"{percent(tpr)} of {n:,} AI tracks at a false-positive rate of {percent(alpha)}"
+        for alpha, (tpr, n) in rates.items()
+    )
