@@ -1,0 +1,196 @@
+"""Networks and checkpoints: the maps are what they claim to be, and damaged or strange files are one sentence."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sonicscan.errors import ModelError
+from sonicscan.spec import Calibration, ModelSpec
+from sonicscan_train import checkpoint
+from sonicscan_train.backbones import OWN_NETWORKS, Detector, build, full_name
+
+SMALL = "sonicnet_s"
+# Where the last feature map comes from: hooked by name, so that `features` does not judge itself.
+LAST_LAYERS = {"lambda": "backbone.final_conv", "swin": "backbone.norm", SMALL: "backbone.stages"}
+
+
+@pytest.fixture(scope="module", params=list(LAST_LAYERS))
+def detector(request: pytest.FixtureRequest) -> Detector:
+    network = build(request.param, 3, seed=1).eval()
+    with torch.no_grad():
+        network.head.bias.copy_(torch.tensor([0.3, -0.2, 0.7]))
+    return network
+
+
+def images(n: int = 2) -> Tensor:
+    return torch.randn(n, 3, 256, 256, generator=torch.Generator().manual_seed(5))
+
+
+def test_logits_are_the_mean_of_class_maps(detector: Detector) -> None:
+    with torch.inference_mode():
+        logits, maps = detector(images()), detector.class_maps(images())
+    assert logits.shape == (2, 3)
+    assert maps.shape == (2, 3, 8, 8)
+    assert (maps.mean(dim=(2, 3)) - logits).abs().max() <= 1e-5 * logits.abs().max()
+
+
+def test_class_maps_are_grad_cam_up_to_scale(detector: Detector) -> None:
+    """Grad-CAM (Selvaraju et al. 2017) from autograd, without its ReLU: channels weighted by their mean gradient."""
+    # In double precision: random weights give maps far smaller than the bias that is taken off them.
+    detector = copy.deepcopy(detector).double()
+    seen: list[Tensor] = []
+    name = next(layer for alias, layer in LAST_LAYERS.items() if full_name(alias) == detector.architecture)
+    hook = detector.get_submodule(name).register_forward_hook(lambda module, args, output: seen.append(output))
+    try:
+        logits = detector(images().double())
+    finally:
+        hook.remove()
+    (activation,) = seen
+    channel = 3 if detector.channels_last else 1
+    cells = tuple(d for d in (1, 2, 3) if d != channel)
+    with torch.inference_mode():
+        maps = detector.class_maps(images().double()) - detector.head.bias[:, None, None]
+    for k in range(3):
+        (gradient,) = torch.autograd.grad(logits[:, k].sum(), activation, retain_graph=True)
+        cam = (gradient.mean(dim=cells, keepdim=True) * activation).sum(dim=channel).detach()
+        # The gradient of a mean over 64 cells is a 64th of the weight.
+        assert (64 * cam - maps[:, k]).abs().max() <= 1e-5 * maps[:, k].abs().max()
+
+
+def test_random_weights_repeat_with_their_seed_and_leave_the_generator_alone() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    first, again, other = build(SMALL, seed=4), build(SMALL, seed=4), build(SMALL, seed=5)
+    assert torch.equal(torch.rand(1), expected)
+    assert torch.equal(first.head.weight, again.head.weight)
+    assert not torch.equal(first.head.weight, other.head.weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("convnext_atto", "does more than average pooling"),
+        ("vit_tiny_patch16_224", "does not take a 256 x 256 image"),
+        ("no_such_network", "no network named no_such_network"),
+    ],
+)
+def test_a_network_outside_the_contract_is_refused(name: str, words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        build(name)
+
+
+def test_own_networks_have_no_pretrained_weights() -> None:
+    for name in OWN_NETWORKS:
+        with pytest.raises(ModelError, match="no pretrained weights"):
+            build(name, weights="pretrained")
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[Path, Detector, ModelSpec]:
+    network = build(SMALL, seed=2).eval()
+    spec = ModelSpec(network.architecture, calibration=Calibration.of([0.1, 0.2]), metrics={"auc": 0.9})
+    folder = tmp_path / "runs" / "best"
+    checkpoint.save(folder, network, spec, lambda partial: (partial / "optimiser.txt").write_text("x") and None)
+    return folder, network, spec
+
+
+def test_a_checkpoint_comes_back_as_it_was(saved: tuple[Path, Detector, ModelSpec]) -> None:
+    folder, network, spec = saved
+    loaded, loaded_spec = checkpoint.load(folder)
+    assert loaded_spec == spec
+    assert not loaded.training
+    with torch.inference_mode():
+        assert torch.equal(loaded(images(1)), network(images(1)))
+    assert sorted(path.name for path in folder.iterdir()) == ["model.safetensors", "optimiser.txt", "spec.json"]
+    assert len(checkpoint.weights_digest(folder)) == 64
+
+
+def test_a_checkpoint_is_replaced_whole_and_leaves_nothing_else(saved: tuple[Path, Detector, ModelSpec]) -> None:
+    folder, _, spec = saved
+    other = build(SMALL, seed=9)
+    checkpoint.save(folder, other, dataclasses.replace(spec, temperature=2.0))
+    assert [path.name for path in folder.parent.iterdir()] == ["best"]
+    loaded, loaded_spec = checkpoint.load(folder)
+    assert loaded_spec.temperature == 2.0
+    assert torch.equal(loaded.head.weight, other.head.weight)
+
+
+def test_a_save_that_fails_leaves_the_earlier_checkpoint(saved: tuple[Path, Detector, ModelSpec]) -> None:
+    folder, network, spec = saved
+
+    def fail(partial: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(ModelError, match="No space left on device"):
+        checkpoint.save(folder, network, dataclasses.replace(spec, temperature=3.0), fail)
+    assert checkpoint.load_spec(folder) == spec
+    assert [path.name for path in folder.parent.iterdir()] == ["best"]
+
+
+def test_a_spec_must_be_the_models(saved: tuple[Path, Detector, ModelSpec], tmp_path: Path) -> None:
+    _, network, spec = saved
+    with pytest.raises(ModelError, match="the spec says resnet18"):
+        checkpoint.save(tmp_path / "x", network, dataclasses.replace(spec, architecture="resnet18"))
+    with pytest.raises(ModelError, match="3 classes and the model 2"):
+        checkpoint.save(tmp_path / "x", network, dataclasses.replace(spec, classes=("human", "a", "b")))
+    assert not (tmp_path / "x").exists()
+
+
+def test_damaged_checkpoints_are_one_sentence(saved: tuple[Path, Detector, ModelSpec], tmp_path: Path) -> None:
+    folder, _, spec = saved
+    with pytest.raises(ModelError, match="is no checkpoint: it must be a folder"):
+        checkpoint.load(tmp_path / "nowhere")
+    (folder / "spec.json").write_text(dataclasses.replace(spec, architecture="resnet10t").to_json())
+    with pytest.raises(ModelError, match="is of another architecture: it lacks"):
+        checkpoint.load(folder)
+    (folder / "spec.json").write_text(dataclasses.replace(spec, classes=("human", "a", "b")).to_json())
+    with pytest.raises(ModelError, match=r"`head.weight` has shape \[2, 224\], not \[3, 224\]"):
+        checkpoint.load(folder)
+    (folder / "spec.json").write_text(spec.to_json())
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(ModelError, match="damaged, cut short or not a weights file"):
+        checkpoint.load(folder)
+    (folder / "spec.json").unlink()
+    with pytest.raises(ModelError, match=r"has no spec.json"):
+        checkpoint.load(folder)
+
+
+class _Malicious:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (Path("pwned"),)
+
+
+def test_no_pickle_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(_Malicious()))
+    torch.save({"model": _Malicious()}, tmp_path / "zipped.pt")
+    for name in ("plain.pt", "zipped.pt"):
+        with pytest.raises(ModelError, match="cannot be read"):
+            build(SMALL, weights=tmp_path / name)
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("wrapper", [None, "state_dict"])
+def test_weights_come_from_files_of_tensors(tmp_path: Path, wrapper: str | None) -> None:
+    source = build("resnet10t", seed=1)
+    tensors = dict(source.backbone.state_dict()) | {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
+    torch.save({wrapper: tensors} if wrapper else tensors, tmp_path / "w.pt")
+    loaded = build("resnet10t", 5, tmp_path / "w.pt", seed=2)
+    assert all(
+        torch.equal(a, b) for a, b in zip(source.backbone.parameters(), loaded.backbone.parameters(), strict=True)
+    )
+    assert isinstance(loaded.head, nn.Linear)
+    assert loaded.head.out_features == 5
+    with pytest.raises(ModelError, match="there is no weights file"):
+        build("resnet10t", weights=tmp_path / "other.pt")
+    with pytest.raises(ModelError, match="of another architecture"):
+        build(SMALL, weights=tmp_path / "w.pt")
