@@ -354,6 +354,30 @@ def test_a_strip_keeps_the_mean_of_a_long_track() -> None:
     assert strip([0.123, -4.56]) == [0.1, -4.6]
 
 
+@pytest.mark.parametrize(
+    ("paths", "title", "names"),
+    [
+        (["/a.mp3", "/b/c.mp3"], "/", ["a.mp3", "b/c.mp3"]),
+        (["./m/a.mp3", "./m/b.mp3"], "./m", ["a.mp3", "b.mp3"]),
+        (["s3://x/m1/a.mp3", "s3://x/m2/a.mp3"], "s3://x", ["m1/a.mp3", "m2/a.mp3"]),
+        (["m/a.mp3", "/n/b.mp3"], "files in several places", ["m/a.mp3", "/n/b.mp3"]),
+        (["m/a.mp3"], "m", ["a.mp3"]),
+    ],
+)
+def test_whatever_paths_begin_with_they_are_shown_whole(
+    tmp_path: Path, browser: Browser, paths: list[str], title: str, names: list[str]
+) -> None:
+    rows = [row(path, 0.9 - i / 10) for i, path in enumerate(paths)]
+    run("html", write_report(tmp_path / "r.parquet", rows), "--out", tmp_path / "a.html")
+    browser.open(tmp_path / "a.html")
+    assert browser.driver.title == f"Audit of {title}"
+    assert browser.cells(4) == names
+    for i, path in enumerate(paths):
+        browser.all("#tracks tbody tr.main")[i].click()
+        browser.wait(lambda i=i: len(browser.all(".detail")) == i + 1)
+        assert browser.all(".detail")[i].text.split("\n")[1] == path
+
+
 def test_a_decision_is_shown_with_its_track(tmp_path: Path, browser: Browser) -> None:
     rows = [row("a.mp3", 0.95, verdict="flagged"), row("b.mp3", 0.94, verdict="flagged", mtime_ns=NOON_2026)]
     report = write_report(tmp_path / "r.parquet", rows, thresholds=Thresholds(0.9, 0.5))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sonicscan.console import clear_errors
-from sonicscan.errors import STATUSES, InputError
+from sonicscan.errors import STATUSES, AudioError, InputError
 
 if TYPE_CHECKING:
     from sonicscan.reporting.diff import Difference
@@ -194,11 +194,15 @@ def explain(
             raise InputError(f"--out {out}: the name must end in .png or .html.")
         loaded = load_model(model or bundled_model(), Device("cpu"))
         limits = _limits(loaded.spec, max_fpr, threshold)
-        with evidence.quiet_libraries():
-            found = evidence.explain(os.fsencode(audio), loaded, WindowPlan.parse(windows))
-        if out.suffix == ".html":
+        plan = WindowPlan.parse(windows)
+        try:
             with evidence.quiet_libraries():
-                page = explained.explain_page(found, limits, f"{loaded.path.name} ({loaded.digest[:12]})")
+                found = evidence.explain(os.fsencode(audio), loaded, plan)
+                name = f"{loaded.path.name} ({loaded.digest[:12]})"
+                page = explained.explain_page(found, limits, name) if out.suffix == ".html" else None
+        except AudioError as error:
+            raise InputError(f"{audio} cannot be explained: {error}") from error
+        if page is not None:
             write_page(page, out)
         else:
             pictures.write_png(found, limits, explained.file_name(found), list(explained.sentences(found, limits)), out)

@@ -84,7 +84,7 @@ def audit_page(
         scripts,
         library_style=table_style(),
         summary=summary,
-        root=printable(root) or "files in several places",
+        root=printable(root.rstrip("/") or root) or "files in several places",
         findings=list(findings(summary)),
         cards=_cards(summary),
         card=card(catalogue),
@@ -110,13 +110,12 @@ def _listed(ranked: Sequence[FileResult]) -> list[FileResult]:
 
 def _row(row: FileResult, root: str, reviewed: Reviewed, today: dt.date, place: str | None) -> list[Any]:
     """One row of the table; `audit.js` names the fields."""
-    name = row.path[len(root) :].lstrip("/") if root and row.path.startswith(root) else row.path
     decision = reviewed.covers(row, today)
     return [
         None if row.score is None else round(row.score, 6),
         row.verdict or "",
         row.status,
-        printable(name),
+        printable(row.path.removeprefix(root)),
         printable(row.artist or ""),
         printable(row.title or ""),
         None if row.duration_s is None else round(row.duration_s, 1),

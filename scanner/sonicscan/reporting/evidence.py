@@ -124,7 +124,7 @@ def explain(path: bytes, model: Model, plan: WindowPlan) -> Evidence:
         n += len(batch)
     if not results or reader.facts is None:
         why = "every window is silent" if n else "under one second of sound"
-        raise AudioError("silent" if n else "too_short", f"{os.fsdecode(path)} has nothing to explain: {why}.")
+        raise AudioError("silent" if n else "too_short", f"there is nothing to explain, {why}.")
     margins, cells, spread = (np.concatenate(parts) for parts in zip(*results, strict=True))
     weights = trim_weights(margins)
     strongest = int(np.where(weights > 0, margins, -np.inf).argmax())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sonicscan.aggregate import margin_of
@@ -62,7 +61,7 @@ def explained(evidence: Evidence, limits: Thresholds | None, sound_s: float) -> 
     )
     return Explained(
         name=file_name(evidence),
-        path=printable(os.fsdecode(evidence.path).encode("utf-8", "backslashreplace").decode()),
+        path=_text(evidence.path),
         sentences=tuple(sentences(evidence, limits)),
         panels=svg_panels(evidence, limits),
         clips=tuple(clips(evidence.path, ranges, sound_s)),
@@ -74,7 +73,11 @@ def explained(evidence: Evidence, limits: Thresholds | None, sound_s: float) -> 
 
 def file_name(evidence: Evidence) -> str:
     """The track's file name, escaped for people."""
-    return printable(Path(os.fsdecode(evidence.path)).name.encode("utf-8", "backslashreplace").decode())
+    return _text(os.path.basename(evidence.path))  # noqa: PTH119 - a Path holds no bytes
+
+
+def _text(path: bytes) -> str:
+    return printable(path.decode("utf-8", "backslashreplace"))
 
 
 def figures(evidence: Evidence) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Evidence as drawings: panels for the page (SVG), or one picture of them all (PNG).
 
-The SVG panels carry placeholder colours that `svg_of` turns into the page's CSS variables, so that
+The SVG panels carry placeholder colours that `svg_panels` turns into the page's CSS variables, so that
 they follow its light or dark theme.
 """
 

@@ -99,9 +99,7 @@ def measured_tprs(spec: ModelSpec) -> dict[float, tuple[float, int]]:
 
 
 def wilson(hits: int, n: int) -> Estimate:
-    """A proportion with Wilson's 95% interval (1927); 0..1 where `n` is 0."""
-    if not n:
-        return Estimate(math.nan, 0.0, 1.0)
+    """A proportion with Wilson's 95% interval (1927); `n` is at least 1."""
     share = hits / n
     middle = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -235,13 +234,12 @@ def _statuses(rows: Iterable[FileResult]) -> dict[str, StatusCount]:
     return {status: found[status] for status in STATUSES if status in found}
 
 
-def common_folder(rows: Iterable[FileResult]) -> str:
-    """The deepest folder that holds all files; empty where there is none."""
-    folders = {folder_of(row) for row in rows}
-    try:
-        return os.path.commonpath(folders) if folders else ""
-    except ValueError:  # absolute and relative paths, or several URLs
-        return ""
+def common_folder(rows: Sequence[FileResult]) -> str:
+    """What all paths begin with, up to and with a `/`; empty where there is no such thing."""
+    # As text, and not as a path, so that `./` and `s3://` stay. What the first and the last share, all share.
+    first, last = min((row.path for row in rows), default=""), max((row.path for row in rows), default="")
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[: first.rfind("/", 0, same) + 1]
 
 
 def _folder_names(rows: Sequence[FileResult], depth: int) -> Callable[[FileResult], str]:

@@ -1,4 +1,4 @@
-// Hands the page's data to Plotly and DataTables. Text from files only ever becomes text nodes.
+// Hands the page's data to Plotly and DataTables. Text from files goes through a text node first: markup in it stays text.
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = window.jQuery;
 const SCORE = 0, VERDICT = 1, STATUS = 2, NAME = 3, ARTIST = 4, TITLE = 5, SECONDS = 6, STRIP = 7, DECISION = 8, PLACE = 9, DETAILS = 10;
@@ -106,7 +106,7 @@ function escaped(text) {
 function details(row) {
   const box = element("div", "detail");
   const list = element("dl");
-  const facts = [["path", (data.root ? data.root + "/" : "") + row[NAME]], ["artist", row[ARTIST]], ["title", row[TITLE]], ["decision", row[DECISION]]];
+  const facts = [["path", data.root + row[NAME]], ["artist", row[ARTIST]], ["title", row[TITLE]], ["decision", row[DECISION]]];
   for (const [label, text] of [...facts, ...Object.entries(row[DETAILS])]) {
     if (text) list.append(element("dt", "", label), element("dd", label === "path" || label === "SHA-256" ? "mono" : "", text));
   }
