@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -153,6 +154,13 @@ def test_parts_and_classes_that_are_missing(clips: list[Clip], tmp_path: Path) -
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_that_goes_while_training_is_one_sentence(clips: list[Clip], tmp_path: Path, workers: int) -> None:
+    gone = [dataclasses.replace(c, path=str(tmp_path / "gone.wav")) if c.part == "train" else c for c in clips]
+    with pytest.raises(InputError, match=r"^[^\n]*gone\.wav was readable when training began[^\n]*$"):
+        fit(gone, config(gone), tmp_path / "run", workers=workers)
+
+
 def test_several_classes_are_the_sources(clips: list[Clip], tmp_path: Path) -> None:
     recipe = short(epochs=1, steps_per_epoch=1, batch_size=4)
     asked = FitConfig(TINY, "none", recipe, classes="source", families={"beta": "gamma"})
@@ -233,7 +241,8 @@ def test_the_command_trains_from_a_weights_file_and_divides_data_by_itself(tmp_p
     assert again.exit_code == 2 and "--resume" in again.stderr
 
 
-def test_an_interruption_leaves_a_run_to_resume(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_leaves_a_run_to_resume(tmp_path: Path, number: signal.Signals) -> None:
     data = write_data(tmp_path / "data", 6, seconds=1.5)
     arguments = command(data, tmp_path / "run", "--weights", "none")
     arguments[arguments.index("--epochs") + 1] = "500"
@@ -243,7 +252,7 @@ def test_an_interruption_leaves_a_run_to_resume(tmp_path: Path) -> None:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("epoch 2/"):
-                process.send_signal(2)
+                process.send_signal(number)
                 break
         said = process.stderr.read()
         assert process.wait() == 130

@@ -167,7 +167,8 @@ def _same_sound(clips: Sequence[Clip], features: Sequence[Features]) -> list[str
     """The same decoded sound with two labels, or in two parts."""
     members: dict[str, list[Clip]] = defaultdict(list)
     for clip, found in zip(clips, features, strict=True):
-        members[found.audio_hash].append(clip)
+        if found.audio_hash:
+            members[found.audio_hash].append(clip)
     findings = []
     for field, what in (("label", "two classes"), ("part", "two parts of the split")):
         torn = [same for same in members.values() if len({getattr(c, field) for c in same if c.part != "unused"}) > 1]

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import click
+
 import sonicscan
 from sonicscan.errors import InputError
 from sonicscan.results import FileResult
@@ -80,7 +82,7 @@ def run_evaluate(model: Path, clips: Sequence[Clip], options: EvaluateOptions, o
             stress[name] = _stress(name, [clip for clip in readable if clip.label != CODEC], scorer, options)
     summary = write_evaluation(model, spec, str(options.plan), sections, scores, stress, out)
     for line in summary:
-        print(line)  # noqa: T201 - the command's result
+        click.echo(line)
 
 
 def checkpoint_scorer(folder: Path, options: EvaluateOptions) -> tuple[Scorer, ModelSpec]:

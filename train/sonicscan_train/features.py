@@ -28,7 +28,7 @@ class Features:
         rms_db, peak_db: level re full scale, of the mono mix.
         leading_silence_s: until the first sample over -60 dB re full scale.
         dc: mean of the samples, without its sign, in dB re full scale.
-        audio_hash: of the decoded sound between its first and its last sample that is not zero.
+        audio_hash: of the decoded sound between its first and its last sample that is not zero; empty for silence.
     """
 
     bandwidth_hz: float
@@ -88,7 +88,7 @@ def measure(path: str) -> Features:
         duration_s=facts.duration_s,
         leading_silence_s=float(loud[0] if len(loud) else len(samples)) / facts.sample_rate,
         dc=_db(abs(float(samples.mean(dtype=np.float64)))),
-        audio_hash=hashlib.sha256(pcm.tobytes()).hexdigest(),
+        audio_hash=hashlib.sha256(pcm.tobytes()).hexdigest() if len(pcm) else "",
     )
 
 

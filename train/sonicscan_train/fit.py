@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -88,53 +88,101 @@ def fit(
         InputError: a part or a class is missing, unknown labels, or `out` holds another run.
         ModelError: no such network or weights, or a loss that is not finite.
     """
-    recipe = config.recipe
     train, valid, spec = _prepared(clips, config)
     folder = RunFolder(out, config, resume=resume)
-    accelerator = Accelerator(mixed_precision=_precision(recipe.amp))
-    torch.manual_seed(config.seed)
-    detector = build(config.backbone, len(spec.classes), config.weights)
-    optimizer = torch.optim.AdamW(
-        detector.parameters(), lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, weight_decay=recipe.weight_decay
-    )
-    averaged = Averaged(detector.to(accelerator.device), recipe.ema)
-    progress = _restored(folder, detector, averaged, optimizer, accelerator)
-    model = cast(torch.nn.Module, accelerator.prepare(detector))
-    stepper = cast(torch.optim.Optimizer, accelerator.prepare(optimizer))
+    session, progress = _begun(folder, spec, config)
+    accelerator = session.accelerator
     if accelerator.is_main_process:
         folder.begin(config)
         write_split(clips, out / "split.csv")
     accelerator.wait_for_everyone()
-    windows = Windows(train, spec.classes, config.classes, config.families, spec.audio, recipe, config.seed)
+    windows = Windows(train, spec.classes, config.classes, config.families, spec.audio, config.recipe, config.seed)
     watch = (watcher or Watcher()) if accelerator.is_main_process else Watcher()
-    while progress.epoch < recipe.epochs:
+    while progress.epoch < config.recipe.epochs:
         began = time.monotonic()
-        epoch = progress.epoch
-        loss, steps, seen = _train_epoch(
-            model, stepper, averaged, windows, train, config, epoch, accelerator, workers, watch
-        )
+        draws = epoch_draws(train, config.recipe, config.seed, progress.epoch)
+        own = batches(draws, config.recipe.batch_size, accelerator.process_index, accelerator.num_processes)
+        watch.began(progress.epoch + 1, len(own))
+        loss = _train_epoch(session, config, progress.epoch, len(own), epoch_loader(windows, own, workers), watch)
         trained_s = time.monotonic() - began
-        # Each process has seen other batches and so has other batch statistics; the first one's count.
-        for buffer in averaged.model.buffers():
-            buffer.copy_(broadcast(buffer))
-        averaged.model.eval()
-        result = validate(averaged.model, valid, spec, config, accelerator, workers, watch.skipped)
+        result = validate(session.synchronised(), valid, spec, config, accelerator, workers, watch.skipped)
         row = {
-            "epoch": epoch + 1,
-            "steps": averaged.steps,
-            "lr": learning_rate(recipe, averaged.steps - 1, steps * recipe.epochs),
+            "epoch": progress.epoch + 1,
+            "steps": session.averaged.steps,
+            "lr": session.optimizer.param_groups[0]["lr"],
             "train_loss": loss,
             **result.figures(),
             "processes": accelerator.num_processes,
-            "windows_per_s": round(seen / max(trained_s, 1e-9), 2),
+            "windows_per_s": round(len(draws) / max(trained_s, 1e-9), 2),
             "seconds": round(time.monotonic() - began, 1),
         }
-        progress = _noted(progress, row, recipe)
+        progress = _noted(progress, row, config.recipe)
         if accelerator.is_main_process:
-            _write(folder, progress, row, result, averaged, detector, stepper, accelerator, spec)
+            _write(folder, session, spec, progress, result)
             watch.ended(row)
         accelerator.wait_for_everyone()
     return progress
+
+
+@dataclass(frozen=True)
+class _Session:
+    """What is trained, by what, on what.
+
+    Attributes:
+        detector: the network.
+        model: the same as accelerate wraps it for several processes.
+        optimizer: as accelerate wraps it.
+        averaged: the network that is validated and kept.
+        accelerator: device, precision and processes.
+    """
+
+    detector: Detector
+    model: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    averaged: Averaged
+    accelerator: Accelerator
+
+    def synchronised(self) -> Detector:
+        """The averaged network in evaluation mode, equal in every process."""
+        # Each process has seen other batches and so has other batch statistics; the first one's count.
+        for buffer in self.averaged.model.buffers():
+            buffer.copy_(broadcast(buffer))
+        return self.averaged.model.eval()
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next epoch depends on, but for the configuration."""
+        state: dict[str, Any] = {
+            "model": self.detector.state_dict(),
+            "averaged": self.averaged.model.state_dict(),
+            "steps": self.averaged.steps,
+            "optimizer": self.optimizer.state_dict(),
+        }
+        if self.accelerator.scaler is not None:
+            state["scaler"] = self.accelerator.scaler.state_dict()
+        return state
+
+
+def _begun(folder: RunFolder, spec: ModelSpec, config: FitConfig) -> tuple[_Session, Progress]:
+    """A session as it was at the end of the last epoch in the folder, or a new one."""
+    recipe = config.recipe
+    accelerator = Accelerator(mixed_precision=_precision(recipe.amp))
+    torch.manual_seed(config.seed)
+    detector = build(config.backbone, len(spec.classes), config.weights).to(accelerator.device)
+    optimizer = torch.optim.AdamW(
+        detector.parameters(), lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, weight_decay=recipe.weight_decay
+    )
+    averaged = Averaged(detector, recipe.ema)
+    progress = Progress()
+    if found := folder.read():
+        progress, state = found
+        detector.load_state_dict(state["model"])
+        averaged.model.load_state_dict(state["averaged"])
+        averaged.steps = state["steps"]
+        optimizer.load_state_dict(state["optimizer"])
+        if accelerator.scaler is not None:
+            accelerator.scaler.load_state_dict(state["scaler"])
+    model = cast(torch.nn.Module, accelerator.prepare(detector))
+    return _Session(detector, model, accelerator.prepare(optimizer), averaged, accelerator), progress
 
 
 def _prepared(clips: Sequence[Clip], config: FitConfig) -> tuple[list[Clip], list[Clip], ModelSpec]:
@@ -177,51 +225,44 @@ def learning_rate(recipe: Recipe, step: int, total: int) -> float:
 
 
 def _train_epoch(
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    averaged: Averaged,
-    windows: Windows,
-    clips: Sequence[Clip],
+    session: _Session,
     config: FitConfig,
     epoch: int,
-    accelerator: Accelerator,
-    workers: int,
+    steps: int,
+    loader: Iterable[tuple[torch.Tensor, torch.Tensor]],
     watch: Watcher,
-) -> tuple[float, int, int]:
-    """Mean loss, steps and windows of one epoch."""
-    recipe = config.recipe
-    rank, world = accelerator.process_index, accelerator.num_processes
-    draws = epoch_draws(clips, recipe, config.seed, epoch)
-    own = batches(draws, recipe.batch_size, rank, world)
-    n_classes = accelerator.unwrap_model(model).head.out_features
+) -> float:
+    """Take the `steps` steps of a 0-based epoch; returns the mean loss over all processes."""
+    recipe, accelerator, model = config.recipe, session.accelerator, session.model
+    rank = accelerator.process_index
     torch.manual_seed(int(np.random.SeedSequence([config.seed, _TORCH, epoch, rank]).generate_state(1)[0]))
-    watch.began(epoch + 1, len(own))
     model.train()
-    total = torch.zeros((), dtype=torch.float64)
-    for step, (raw_images, raw_targets) in enumerate(epoch_loader(windows, own, workers)):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, epoch * len(own) + step, len(own) * recipe.epochs)
+    total = 0.0
+    for step, (raw_images, raw_targets) in enumerate(loader):
+        for group in session.optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, epoch * steps + step, steps * recipe.epochs)
         images = raw_images.to(accelerator.device, non_blocking=True)
-        targets = soft_targets(raw_targets.to(accelerator.device), n_classes, recipe.label_smoothing)
+        targets = raw_targets.to(accelerator.device, non_blocking=True)
+        soft = soft_targets(targets, session.detector.head.out_features, recipe.label_smoothing)
         if recipe.mixup:
-            rng = np.random.default_rng([config.seed, MIXUP, epoch, step, rank])
-            images, targets = mix(images, targets, recipe.mixup, rng)
+            images, soft = mix(
+                images, soft, recipe.mixup, np.random.default_rng([config.seed, MIXUP, epoch, step, rank])
+            )
         with accelerator.autocast():
             logits = model(as_input(images))
-        loss = torch.nn.functional.cross_entropy(logits.float(), targets)
+        loss = torch.nn.functional.cross_entropy(logits.float(), soft)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise ModelError(f"the loss is not finite in epoch {epoch + 1}, step {step + 1}; lower --lr.")
-        optimizer.zero_grad()
+        session.optimizer.zero_grad()
         accelerator.backward(loss)
         if recipe.clip_norm:
             accelerator.clip_grad_norm_(model.parameters(), recipe.clip_norm)
-        optimizer.step()
-        averaged.update()
+        session.optimizer.step()
+        session.averaged.update()
         total += value
         watch.stepped(value)
-    losses = gather_object([float(total) / len(own)])
-    return float(np.mean(losses)), len(own), len(draws)
+    return float(np.mean(gather_object([total / steps])))
 
 
 def _noted(progress: Progress, row: dict[str, Any], recipe: Recipe) -> Progress:
@@ -234,50 +275,12 @@ def _noted(progress: Progress, row: dict[str, Any], recipe: Recipe) -> Progress:
     return Progress(progress.epoch + 1, [*progress.history, row], row if better else best)
 
 
-def _write(
-    folder: RunFolder,
-    progress: Progress,
-    row: dict[str, Any],
-    result: Validation,
-    averaged: Averaged,
-    detector: Detector,
-    optimizer: torch.optim.Optimizer,
-    accelerator: Accelerator,
-    spec: ModelSpec,
-) -> None:
+def _write(folder: RunFolder, session: _Session, spec: ModelSpec, progress: Progress, result: Validation) -> None:
     """Everything on disk after an epoch; the checkpoint first, so that no state names one that is not there."""
+    row = progress.history[-1]
     if progress.best is row:
-        metrics = {"epoch": row["epoch"], **result.figures()}
-        checkpoint.save(folder.best, averaged.model, dataclasses.replace(spec, metrics={"validation": metrics}))
+        metrics = {"validation": {"epoch": row["epoch"], **result.figures()}}
+        checkpoint.save(folder.best, session.averaged.model, dataclasses.replace(spec, metrics=metrics))
         draw_roc({"validation tracks": (result.truth, result.scores)}, folder.path / "roc.png")
     draw_curves(progress.history, folder.path / "loss.png")
-    state: dict[str, Any] = {
-        "model": detector.state_dict(),
-        "averaged": averaged.model.state_dict(),
-        "steps": averaged.steps,
-        "optimizer": optimizer.state_dict(),
-    }
-    if accelerator.scaler is not None:
-        state["scaler"] = accelerator.scaler.state_dict()
-    folder.write(progress, state)
-
-
-def _restored(
-    folder: RunFolder,
-    detector: Detector,
-    averaged: Averaged,
-    optimizer: torch.optim.Optimizer,
-    accelerator: Accelerator,
-) -> Progress:
-    """Load the state of an earlier run, if there is one, into everything that has a state."""
-    found = folder.read()
-    if found is None:
-        return Progress()
-    progress, state = found
-    detector.load_state_dict(state["model"])
-    averaged.model.load_state_dict(state["averaged"])
-    averaged.steps = state["steps"]
-    optimizer.load_state_dict(state["optimizer"])
-    if accelerator.scaler is not None:
-        accelerator.scaler.load_state_dict(state["scaler"])
-    return progress
+    folder.write(progress, session.state())

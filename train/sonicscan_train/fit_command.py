@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+import signal
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from sonicscan_train.backbones import full_name
@@ -67,6 +69,7 @@ def run_fit(clips: Sequence[Clip], options: FitOptions, out: Path, resume: bool,
             began, stepped, ended = stack.enter_context(training(recipe.epochs))
             watcher = Watcher(began, stepped, ended, skipped=say)
         try:
+            stack.enter_context(_interruptible())
             progress = fit(clips, config, out, resume=resume, workers=workers, watcher=watcher)
         except KeyboardInterrupt:
             say(f"interrupted; the same command with --resume goes on after the last whole epoch in {out}.")
@@ -77,6 +80,24 @@ def run_fit(clips: Sequence[Clip], options: FitOptions, out: Path, resume: bool,
             f"best epoch {best['epoch']}: validation AUC {best['valid_auc']:.4f}, loss {best['valid_loss']:.4f}; "
             f"checkpoint {out / 'best'}"
         )
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGINT and SIGTERM (a cluster's way to say that time is up) end the run alike.
+
+    Set here, because a program that a script starts in the background inherits that SIGINT is ignored.
+    """
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _with_parts(clips: Sequence[Clip], recipe: Recipe, seed: int, main: bool) -> list[Clip]:

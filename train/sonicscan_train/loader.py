@@ -150,7 +150,11 @@ def mask(image: Float32, masks: SpecAugment, rng: np.random.Generator) -> Float3
 def epoch_loader(
     windows: Windows, own: Sequence[Sequence[Draw]], workers: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches of images float32 [batch, n_mels, n_frames] and targets int64 [batch], in the order of `own`."""
+    """Batches of images float32 [batch, n_mels, n_frames] and targets int64 [batch], in the order of `own`.
+
+    Raises:
+        InputError: a file that cannot be read any more.
+    """
     loader: DataLoader[tuple[torch.Tensor, int]] = DataLoader(
         windows,
         batch_sampler=own,  # type: ignore[arg-type]
@@ -158,7 +162,12 @@ def epoch_loader(
         worker_init_fn=one_thread,
         pin_memory=torch.cuda.is_available(),
     )
-    return iter(loader)
+    try:
+        yield from loader
+    except InputError as error:
+        # From another process torch hands on the whole traceback as the message; its last line is ours.
+        sentence = str(error).strip().splitlines()[-1]
+        raise InputError(sentence.removeprefix(f"{InputError.__module__}.{InputError.__name__}: ")) from error
 
 
 def one_thread(worker: int) -> None:
