@@ -17,17 +17,18 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sonicscan import wire
-from sonicscan.errors import SonicscanError
+from sonicscan.errors import STATUSES, SonicscanError
+from sonicscan.limits import Budget, Clock
 from sonicscan.results import Track
 from sonicscan.wire import Float32, Job
 
 ATTEMPTS = 2
 START_TIMEOUT_S = 120.0
-_FAILED_STARTS = 5
+_FAILED_STARTS = 10  # in a row, of all lanes
 _TICK_S = 0.1
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -91,7 +92,7 @@ class WorkerPool:
     def __init__(self, job: Job, workers: int, timeout_s: float, budget: int) -> None:
         self._job = job
         self._timeout_s = timeout_s
-        self._budget = _Budget(budget)
+        self._budget = Budget(budget)
         self._lanes = [_Lane(self) for _ in range(workers)]
         self._tracks: Iterator[Track] = iter(())
         self._turn = threading.Lock()
@@ -141,10 +142,12 @@ class WorkerPool:
     def _started(self, well: bool) -> None:
         with self._turn:
             self._failed_starts = 0 if well else self._failed_starts + 1
-            if self._failed_starts >= _FAILED_STARTS:
-                raise SonicscanError(
-                    "worker processes die as they start; `python -P -m sonicscan.worker` should wait for input."
-                )
+            failed = self._failed_starts
+        if failed >= _FAILED_STARTS:
+            raise SonicscanError(
+                "worker processes die as they start; `python -P -m sonicscan.worker` should wait for input."
+            )
+        self._closing.wait(0.1 * failed)  # the machine may be out of processes or memory for a moment
 
 
 class _Lane:
@@ -153,7 +156,7 @@ class _Lane:
     def __init__(self, pool: WorkerPool) -> None:
         self._pool = pool
         self._process: subprocess.Popen[bytes] | None = None
-        self._clock = _Clock()
+        self._clock = Clock()
         self._guard = threading.Lock()
         self.thread = threading.Thread(target=self._run, name="sonicscan-lane", daemon=True)
 
@@ -227,16 +230,29 @@ class _Lane:
             raise _WorkerGone
         header, payload_bytes = answer
         audio = self._pool._job.audio
-        shape = (len(header["starts_s"]), audio.n_mels, audio.n_frames) if payload_bytes else ()
-        if payload_bytes != (4 * shape[0] * shape[1] * shape[2] if shape else 0):
-            self.kill()
+        starts = header.get("starts_s", [])
+        shape = (len(starts), audio.n_mels, audio.n_frames) if payload_bytes and isinstance(starts, list) else ()
+        sensible = shape or header.get("status") in STATUSES or header.get("ready") is True
+        if not sensible or payload_bytes != (4 * shape[0] * shape[1] * shape[2] if shape else 0):
+            self.kill()  # a file has taken it over
             raise _WorkerGone
         return header, shape
 
     def _ready_process(self) -> subprocess.Popen[bytes]:
-        """The lane's worker, started if there is none."""
-        if self._process is not None:
-            return self._process
+        """The lane's worker, started if there is none; no file is to blame where that fails."""
+        while self._process is None:
+            try:
+                self._start()
+            except (OSError, _WorkerGone) as error:
+                self._end_process()
+                if self._pool._closing.is_set():
+                    raise _WorkerGone from error
+                self._pool._started(well=False)
+            else:
+                self._pool._started(well=True)
+        return self._process
+
+    def _start(self) -> None:
         process = subprocess.Popen(
             # -P: the current folder, perhaps full of strangers' files, is not searched for modules.
             [sys.executable, "-P", "-m", "sonicscan.worker"],
@@ -248,17 +264,13 @@ class _Lane:
         )
         with self._guard:
             self._process = process
+        if self._pool._closing.is_set():  # too late for `kill` to have seen it
+            self.kill()
         _widen(process)
         self._clock.wind(START_TIMEOUT_S)
-        try:
-            assert process.stdin is not None
-            wire.send(process.stdin, self._pool._job.to_header())  # type: ignore[arg-type]
-            self._answer(process)
-        except (OSError, _WorkerGone) as error:
-            self._pool._started(well=False)
-            raise _WorkerGone from error
-        self._pool._started(well=True)
-        return process
+        assert process.stdin is not None
+        wire.send(process.stdin, self._pool._job.to_header())  # type: ignore[arg-type]
+        self._answer(process)
 
     def _obituary(self, attempt: int) -> dict[str, Any]:
         """Bury the worker; the status and the sentence for the file it had in hand."""
@@ -283,64 +295,6 @@ class _Lane:
         except subprocess.TimeoutExpired:
             process.kill()
             return process.wait()
-
-
-class _Clock:
-    """Runs only while its lane waits for the worker (as a context manager)."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._left = 0.0
-        self._since: float | None = None
-        self.expired = False
-
-    def wind(self, seconds: float) -> None:
-        with self._lock:
-            self._left, self._since, self.expired = seconds, None, False
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._since = time.monotonic()
-
-    def __exit__(self, *exc: object) -> None:
-        with self._lock:
-            if self._since is not None:
-                self._left -= time.monotonic() - self._since
-            self._since = None
-
-    def late(self) -> bool:
-        with self._lock:
-            if self._since is not None and time.monotonic() - self._since > self._left:
-                self.expired = True
-                return True
-            return False
-
-
-@dataclass
-class _Budget:
-    """Windows that may be on their way; an acquire of more than there ever are waits for all."""
-
-    size: int
-    _used: int = 0
-    _closed: bool = False
-    _changed: threading.Condition = field(default_factory=threading.Condition)
-
-    def acquire(self, n: int) -> bool:
-        """Wait for room for `n`; False where the scan is ending."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._used == 0 or self._used + n <= self.size)
-            self._used += n
-            return not self._closed
-
-    def release(self, n: int) -> None:
-        with self._changed:
-            self._used -= n
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
 
 
 def _widen(process: subprocess.Popen[bytes]) -> None:

@@ -57,7 +57,10 @@ def send(stream: BinaryIO, header: dict[str, Any], images: Float32 | None = None
 
 
 def receive_header(stream: BinaryIO) -> tuple[dict[str, Any], int] | None:
-    """Read a header and the number of payload bytes behind it; None where the other side has gone."""
+    """Read a header and the number of payload bytes behind it.
+
+    None where the other side has gone, or speaks nonsense, after which nothing it sends can be read.
+    """
     frame = stream.read(_FRAME.size)
     if len(frame) < _FRAME.size:
         return None
@@ -65,7 +68,11 @@ def receive_header(stream: BinaryIO) -> tuple[dict[str, Any], int] | None:
     if header_bytes > _MAX_HEADER:
         return None
     text = stream.read(header_bytes)
-    return (json.loads(text), payload_bytes) if len(text) == header_bytes else None
+    try:
+        header = json.loads(text) if len(text) == header_bytes else None
+    except (ValueError, RecursionError):
+        return None
+    return (header, payload_bytes) if isinstance(header, dict) else None
 
 
 def receive_images(stream: BinaryIO, shape: tuple[int, ...]) -> Float32 | None:

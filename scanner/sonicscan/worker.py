@@ -1,7 +1,7 @@
 """The child process: takes one file at a time and answers with log-mel images and facts.
 
 It never imports onnxruntime or torch, ignores Ctrl-C (the parent decides), leaves when its pipe
-closes, keeps one BLAS thread, and may not use more than a gigabyte beyond what it starts with.
+closes or its parent dies, keeps one BLAS thread, and may not use more than a gigabyte beyond what it starts with.
 Run as `python -P -m sonicscan.worker`; jobs come on standard input, answers go to standard output.
 """
 
@@ -29,11 +29,13 @@ SILENT_PEAK = 1e-3  # -60 dBFS
 CHUNK_WINDOWS = 8
 MEMORY_LIMIT = 1 << 30
 _MAX_TAG = 2000
+_PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
     """Serve jobs until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _die_with_parent()
     jobs, answers = _private_pipes()
     first = wire.receive_header(jobs)
     if first is None:
@@ -45,6 +47,14 @@ def main() -> None:
         wire.send(answers, {"ready": True})
         while (message := wire.receive_header(jobs)) is not None:
             _answer(os.fsencode(message[0]["path"]), job, logmel, answers)
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this process with its parent (Linux), even where a file keeps it from its pipe."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _private_pipes() -> tuple[BinaryIO, BinaryIO]:
