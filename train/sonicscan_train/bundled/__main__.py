@@ -17,7 +17,7 @@ from sonicscan_train.bundled.evaluate import evaluation, finish, judging, stress
 from sonicscan_train.bundled.fit import Schedule, fit
 from sonicscan_train.bundled.network import ARCHITECTURE
 from sonicscan_train.bundled.prepare import prepare, training_pools
-from sonicscan_train.bundled.render import markdown
+from sonicscan_train.bundled.render import data_table, markdown
 from sonicscan_train.bundled.split import Holdout
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -36,6 +36,7 @@ def main(corpus: Path, out: Path, cache: Path | None, steps: int, copies: int, s
     cache = cache or out / "cache"
     out.mkdir(parents=True, exist_ok=True)
     prepared = prepare(corpus, cache, Holdout(), spec)
+    (out / "data.md").write_text(data_table(prepared.excerpts, prepared.judges), encoding="utf-8")
     pools = training_pools(prepared, cache, copies, schedule.seed, spec)
     say(f"{len(prepared.training_rows)} excerpts train, {sum(prepared.judges)} are left out")
     state = fit(Batches(pools, spec, sampling, Augmentation(), schedule.seed), schedule, out, say)

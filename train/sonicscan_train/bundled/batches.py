@@ -5,6 +5,7 @@ A batch depends on the seed and the step alone, so a run that is interrupted goe
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -41,6 +42,9 @@ class Sampling:
         first_version: share of windows from version 0, the sound as it came.
         source_power: a source of n excerpts is drawn with weight n to this power, a group within it likewise.
         p_mixup, mixup_alpha: share of windows mixed with another of the batch, and the Beta of their shares.
+        second_stage: step from which nothing is mixed and `reference_boost` counts.
+        reference_boost: factor on people's sources that share a group with a generator: the same music with
+            and without a decoder, and studio music, of which there is less than of game music.
         boost: factors on sources' weights.
     """
 
@@ -49,7 +53,15 @@ class Sampling:
     source_power: float = 0.5
     p_mixup: float = 0.2
     mixup_alpha: float = 0.4
+    second_stage: int = 1100
+    reference_boost: float = 3.0
     boost: Mapping[str, float] = field(default_factory=lambda: dict(BOOST))
+
+
+def references(excerpts: list[Excerpt]) -> set[str]:
+    """People's sources of which an excerpt has a partner that went through a generator or codec."""
+    decoded = {e.group for e in excerpts if e.is_ai}
+    return {e.source for e in excerpts if not e.is_ai and e.group in decoded}
 
 
 def weights(excerpts: list[Excerpt], sampling: Sampling) -> npt.NDArray[np.float64]:
@@ -83,7 +95,9 @@ class Batches:
         self._pools = pools
         self._owner = [(p, i) for p, pool in enumerate(pools) for i in range(len(pool.excerpts))]
         self.excerpts = [e for pool in pools for e in pool.excerpts]
-        self._weights = weights(self.excerpts, sampling)
+        boosted = dict(sampling.boost) | dict.fromkeys(references(self.excerpts), sampling.reference_boost)
+        later = dataclasses.replace(sampling, boost=boosted)
+        self._weights = (weights(self.excerpts, sampling), weights(self.excerpts, later))
         self._ai = np.array([e.is_ai for e in self.excerpts])
         self._spec, self._sampling, self._augmentation, self._seed = spec, sampling, augmentation, seed
         self._mel = MelFrames(spec)
@@ -96,8 +110,10 @@ class Batches:
         """
         rng = np.random.default_rng([self._seed, step])
         half = self._sampling.batch // 2
+        second = step >= self._sampling.second_stage
+        drawn = self._weights[second]
         rows = np.concatenate(
-            [rng.choice(np.flatnonzero(self._ai == label), half, p=2.0 * self._weights[self._ai == label])
+            [rng.choice(np.flatnonzero(self._ai == label), half, p=2.0 * drawn[self._ai == label])
              for label in (False, True)]
         )  # fmt: skip
         samples, decibels = [], []
@@ -115,7 +131,8 @@ class Batches:
         images = augment(images, self._augmentation, self._spec, torch_rng)
         target = torch.from_numpy(self._ai[rows].astype(np.float32))
         share = torch.from_numpy(rng.beta(self._sampling.mixup_alpha, self._sampling.mixup_alpha, len(rows))).float()
-        share = torch.where(torch.from_numpy(rng.random(len(rows)) < self._sampling.p_mixup), share, torch.ones(1))
+        p_mixup = 0.0 if second else self._sampling.p_mixup
+        share = torch.where(torch.from_numpy(rng.random(len(rows)) < p_mixup), share, torch.ones(1))
         other = torch.from_numpy(rng.permutation(len(rows)))
         images = images * share.view(-1, 1, 1) + images[other] * (1.0 - share).view(-1, 1, 1)
         part = int(rng.integers(images.shape[2] - frames + 1))

@@ -28,13 +28,13 @@ from sonicscan_train.bundled.network import Average, SonicNet
 class Schedule:
     """Hyperparameters of a run; the last `wide_share` of the steps sees whole windows (`wide` frames)."""
 
-    steps: int = 3600
+    steps: int = 2900
     learning_rate: float = 1.5e-3
     warm_up: int = 100
-    decay_share: float = 0.4
+    decay_share: float = 0.37
     narrow: int = 128
     wide: int = 256
-    wide_share: float = 0.15
+    wide_share: float = 0.12
     weight_decay: float = 0.02
     label_smoothing: float = 0.02
     average_decay: float = 0.99

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
+
+from sonicscan_train.bundled.corpus import Excerpt
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -15,6 +18,20 @@ def figure(measure: dict[str, Any]) -> str:
     """`0.912 (0.870 to 0.941)`."""
     low, high = measure["ci95"]
     return f"{measure['value']:.3f} ({low:.3f} to {high:.3f})"
+
+
+def data_table(excerpts: list[Excerpt], judges: list[bool]) -> str:
+    """Excerpts by source, on which side they are, and the licences stated for them."""
+    counts: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+    licences: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for excerpt, judge in zip(excerpts, judges, strict=True):
+        counts[excerpt.label, excerpt.source][judge] += 1
+        licences[excerpt.label, excerpt.source].add(excerpt.license)
+    rows = [
+        [label, source, str(train), str(judge), "; ".join(sorted(licences[label, source])).replace("|", "/")]
+        for (label, source), (train, judge) in sorted(counts.items(), key=lambda item: (item[0][0], -sum(item[1])))
+    ]
+    return table(["label", "source", "trains", "left out", "licence as stated"], rows) + "\n"
 
 
 def markdown(evaluation: dict[str, Any]) -> str:
