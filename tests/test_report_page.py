@@ -295,6 +295,17 @@ def test_it_prints_on_white(browser: Browser, scanned: Path) -> None:
         browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
+def test_charts_take_the_width_of_paper_and_give_it_back(browser: Browser, large: Path) -> None:
+    browser.open(large)
+    widths = "return [...document.querySelectorAll('.chart .main-svg:first-child')].map((c) => c.clientWidth)"
+    before = browser.run(widths)
+    assert len(before) == 3 and before != [320] * 3
+    browser.run("window.dispatchEvent(new Event('beforeprint'))")
+    browser.wait(lambda: browser.run(widths) == [320] * 3)
+    browser.run("window.dispatchEvent(new Event('afterprint'))")
+    browser.wait(lambda: browser.run(widths) == before)
+
+
 def test_it_says_what_the_report_knows(browser: Browser, scanned: Path, large: Path) -> None:
     browser.open(scanned)
     text = browser.one("main").text

@@ -172,4 +172,8 @@ $("#tracks tbody").on("click keydown", "tr.main", function (event) {
 
 drawCharts();
 document.addEventListener("themechange", drawCharts);
+// Paper has its own width, which the page cannot ask for: charts of 320 pixels fit on any.
+const charts = () => document.querySelectorAll(".chart.js-plotly-plot");
+window.addEventListener("beforeprint", () => charts().forEach((chart) => Plotly.relayout(chart, { autosize: false, width: 320 })));
+window.addEventListener("afterprint", () => charts().forEach((chart) => Plotly.relayout(chart, { autosize: true, width: null })));
 document.documentElement.dataset.ready = "true";
