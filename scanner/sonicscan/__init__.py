@@ -8,11 +8,17 @@ for result in sonicscan.scan("library", model="swin.onnx"):
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sonicscan.results import FileResult as FileResult
     from sonicscan.scanning import scan as scan
+
+# ONNX Runtime 1.28 and later report to their maker from the moment they are imported, and leave a file
+# behind, unless one of these (the name has changed) is set before. What is audited here stays here.
+for _name in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"):
+    os.environ.setdefault(_name, "1")
 
 __version__ = "0.1.0"
 __all__ = ["FileResult", "__version__", "scan"]
