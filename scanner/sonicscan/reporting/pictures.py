@@ -32,17 +32,23 @@ AI, HUMAN = "#d9541e", "#2478b5"  # towards AI, towards a person: told apart by 
 _INK, _LINE = "#010203", "#030201"  # stand for var(--ink) and var(--line)
 _LIGHT_INK, _LIGHT_LINE = "#1c2126", "#c9ced4"
 _RANGE_DB = 80.0
+_MANY_WINDOWS = 150  # more leave no room for lines between their bars
 
 Panel = Callable[["Axes", Evidence, Thresholds | None], None]
 
 
 def draw_timeline(ax: Axes, evidence: Evidence, limits: Thresholds | None) -> None:
     """Every window's margin where it lies in the track; flagged ranges are shaded."""
+    from matplotlib.colors import to_rgba
+
     width = evidence.spec.audio.window_s
     ink, line = _colours()
-    for start, margin, weight in zip(evidence.starts_s, evidence.margins, evidence.weights, strict=True):
-        colour = AI if margin > 0 else HUMAN
-        ax.bar(start, margin, width, align="edge", color=colour, alpha=0.85 if weight else 0.25, lw=0.6, edgecolor=line)
+    colours = [
+        to_rgba(AI if margin > 0 else HUMAN, 0.85 if weight else 0.25)
+        for margin, weight in zip(evidence.margins, evidence.weights, strict=True)
+    ]
+    edge = 0.6 if len(colours) <= _MANY_WINDOWS else 0.0
+    ax.bar(evidence.starts_s, evidence.margins, width, align="edge", color=colours, lw=edge, edgecolor=line)
     ax.axhline(0, color=ink, lw=0.8)
     ax.axhline(evidence.margin, color=ink, lw=1.2, ls=":", label=f"track {evidence.margin:+.2f}")
     limit = margin_of(limits.flagged) if limits is not None else np.inf
@@ -60,7 +66,7 @@ def draw_timeline(ax: Axes, evidence: Evidence, limits: Thresholds | None) -> No
 
 def draw_spectrogram(ax: Axes, evidence: Evidence, limits: Thresholds | None) -> None:
     """The strongest window's log-mel."""
-    _show_image(ax, evidence, "magma")
+    _show_image(ax, evidence, "magma", 0.0)
     ax.set_title(f"Strongest window, from {evidence.starts_s[evidence.strongest]:.1f} s")
 
 
@@ -70,7 +76,7 @@ def draw_map(ax: Axes, evidence: Evidence, limits: Thresholds | None) -> None:
 
     audio = evidence.spec.audio
     cells = evidence.cells[evidence.strongest]
-    _show_image(ax, evidence, "gray")
+    _show_image(ax, evidence, "gray", 45.0)  # dark enough for white figures
     largest = max(float(np.abs(cells).max()), 1e-9)
     width, height = audio.n_frames / cells.shape[1], audio.n_mels / cells.shape[0]
     for (row, column), value in np.ndenumerate(cells):
@@ -121,12 +127,20 @@ PANELS: dict[str, tuple[Panel, tuple[float, float]]] = {
 }
 
 
-def _show_image(ax: Axes, evidence: Evidence, colours: str) -> None:
-    """A log-mel with seconds and kHz on its axes."""
+def _show_image(ax: Axes, evidence: Evidence, colours: str, headroom_db: float) -> None:
+    """A log-mel with seconds and kHz on its axes; its loudest point lies `headroom_db` under the lightest colour."""
     audio = evidence.spec.audio
     top = float(evidence.decibels.max())
-    ax.imshow(evidence.decibels, origin="lower", aspect="auto", cmap=colours, vmin=top - _RANGE_DB, vmax=top,
-              extent=(0, audio.n_frames, 0, audio.n_mels), interpolation="nearest")  # fmt: skip
+    ax.imshow(
+        evidence.decibels,
+        origin="lower",
+        aspect="auto",
+        cmap=colours,
+        vmin=top - _RANGE_DB,
+        vmax=top + headroom_db,
+        extent=(0, audio.n_frames, 0, audio.n_mels),
+        interpolation="nearest",
+    )
     seconds = np.arange(0, audio.window_s + 0.01)
     ax.set_xticks(seconds * audio.sample_rate / audio.hop_length, [f"{s:.0f}" for s in seconds])
     centres = mel_edges_hz(audio)[1:-1]
