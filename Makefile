@@ -18,7 +18,8 @@ out := $(patsubst ~%,$(HOME)%,$(OUT))
 scan: $(VENV)/.core
 	@[ "$(library)" != demo ] || [ -d demo ] || $(BIN)/python -m sonicscan.demo demo
 	@$(BIN)/sonicscan "$(library)" --out "$(out)"; code=$$?; \
-	case $$code in 0|3) $(BIN)/sonicscan-report show "$(out)"; echo "The report is $(out)" ;; esac; exit $$code
+	case $$code in 0|3) case "$(out)" in *.parquet) $(BIN)/sonicscan-report show "$(out)" ;; esac; \
+	echo "The report is $(out)" ;; esac; exit $$code
 
 test: lint unit
 
