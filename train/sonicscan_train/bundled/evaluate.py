@@ -56,6 +56,9 @@ def finish(
     )
     measured = main_scores(scored)
     figures: dict[str, Any] = {"leave_out": headline(measured), "excerpts": len(measured.scores)}
+    flagged = measured.scores[measured.ai] >= certified_threshold(calibration, CERTIFIED)
+    # What sonicscan-report needs to estimate the share of AI in a catalogue.
+    figures["tpr_at_fpr"] = {str(CERTIFIED): {"tpr": float(flagged.mean()), "n_ai": len(flagged)}}
     spec = dataclasses.replace(
         spec,
         calibration=calibration,
