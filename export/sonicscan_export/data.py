@@ -22,7 +22,7 @@ from sonicscan_train.manifest import read_manifest
 Float32 = npt.NDArray[np.float32]
 
 VERIFYING_WINDOWS = 40  # batches of 1, 7 and 32
-RANGING_WINDOWS = 96
+RANGING_WINDOWS = 64
 _CODEC = "codec"  # people's music through a neural codec: neither class
 
 

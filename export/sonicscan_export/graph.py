@@ -148,10 +148,11 @@ def _drop_idle_nodes(model: onnx.ModelProto) -> None:
             node.input[i] = name
     del graph.node[:]
     graph.node.extend(kept)
-    _drop_unused_values(model)
+    drop_unused_values(model)
 
 
-def _drop_unused_values(model: onnx.ModelProto) -> None:
+def drop_unused_values(model: onnx.ModelProto) -> None:
+    """Remove initializers that no node reads, and shapes of values that no node makes."""
     graph = model.graph
     used = {name for node in graph.node for name in node.input}
     made = {name for node in graph.node for name in node.output}

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from sonicscan.errors import ModelError
 from sonicscan.spec import INPUT_NAME, OUTPUT_NAMES
 from sonicscan_export.data import as_batch
+from sonicscan_export.graph import drop_unused_values
 from sonicscan_train.backbones import Detector
 
 Float32 = npt.NDArray[np.float32]
@@ -42,6 +43,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
         # Each weight too small for float16 is announced; verification says what they amount to.
         warnings.filterwarnings("ignore", message="the float32 number .* will be truncated")
         half: onnx.ModelProto = convert_float_to_float16(copy, keep_io_types=True, node_block_list=head_nodes(model))
+    _restore_head(half, model)
     half = _sorted(half)
     onnx.checker.check_model(half, full_check=True)
     return half
@@ -192,6 +194,32 @@ class Quantiser:
             )
             calibrator.collect_data(Reader())
             return calibrator.compute_data()
+
+
+def _restore_head(half: onnx.ModelProto, full: onnx.ModelProto) -> None:
+    """Undo the rounding to float16 that the converter puts behind each node, where the head is concerned.
+
+    The mean over cells must read the very maps that are given out, or maps would no longer add up to logits.
+    """
+    heads = {node.name: node for node in full.graph.node if node.name in head_nodes(full)}
+    for node in half.graph.node:
+        if node.name in heads:
+            original = heads[node.name]
+            node.output[:] = original.output
+            for i, name in enumerate(original.input):
+                if name in OUTPUT_NAMES:
+                    node.input[i] = name
+    nodes = list(half.graph.node)
+    while True:
+        made = {name for node in nodes for name in node.output}
+        made |= {value.name for value in (*half.graph.input, *half.graph.initializer)}
+        kept = [node for node in nodes if node.op_type != "Cast" or node.input[0] in made]
+        if len(kept) == len(nodes):
+            break
+        nodes = kept
+    del half.graph.node[:]
+    half.graph.node.extend(nodes)
+    drop_unused_values(half)
 
 
 def _sorted(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -1,0 +1,113 @@
+"""Size, nodes, error and speed of exported models in each precision; the speeds are measured in one run, in turns.
+
+python benchmarks/export_table.py MANIFEST [--checkpoint FOLDER] [--rounds N] [BACKBONE]...
+
+Without a checkpoint the backbones have random weights: errors are then those of arithmetic, and say little about
+verdicts. Prints rows of the table in docs/export.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import torch
+
+from sonicscan.detector import Model
+from sonicscan.machine import usable_cpus
+from sonicscan_export import data, onnxfile, verify
+from sonicscan_export.convert import MAX_DRIFT, Network, from_checkpoint, untrained
+from sonicscan_export.graph import to_onnx
+from sonicscan_export.precision import PRECISIONS, Precision, Quantiser, to_half
+
+BATCH = 8
+
+
+def cpu() -> str:
+    """The processor's name, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def seconds(model: Model, images: data.Float32) -> float:
+    began = time.perf_counter()
+    verify.run(model, images, BATCH)
+    return time.perf_counter() - began
+
+
+def measure(network: Network, manifest: Path, rounds: int) -> None:
+    found = data.read_calibration_data(manifest)
+    n = data.RANGING_WINDOWS
+    windows = data.real_windows(found.ranging, network.spec.audio, n + data.VERIFYING_WINDOWS, manifest.name)
+    checking = data.Windows(windows.images[n:], windows.what, real=True)
+    reference = verify.reference_outputs(network.detector, checking.images)
+    full = to_onnx(network.detector)
+    with tempfile.TemporaryDirectory() as folder:
+
+        def load(graph: onnx.ModelProto, name: str) -> Model:
+            path = Path(folder) / f"{name}.onnx"
+            onnxfile.write(onnxfile.with_spec(graph, network.spec), path)
+            return verify.load_for_cpu(path)
+
+        def drift(graph: onnx.ModelProto) -> float:
+            return verify.drift(reference.logits, verify.run(load(graph, "try"), checking.images, BATCH).logits)
+
+        int8 = Quantiser(full, windows.images[:n]).within(MAX_DRIFT["int8"], drift, print)
+        graphs: dict[Precision, onnx.ModelProto] = {"fp32": full, "fp16": to_half(full), "int8": int8.model}
+        models = {precision: load(graphs[precision], precision) for precision in PRECISIONS}
+        times: dict[Precision, list[float]] = {precision: [] for precision in PRECISIONS}
+        for k in range(rounds + 1):
+            for precision in PRECISIONS:
+                elapsed = seconds(models[precision], checking.images[:BATCH])
+                if k:  # the first round warms up
+                    times[precision].append(elapsed)
+        for precision in PRECISIONS:
+            outcome = verify.verify(models[precision], reference, checking)
+            ratios = [full_s / own_s for full_s, own_s in zip(times["fp32"], times[precision], strict=True)]
+            cells = [
+                network.spec.architecture,
+                precision,
+                f"{models[precision].path.stat().st_size / 1e6:.1f}",
+                f"{len(graphs[precision].graph.node)}",
+                f"{outcome.worst_logits:.1e}",
+                f"{outcome.worst_maps:.1e}",
+                f"{outcome.drift:.3%}",
+                f"{BATCH / statistics.median(times[precision]):.1f}",
+                f"{statistics.median(ratios):.2f}",
+                f"{len(int8.kept) if precision == 'int8' else 0}",
+            ]
+            print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("backbones", nargs="*", default=[])
+    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    today = datetime.datetime.now(datetime.UTC).date()
+    print(
+        f"{today}, {cpu()}, {usable_cpus()} CPUs, "
+        f"load {os.getloadavg()[0]:.1f}; torch {torch.__version__}, onnx {onnx.__version__}, "
+        f"onnxruntime {onnxruntime.__version__}; batch {BATCH}, {options.rounds} rounds in turns"
+    )
+    networks = [from_checkpoint(options.checkpoint)] if options.checkpoint else []
+    names = options.backbones or ([] if networks else ["lambda", "swin"])
+    for network in [*networks, *(untrained(name, "none", 0, ("human", "ai")) for name in names)]:
+        measure(network, options.manifest, options.rounds)
+
+
+if __name__ == "__main__":
+    main()
