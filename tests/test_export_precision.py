@@ -177,7 +177,7 @@ def test_a_file_that_fails_verification_is_not_written(trained: Path, tracks: Pa
 
 
 def test_a_graph_that_says_something_else_fails(
-    graph: onnx.ModelProto, network: Detector, windows: data.Windows
+    graph: onnx.ModelProto, network: Detector, windows: data.Windows, tmp_path: Path
 ) -> None:
     reference = verify.reference_outputs(network, windows.images[:40])
     wrong = verify.Outputs(reference.logits * 1.001, reference.maps)
