@@ -76,7 +76,7 @@ def graph(network: Detector) -> onnx.ModelProto:
 
 @pytest.fixture(scope="module")
 def windows(tracks: Path) -> data.Windows:
-    return data.real_windows(data.read_calibration_data(tracks).clips, AudioSpec(), 60, "tracks.csv")
+    return data.real_windows(data.read_calibration_data(tracks).ranging, AudioSpec(), 60, "tracks.csv")
 
 
 @pytest.mark.parametrize("wanted", ["int8", "fp16"])
@@ -220,7 +220,7 @@ def test_calibration_data_must_be_unseen_and_by_people(tracks: Path, tmp_path: P
     assert found.other == ()
     assert [Path(clip.path).name for clip in found.ranging] == ["a.wav"]
     with pytest.raises(InputError, match=r"c.csv has 0 windows of readable sound; 5 are needed"):
-        data.real_windows(found.clips, AudioSpec(), 5, found.name)
+        data.real_windows(found.ranging, AudioSpec(), 5, found.name)
 
 
 def test_tracks_that_cannot_be_scored_are_not_passed_over(trained: Path, tracks: Path, tmp_path: Path) -> None:

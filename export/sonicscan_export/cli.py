@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import click
 
 import sonicscan
 from sonicscan.console import clear_errors, printable
 from sonicscan.errors import InputError
+
+if TYPE_CHECKING:
+    from sonicscan_export.precision import Precision
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -85,8 +89,7 @@ def convert(
             names = converting.classes_of("ai" if classes is None else classes)
             network = converting.untrained(str(backbone), weights or "none", seed or 0, names)
         say = _nothing if quiet else _on_stderr
-        wanted = next(p for p in converting.MAX_DRIFT if p == precision)
-        done = converting.export(network, out, wanted, calibration_data, max_drift, say)
+        done = converting.export(network, out, cast("Precision", precision), calibration_data, max_drift, say)
         size = f"{done.size / 1e6:.1f} MB, {done.facts.nodes} nodes"
         say(f"{out}: {size}, {precision}, {certified_from(done.spec.calibration)}.")
         say(f"sha256 {done.digest}")

@@ -19,7 +19,7 @@ from sonicscan_export import calibrate, data, onnxfile, precision, verify
 from sonicscan_export.graph import to_onnx
 from sonicscan_export.precision import Precision
 from sonicscan_train import checkpoint
-from sonicscan_train.backbones import Detector, build
+from sonicscan_train.backbones import Detector, build, full_name
 
 Say = Callable[[str], None]
 MAX_DRIFT: dict[Precision, float] = {"fp32": 1e-3, "fp16": 0.01, "int8": 0.05}
@@ -78,14 +78,15 @@ def untrained(backbone: str, weights: str, seed: int, classes: tuple[str, ...]) 
         seed: of the random weights.
         classes: names; `human` first.
     """
-    spec = ModelSpec(architecture=backbone, classes=classes, untrained=True)
-    detector = build(backbone, len(classes), weights, seed=seed)
-    spec = dataclasses.replace(
-        spec,
-        architecture=detector.architecture,
+    random = weights == "none"
+    spec = ModelSpec(
+        architecture=full_name(backbone),
+        classes=classes,
+        untrained=True,
         tool_version=sonicscan.__version__,
-        license_note=f"{'random weights' if weights == 'none' else 'untrained head'}; no training data",
+        license_note="random weights" if random else "untrained head; the backbone's weights have terms of their own",
     )
+    detector = build(backbone, len(classes), weights, seed=seed)
     return Network(detector, spec, {"weights": Path(weights).name, "seed": seed})
 
 
@@ -175,9 +176,11 @@ def _data(spec: ModelSpec, wanted: Precision, path: Path | None) -> data.Calibra
 
 def _parted(windows: data.Windows, n: int) -> tuple[data.Windows, data.Windows]:
     """The first `n` windows and the rest: ranges are not verified on what they were taken from."""
+    rest = windows.images[n:]
+    what = f"{len(rest)} of {windows.what}" if n else windows.what
     return (
         dataclasses.replace(windows, images=windows.images[:n]),
-        dataclasses.replace(windows, images=windows.images[n:]),
+        dataclasses.replace(windows, images=rest, what=what),
     )
 
 

@@ -47,14 +47,12 @@ class CalibrationData:
 
     Attributes:
         name: the manifest's file name.
-        clips: all of them.
         human: by people, and in the calibration part where the manifest is a split.
         other: the AI tracks that AUC is measured against; of the same part.
         ranging: tracks to find ranges of activations on: not of the calibration part where there are others.
     """
 
     name: str
-    clips: tuple[Clip, ...]
     human: tuple[Clip, ...]
     other: tuple[Clip, ...]
     ranging: tuple[Clip, ...]
@@ -80,7 +78,6 @@ def read_calibration_data(path: Path) -> CalibrationData:
         raise InputError(f"{path} has no track labelled {HUMAN} to calibrate with.")
     return CalibrationData(
         name=path.name,
-        clips=tuple(clips),
         human=human,
         other=tuple(clip for clip in judging if clip.label not in (HUMAN, _CODEC)),
         ranging=tuple(clip for clip in clips if clip.part in ("train", "valid")) or tuple(clips),

@@ -109,5 +109,10 @@ def _swap(partial: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
     with contextlib.suppress(FileNotFoundError):
         folder.rename(old)
-    partial.rename(folder)
+    try:
+        partial.rename(folder)
+    except OSError:
+        with contextlib.suppress(FileNotFoundError):
+            old.rename(folder)
+        raise
     shutil.rmtree(old, ignore_errors=True)
