@@ -27,7 +27,7 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 # Half of what float16 can hold: windows louder inside the network than those that were measured must fit too.
 LARGEST_ACTIVATION = 32752.0
-_RANGING_BATCH = 8
+_RANGING_BATCH = 2  # while ranges are taken, every activation of a batch is kept: Swin needs gigabytes
 _WEIGHTY = ("Conv", "MatMul", "Gemm")
 # The operators that ONNX Runtime computes in int8 on the CPU, and those that would stand between two of them.
 _QUANTISED = (*_WEIGHTY, "Add", "Mul", "AveragePool", "MaxPool", "Relu", "Concat", "Split")
