@@ -18,7 +18,7 @@ from torch import Tensor
 
 import sonicscan
 from sonicscan.spec import AudioSpec, Calibration, ModelSpec
-from sonicscan.thresholds import certified_threshold
+from sonicscan.thresholds import certified_threshold, tracks_needed
 from sonicscan_train.bundled.corpus import Excerpt
 from sonicscan_train.bundled.export import export, write_spec
 from sonicscan_train.bundled.measure import auc, by_source, headline, trivial_baseline
@@ -56,9 +56,10 @@ def finish(
     )
     measured = main_scores(scored)
     figures: dict[str, Any] = {"leave_out": headline(measured), "excerpts": len(measured.scores)}
-    flagged = measured.scores[measured.ai] >= certified_threshold(calibration, CERTIFIED)
-    # What sonicscan-report needs to estimate the share of AI in a catalogue.
-    figures["tpr_at_fpr"] = {str(CERTIFIED): {"tpr": float(flagged.mean()), "n_ai": len(flagged)}}
+    if calibration.n >= tracks_needed(CERTIFIED):
+        flagged = measured.scores[measured.ai] >= certified_threshold(calibration, CERTIFIED)
+        # What sonicscan-report needs to estimate the share of AI in a catalogue.
+        figures["tpr_at_fpr"] = {str(CERTIFIED): {"tpr": float(flagged.mean()), "n_ai": len(flagged)}}
     spec = dataclasses.replace(
         spec,
         calibration=calibration,
@@ -76,10 +77,16 @@ def summary(figures: dict[str, Any], calibration: Calibration) -> str:
     """The sentence that the scanner says on stderr."""
     measure = figures["leave_out"]["auc"]
     low, high = measure["ci95"]
-    return (
-        f"AUC {measure['value']:.2f} ({low:.2f} to {high:.2f}) on generators, creators and sources unseen in training; "
-        f"false-positive rate certified at {CERTIFIED:.0%} on {calibration.n} excerpts by people; for triage, not proof"
+    text = (
+        f"AUC {measure['value']:.2f} ({low:.2f} to {high:.2f}) on generators, creators and sources unseen in training"
     )
+    if "tpr_at_fpr" in figures:
+        caught = figures["tpr_at_fpr"][str(CERTIFIED)]["tpr"]
+        text += (
+            f"; at the {CERTIFIED:.0%} false-positive rate certified on {calibration.n} excerpts by people it flags "
+            f"{caught:.0%} of unseen AI"
+        )
+    return f"{text}; for ranking, not proof"
 
 
 def judging(prepared: Prepared) -> list[Excerpt]:
