@@ -129,7 +129,12 @@ def _size(file: Path) -> int:
         return 0
 
 
-def kill_and_repeat(arguments: list[object], out: Path, moments: list[float]) -> tuple[int, int]:
+def random_moments(chance: random.Random, n: int) -> list[tuple[int, float]]:
+    """Journal growth in bytes and seconds after it: soon after the start, or in the midst of things."""
+    return [(chance.choice((0, chance.randrange(1, 60_000))), chance.uniform(0.0, 1.0)) for _ in range(n)]
+
+
+def kill_and_repeat(arguments: list[object], out: Path, moments: list[tuple[int, float]]) -> tuple[int, int]:
     """Kill a scan at each of these moments and start it again, then let it end.
 
     Every row that a killed scan left in its journal must be in the report as it was, time taken and
@@ -137,9 +142,12 @@ def kill_and_repeat(arguments: list[object], out: Path, moments: list[float]) ->
     """
     journal = out.with_name(out.name + ".journal")
     killed, kept = 0, dict[str, Row]()
-    for moment in moments:
+    for growth, seconds in moments:
+        before = _size(journal)
         process = start(*arguments)
-        time.sleep(moment)
+        while growth and process.poll() is None and _size(journal) < before + growth:
+            time.sleep(0.001)
+        time.sleep(seconds)
         workers = children(process.pid)
         process.kill()
         finish(process)

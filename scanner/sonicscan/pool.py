@@ -227,6 +227,7 @@ class _Lane:
         with self._clock:
             answer = wire.receive_header(process.stdout)  # type: ignore[arg-type]
         if answer is None:
+            self.kill()  # where it has not gone, it talks nonsense
             raise _WorkerGone
         header, payload_bytes = answer
         audio = self._pool._job.audio

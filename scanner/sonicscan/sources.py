@@ -130,7 +130,7 @@ def _checked(source: Source) -> Source:
 
 
 def _is_mp3_without_length(file: io.FileIO) -> bool:
-    """Whether this is an MP3 whose length libsndfile would guess, and stop at its guess."""
+    """Whether this is an MP3 whose length libsndfile would guess (VBRI too), and stop at its guess."""
     head = file.read(10)
     start = 0
     if head[:3] == b"ID3" and len(head) == 10:
@@ -140,4 +140,4 @@ def _is_mp3_without_length(file: io.FileIO) -> bool:
     frame = file.read(512)
     file.seek(0)
     is_mp3 = len(frame) > 4 and frame[0] == 0xFF and frame[1] & 0xE6 == 0xE2
-    return is_mp3 and not any(tag in frame for tag in (b"Xing", b"Info", b"VBRI"))
+    return is_mp3 and not any(tag in frame for tag in (b"Xing", b"Info"))

@@ -19,6 +19,7 @@ from faults import (
     journal_rows,
     kill_and_repeat,
     make_library,
+    random_moments,
     rows_of,
     run,
     start,
@@ -90,10 +91,11 @@ def test_the_scanner_killed_at_many_moments(
     for part in range(5):  # five scans of five kills each, so that late moments come too
         out = tmp_path / f"{part}.parquet"
         arguments: list[object] = [library, "--model", calibrated_model, "--out", out, "--workers", 2]
-        kills, kept = kill_and_repeat(arguments, out, [chance.uniform(0.1, 4.0) for _ in range(KILLS // 5)])
+        kills, kept = kill_and_repeat(arguments, out, random_moments(chance, KILLS // 5))
         killed += kills
         whole.append(kept)
         assert but_for_time(rows_of(out)) == undisturbed
+    assert sum(whole) > FILES // 5
     print(f"\nscanner: {killed} killed of {KILLS}; rows that the last runs took over: {whole} of {FILES}, lost 0")
     assert not list(tmp_path.glob(".*"))
     assert not list(tmp_path.glob("*.journal"))
