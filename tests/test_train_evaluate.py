@@ -22,7 +22,14 @@ from sonicscan.spec import Calibration, ModelSpec
 from sonicscan.windows import WindowPlan
 from sonicscan_train import checkpoint
 from sonicscan_train.backbones import Detector, build
-from sonicscan_train.calibrate import calibrated, certified_rates, fit_temperature, fit_unknown, one_of_each_group
+from sonicscan_train.calibrate import (
+    TEMPERATURES,
+    calibrated,
+    certified_rates,
+    fit_temperature,
+    fit_unknown,
+    one_of_each_group,
+)
 from sonicscan_train.cli import main
 from sonicscan_train.clips import Clip
 from sonicscan_train.evaluate import evaluate, stress_row
@@ -72,6 +79,7 @@ def test_the_temperature_makes_scores_probabilities() -> None:
     truth = rng.random(20000) < scipy.special.expit(margins)
     for factor in (0.3, 1.0, 4.0):
         assert fit_temperature(factor * margins, truth) == pytest.approx(factor, rel=0.06)
+    assert fit_temperature(-margins, truth) == pytest.approx(TEMPERATURES[1], rel=0.01)  # worse than chance
 
 
 def test_calibration_counts_one_track_of_each_group() -> None:

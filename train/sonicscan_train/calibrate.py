@@ -33,7 +33,7 @@ Float64 = npt.NDArray[np.float64]
 
 RATES = (0.1, 0.05, 0.01, 0.001)  # false-positive rates whose thresholds are shown
 KNOWN_KEPT = 0.9  # share of tracks by known generators that keep their name
-_TEMPERATURES = (0.05, 20.0)
+TEMPERATURES = (0.05, 20.0)  # what is searched; an uninformative model ends at the upper end
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def fit_temperature(margins: Float64, truth: npt.NDArray[np.bool_]) -> float:
     def loss(log_temperature: float) -> float:
         return float(np.sum(weights * np.logaddexp(0.0, -signs * margins / np.exp(log_temperature))))
 
-    low, high = np.log(_TEMPERATURES)
+    low, high = np.log(TEMPERATURES)
     found = scipy.optimize.minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
     return float(np.exp(found.x))
 

@@ -14,7 +14,7 @@ from sonicscan.spec import ModelSpec
 from sonicscan.windows import WindowPlan
 from sonicscan_train import checkpoint
 from sonicscan_train.backbones import Detector
-from sonicscan_train.calibrate import calibrated, certified_rates, require
+from sonicscan_train.calibrate import TEMPERATURES, calibrated, certified_rates, require
 from sonicscan_train.clips import CODEC, Clip, check_two_classes
 from sonicscan_train.datasets import skip_unreadable
 from sonicscan_train.display import counting, say
@@ -53,6 +53,8 @@ def run_calibrate(
         tracks, unknown = logits(chosen), logits(strangers)
     data = f"{part}: {len({t.clip.group for t in tracks if t.clip.human})} groups of music by people"
     spec = calibrated(tracks, spec, unknown, data=data, all_tracks=all_tracks, seed=seed)
+    if spec.temperature > 0.99 * TEMPERATURES[1]:
+        say("the scores tell these tracks apart no better than chance: their temperature is as high as it gets.")
     if max_fpr is not None:
         require(spec, max_fpr)
     ai_scores = [scored(track, spec).score for track in tracks if not track.clip.human and track.clip.label != CODEC]
