@@ -73,7 +73,16 @@ def test_without_a_true_positive_rate_the_share_is_not_guessed() -> None:
 def test_a_model_that_tells_nothing_apart_gives_no_share() -> None:
     result = shares(50, 1000, ErrorRates(false_flags=50, n_human=1000, tpr=0.01, n_ai=500))
     assert result.ai_share is None
-    assert result.why_not is not None and "no more often" in result.why_not
+    assert result.why_not is not None and "has not been shown to flag AI more often" in result.why_not
+
+
+def test_a_model_that_hardly_tells_them_apart_gives_no_share_either() -> None:
+    """0.9% of 338 caught against none of 332 flagged: a division by nearly nothing, not an estimate."""
+    result = shares(1, 44, ErrorRates(0, 332, 3 / 338, 338))
+    assert result.ai_share is None
+    assert result.why_not is not None and "has not been shown" in result.why_not
+    assert result.false_flags.value == pytest.approx(44 / 333)
+    assert result.false_flags.high == 1
 
 
 def test_false_flags_are_never_more_than_flags() -> None:

@@ -113,7 +113,7 @@ class Shares:
 
     Attributes:
         ai_share: estimated share of AI among the assessed tracks, 0..1; None where the model's
-            true-positive rate is not known, or does not exceed its false-positive rate.
+            true-positive rate is not known, or not shown (at 97.5%) to exceed its false-positive rate.
         false_flags: how many of the flagged tracks are expected to be by people; the interval is one for
             their number, chance included. Without `ai_share` it supposes that every track is by people:
             an upper limit.
@@ -139,17 +139,19 @@ def shares(flagged: int, assessed: int, rates: ErrorRates) -> Shares:
     rng = np.random.default_rng(0)
     k, n = rates.false_flags, rates.n_human
     fpr = rng.beta(k + 1, max(n - k, 1e-9), _DRAWS)
-    if rates.tpr is None or not assessed or rates.tpr <= rates.fpr:
+    caught = (rates.tpr or 0.0) * rates.n_ai
+    tpr = rng.beta(caught + 0.5, rates.n_ai - caught + 0.5, _DRAWS)
+    # A model that can hardly tell the two apart would divide by nearly nothing: any share would come out.
+    told_apart = float(np.quantile(tpr - fpr, _LOW)) > 0.0
+    if rates.tpr is None or not assessed or not told_apart:
         why = (
             "the model does not say how much AI it catches at this threshold"
             if rates.tpr is None
             else "no track could be assessed"
             if not assessed
-            else "at this threshold the model flags AI no more often than tracks by people"
+            else "at this threshold the model has not been shown to flag AI more often than tracks by people"
         )
         return Shares(None, _capped(assessed * rates.fpr, rng.poisson(assessed * fpr), flagged), why)
-    caught = rates.tpr * rates.n_ai
-    tpr = rng.beta(caught + 0.5, rates.n_ai - caught + 0.5, _DRAWS)
     seen = rng.beta(flagged + 0.5, assessed - flagged + 0.5, _DRAWS)
     share = _rogan_gladen(np.asarray(flagged / assessed), np.asarray(rates.fpr), np.asarray(rates.tpr))
     drawn = _rogan_gladen(seen, fpr, tpr)
