@@ -1,6 +1,7 @@
 # make scan   scan a folder of music; without LIBRARY, a few tracks that are synthesised for it
 # make test   lint, types, import contracts and all tests, as CI runs them
-# Both make what they need in .venv first.
+# make soak   the long tests: faults, fuzzed files, thousands of tracks
+# Each makes what it needs in .venv first.
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,7 +14,7 @@ OUT ?= report.parquet
 library := $(patsubst ~%,$(HOME)%,$(LIBRARY))
 out := $(patsubst ~%,$(HOME)%,$(OUT))
 
-.PHONY: scan test lint unit browser clean
+.PHONY: scan test lint unit browser soak clean
 
 scan: $(VENV)/.core
 	@[ "$(library)" != demo ] || [ -d demo ] || $(BIN)/python -m sonicscan.demo demo
@@ -31,6 +32,10 @@ lint: $(VENV)/.all
 
 unit: $(VENV)/.all browser
 	$(BIN)/python -m pytest
+
+# Hours of faults, hostile files and long runs; SONICSCAN_FUZZ=N and SONICSCAN_SOAK=N files make it shorter.
+soak: $(VENV)/.all
+	$(BIN)/python -m pytest -s --timeout 7200 tests/soak/soak_faults.py tests/soak/soak_fuzz.py tests/soak/soak_long.py
 
 # The report's page is tested in a real browser.
 browser:

@@ -23,6 +23,8 @@ Float32 = npt.NDArray[np.float32]
 MAX_MODEL_BYTES = 2 << 30  # what a single ONNX file can hold
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _OUT_OF_MEMORY = ("failed to allocate memory", "out of memory", "bad_alloc", "bfcarena", "bad allocation")
+# How a tensor says that its values are in another file: a protobuf entry with the key `location`.
+_ELSEWHERE = b"\x0a\x08location\x12"
 _QUIET = 4  # ONNX Runtime's severity "fatal"
 
 
@@ -86,6 +88,8 @@ def load_model(path: Path, device: Device | None = None, threads: int = 0) -> Mo
         blob = path.read_bytes()
     except OSError as error:
         raise ModelError(f"the model {path} cannot be read: {error.strerror}.") from error
+    if _ELSEWHERE in blob:
+        raise ModelError(f"{path} keeps weights in another file, which is never opened; export it as a single file.")
     missing = _cuda_missing() if device.kind != "cpu" else ""
     if device.kind == "cuda" and missing:
         raise DeviceError(f"--device {device} does not start: {missing}")
