@@ -19,6 +19,7 @@ from sonicscan.demo import make_library
 from sonicscan.detector import Device, load_model
 from sonicscan.errors import InputError, ModelError
 from sonicscan.melspec import LogMel
+from sonicscan.scanning import Scan, ScanOptions
 from sonicscan.spec import ModelSpec
 from sonicscan.windows import WindowPlan
 
@@ -129,3 +130,22 @@ def test_the_demo_library_is_scored_in_all_its_formats(tiny_model: Path, tmp_pat
     assert {r.codec for r in found.values()} == {"pcm_16", "flac", "vorbis", "opus", "mp3", "aac"}
     assert {r.status for r in found.values()} == {"ok"}
     assert all(r.duration_s == pytest.approx(12.0, abs=0.1) for r in found.values())
+
+
+@pytest.mark.parametrize(
+    ("provenance", "windows", "noted"),
+    [
+        ({}, 12, False),
+        ({}, None, True),
+        ({}, 4, True),
+        ({"recalibrated": {"windows": "all"}}, None, False),
+        ({"recalibrated": {"windows": "all"}}, 12, True),
+        ({"recalibrated": "nonsense"}, 12, False),
+    ],
+)
+def test_other_windows_than_those_calibrated_with_are_noted(
+    provenance: dict[str, object], windows: int | None, noted: bool, tmp_path: Path
+) -> None:
+    model = write_model(tmp_path / "m.onnx", calibrated(ModelSpec("tiny", provenance=provenance)))
+    scan = Scan(ScanOptions(model=model, windows=WindowPlan(windows)))
+    assert any("is not certified" in note for note in scan.notes) == noted

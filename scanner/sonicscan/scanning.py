@@ -17,7 +17,7 @@ from sonicscan.errors import InputError
 from sonicscan.machine import usable_cpus
 from sonicscan.models import bundled_model
 from sonicscan.results import FileResult, Track
-from sonicscan.spec import digest_of
+from sonicscan.spec import ModelSpec, digest_of
 from sonicscan.thresholds import Thresholds, certified_thresholds
 from sonicscan.windows import WindowPlan
 from sonicscan.wire import Job
@@ -155,6 +155,13 @@ def _notes(model: Model, options: ScanOptions) -> list[str]:
     return notes
 
 
+def _calibrated_windows(spec: ModelSpec) -> str:
+    """The window plan that the calibration scores were made with: a recalibration names its own."""
+    recalibrated = spec.provenance.get("recalibrated")
+    windows = recalibrated.get("windows") if isinstance(recalibrated, dict) else None
+    return str(windows or WindowPlan())
+
+
 def _thresholds(model: Model, options: ScanOptions, notes: list[str]) -> Thresholds | None:
     if model.spec.untrained:
         return None
@@ -166,6 +173,12 @@ def _thresholds(model: Model, options: ScanOptions, notes: list[str]) -> Thresho
             "set --threshold, or recalibrate it with sonicscan-export recalibrate."
         )
         return None
+    calibrated = _calibrated_windows(model.spec)
+    if str(options.windows) != calibrated:
+        notes.append(
+            f"the model was calibrated with --windows {calibrated}: with --windows {options.windows} its "
+            "false-positive rate is not certified; recalibrate it on a scan with these windows."
+        )
     return certified_thresholds(model.spec.calibration, options.max_fpr)
 
 
