@@ -87,7 +87,7 @@ def test_conversion_is_verified_and_calibrated_again(wanted: str, trained: Path,
     model = onnxfile.read(out)
     spec = onnxfile.read_spec(model, out)
     assert spec.calibration.n == HUMAN_TRACKS
-    assert spec.calibration.data == f"{HUMAN_TRACKS} tracks of tracks.csv, 12 windows each"
+    assert spec.calibration.data == f"{HUMAN_TRACKS} tracks of tracks.csv, one of each group, 12 windows each"
     assert spec.data_digest == "d1"
     assert spec.provenance["precision"] == wanted
     assert spec.provenance["weights_digest"] == checkpoint.weights_digest(trained)

@@ -29,6 +29,7 @@ from sonicscan_export import onnxfile
 from sonicscan_export.data import CalibrationData
 from sonicscan_export.tables import thresholds_of
 from sonicscan_export.verify import agreement
+from sonicscan_train.calibrate import one_clip_of_each_group
 from sonicscan_train.clips import Clip
 from sonicscan_train.metrics import auc
 from sonicscan_train.scoring import SCORING_BATCH, TrackLogits, scored, track_logits
@@ -69,13 +70,16 @@ def rescore(reference: Model, converted: Model, data: CalibrationData, say: Say)
     human = np.array([clip.label == "human" for clip, _ in before])
     old = np.array([score for _, score in before])
     new = np.array([score for _, score in after])
+    # A certificate rests on independent draws, as the trainer's does: one track of each group.
+    drawn = {clip.path for clip in one_clip_of_each_group([c for c, _ in before if c.label == "human"], seed=0)}
+    independent = np.array([clip.path in drawn for clip, _ in before])
     if spec.calibration.n:
-        what = f"{int(human.sum())} tracks of {data.name}, {PLAN} windows each"
-        spec = dataclasses.replace(spec, calibration=Calibration.of(new[human].tolist(), what))
+        what = f"{len(drawn)} tracks of {data.name}, one of each group, {PLAN} windows each"
+        spec = dataclasses.replace(spec, calibration=Calibration.of(new[independent].tolist(), what))
         check_enough(spec.calibration.n, 0.5, f"{data.name} has")
     # Each file is judged by its own thresholds, on the same tracks: that is how they will be used.
     old_spec = dataclasses.replace(
-        spec, calibration=Calibration.of(old[human].tolist()) if spec.calibration.n else spec.calibration
+        spec, calibration=Calibration.of(old[independent].tolist()) if spec.calibration.n else spec.calibration
     )
     same = agreement(
         [thresholds_of(old_spec).verdict(float(s)) == "flagged" for s in old],

@@ -26,7 +26,7 @@ from sonicscan.aggregate import track_margin, window_margins
 from sonicscan.errors import InputError
 from sonicscan.spec import Calibration, ModelSpec
 from sonicscan.thresholds import certified_threshold, tracks_needed
-from sonicscan_train.clips import CODEC
+from sonicscan_train.clips import CODEC, Clip
 from sonicscan_train.scoring import TrackLogits, scored
 
 Float64 = npt.NDArray[np.float64]
@@ -110,12 +110,18 @@ def fit_temperature(margins: Float64, truth: npt.NDArray[np.bool_]) -> float:
 
 
 def one_of_each_group(tracks: Sequence[TrackLogits], seed: int) -> list[TrackLogits]:
-    """One track of each group, drawn at random: any other choice would not be a fair draw of the group."""
-    groups: dict[str, list[TrackLogits]] = defaultdict(list)
-    for track in tracks:
-        groups[track.clip.group].append(track)
+    """One track of each group, as `one_clip_of_each_group` draws them."""
+    by_path = {track.clip.path: track for track in tracks}
+    return [by_path[clip.path] for clip in one_clip_of_each_group([t.clip for t in tracks], seed)]
+
+
+def one_clip_of_each_group(clips: Sequence[Clip], seed: int) -> list[Clip]:
+    """One clip of each group, drawn at random: any other choice would not be a fair draw of the group."""
+    groups: dict[str, list[Clip]] = defaultdict(list)
+    for clip in clips:
+        groups[clip.group].append(clip)
     rng = np.random.default_rng(seed)
-    members = [sorted(groups[name], key=lambda t: t.clip.path) for name in sorted(groups)]
+    members = [sorted(groups[name], key=lambda c: c.path) for name in sorted(groups)]
     return [found[rng.integers(len(found))] for found in members]
 
 
