@@ -6,10 +6,7 @@ such a name is to let a model read any file of the machine.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +17,7 @@ import onnx
 
 import sonicscan
 from sonicscan.errors import InputError, ModelError
+from sonicscan.files import replacing
 from sonicscan.spec import INPUT_NAME, METADATA_KEY, OUTPUT_NAMES, ModelSpec
 
 MAX_BYTES = (2 << 30) - 1  # a protobuf message holds no more
@@ -71,12 +69,7 @@ def read_spec(model: onnx.ModelProto, path: Path) -> ModelSpec:
         ModelError: none there, damaged, of another version, or not what the graph does.
     """
     text = next((entry.value for entry in model.metadata_props if entry.key == METADATA_KEY), None)
-    if text is None:
-        raise ModelError(f"{path} has no `{METADATA_KEY}` metadata; export the model with sonicscan-export.")
-    try:
-        spec = ModelSpec.from_json(text)
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
+    spec = ModelSpec.from_metadata(text, path)
     problem = contract_problem(model, len(spec.classes))
     if problem:
         raise ModelError(f"{path} {problem}.")
@@ -126,20 +119,8 @@ def write(model: onnx.ModelProto, path: Path) -> str:
         raise ModelError(f"the model has {model.ByteSize()} bytes; no ONNX file has more than {MAX_BYTES}.")
     blob = model.SerializeToString(deterministic=True)
     try:
-        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        try:
-            with open(fd, "wb") as file:  # noqa: PTH123
-                file.write(blob)
-                file.flush()
-                os.fsync(file.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(temporary).chmod(0o666 & ~umask)
-            Path(temporary).replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
-            raise
+        with replacing(path) as file:
+            file.write(blob)
     except OSError as error:
         raise InputError(f"the model {path} could not be written: {error.strerror or error}.") from error
     return hashlib.sha256(blob).hexdigest()

@@ -157,12 +157,7 @@ def _cuda_missing() -> str:
 def _contract(session: ort.InferenceSession, path: Path) -> ModelSpec:
     """The ModelSpec in the file, once inputs and outputs are what it says."""
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    if text is None:
-        raise ModelError(f"{path} has no `{METADATA_KEY}` metadata; export the model with sonicscan-export.")
-    try:
-        spec = ModelSpec.from_json(text)
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
+    spec = ModelSpec.from_metadata(text, path)
     image = [3, spec.audio.n_mels, spec.audio.n_frames]
     classes = len(spec.classes)
     wanted = {

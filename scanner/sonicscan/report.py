@@ -5,12 +5,10 @@ docs/report.md says what each column means; a test holds it against `SCHEMA`.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import io
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sonicscan.errors import InputError, ReportError
+from sonicscan.files import replacing
 from sonicscan.results import FileResult
 
 SCHEMA_VERSION = 1
@@ -114,39 +113,10 @@ def write(table: pa.Table, path: Path) -> None:
     """
     writers = {".parquet": _write_parquet, ".csv": _write_csv, ".jsonl": _write_jsonl}
     try:
-        with _replacing(path) as file:
+        with replacing(path) as file:
             writers[path.suffix](table, file)
     except OSError as error:
         raise ReportError(f"the report {path} could not be written: {error.strerror or error}.") from error
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file beside `path` that takes its name once it is written and on disk."""
-    # Always the same name, so that a scan that is killed here leaves no more than one behind.
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.unlink(missing_ok=True)
-    try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the new name on disk before the journal goes: a power cut must not take both."""
-    with contextlib.suppress(OSError):  # not every system opens folders
-        fd = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
 
 def _write_parquet(table: pa.Table, file: IO[bytes]) -> None:

@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from sonicscan.errors import ModelError
@@ -202,6 +203,20 @@ class ModelSpec:
     def to_json(self) -> str:
         """The JSON stored under `sonicscan.spec`; `from_json` reads it back unchanged."""
         return json.dumps({"version": SPEC_VERSION, **dataclasses.asdict(self)}, sort_keys=True)
+
+    @classmethod
+    def from_metadata(cls, text: str | None, path: Path) -> ModelSpec:
+        """The contract in the metadata of the model `path`; None where it has none.
+
+        Raises:
+            ModelError: as `from_json`, or there is no contract; the message names the file.
+        """
+        if text is None:
+            raise ModelError(f"{path} has no `{METADATA_KEY}` metadata; export the model with sonicscan-export.")
+        try:
+            return cls.from_json(text)
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from error
 
     @classmethod
     def from_json(cls, text: str) -> ModelSpec:
