@@ -17,7 +17,7 @@ import onnxruntime  # noqa: E402
 from sonicscan.melspec import LogMel  # noqa: E402
 from sonicscan.spec import AudioSpec, ModelSpec  # noqa: E402
 from sonicscan_train.bundled.augment import Augmentation, augment, standardise  # noqa: E402
-from sonicscan_train.bundled.batches import Batches, Sampling, weights  # noqa: E402
+from sonicscan_train.bundled.batches import Batches, Pool, Sampling, weights  # noqa: E402
 from sonicscan_train.bundled.codecs import Codec, round_trip  # noqa: E402
 from sonicscan_train.bundled.corpus import Excerpt  # noqa: E402
 from sonicscan_train.bundled.evaluate import finish, main_scores  # noqa: E402
@@ -25,12 +25,12 @@ from sonicscan_train.bundled.export import export, folded  # noqa: E402
 from sonicscan_train.bundled.fit import Schedule, fit  # noqa: E402
 from sonicscan_train.bundled.measure import auc, caught_at  # noqa: E402
 from sonicscan_train.bundled.melcache import MelFrames, cache_decibels, to_float, window_decibels  # noqa: E402
-from sonicscan_train.bundled.network import ARCHITECTURE, SonicNet  # noqa: E402
+from sonicscan_train.bundled.network import ARCHITECTURE, MEMBERS, Ensemble, SonicNet, whitened  # noqa: E402
 from sonicscan_train.bundled.prepare import prepare, training_pools  # noqa: E402
 from sonicscan_train.bundled.split import Holdout, components, left_out  # noqa: E402
 
 SPEC = AudioSpec()
-HOLDOUT = Holdout(sources=("gen-b",), creators_of=("gen-a",), creator_share=0.4, human_excerpts=4, keep=("site-0",))
+HOLDOUT = Holdout(sources=("gen-b",), creators_of=(("gen-a", 0.4),), human_excerpts=4, keep=("site-0",))
 
 
 def excerpt(label: str, source: str, group: str, name: str = "") -> Excerpt:
@@ -61,9 +61,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_maps_average_to_logits_and_folding_changes_nothing() -> None:
+@pytest.mark.parametrize("whiten", MEMBERS)
+def test_maps_average_to_logits_and_folding_changes_nothing(whiten: int) -> None:
     torch.manual_seed(0)
-    network = SonicNet()
+    network = SonicNet(whiten=whiten)
     for _ in range(3):
         network.train_logits(torch.randn(4, 1, 256, 256))  # so that batch statistics are not the initial ones
     network.eval()
@@ -74,6 +75,32 @@ def test_maps_average_to_logits_and_folding_changes_nothing() -> None:
         torch.testing.assert_close(maps.mean(dim=(2, 3)), logits, atol=1e-6, rtol=0)
         torch.testing.assert_close(network.train_logits(image), logits, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(folded(network)(image)[0], logits, atol=1e-5, rtol=1e-4)
+
+
+def test_a_whitened_image_has_lost_its_equaliser_and_kept_its_lines() -> None:
+    rng = np.random.default_rng(0)
+    image = torch.from_numpy(rng.standard_normal((2, 1, 256, 256)).astype(np.float32))
+    slope = torch.linspace(-3, 3, 256).view(1, 1, 256, 1)
+    line = torch.zeros(1, 1, 256, 1)
+    line[:, :, 100] = 5.0
+    plain = whitened(image, 31)
+    inner = slice(31, -31)  # at the edges the mean is over fewer rows, and one-sided
+    torch.testing.assert_close(whitened(image + slope, 31)[:, :, inner], plain[:, :, inner], atol=1e-4, rtol=0)
+    rise = (whitened(image + line, 31) - plain)[:, :, 100]
+    torch.testing.assert_close(rise, torch.full_like(rise, 5.0 * 30 / 31), atol=1e-4, rtol=0)
+
+
+def test_layers_are_of_one_class_and_add_power() -> None:
+    excerpts = [excerpt(label, label, f"{i}") for label in ("human", "ai") for i in range(4)]
+    pool = Pool(excerpts, [])
+    sampling = Sampling(batch=8, p_layer=1.0, layer_db=(0.0, 0.0))
+    batches = Batches([pool], SPEC, sampling, Augmentation(), 0)
+    level = torch.tensor([0.0] * 4 + [-60.0] * 4).view(8, 1, 1)
+    decibels = level.expand(8, 256, 256).clone()
+    decibels[:, 0, 0] = 0.0  # the maximum, which each window is measured from
+    layered = batches._layered(decibels, 4, np.random.default_rng(0))
+    torch.testing.assert_close(layered[:4], torch.full((4, 256, 256), 3.0103), atol=1e-3, rtol=0)
+    torch.testing.assert_close(layered[4:, 1:], torch.full((4, 255, 256), -56.9897), atol=1e-3, rtol=0)
 
 
 def test_no_group_and_no_left_out_source_is_on_two_sides() -> None:
@@ -162,14 +189,14 @@ def test_resumed_run_equals_an_uninterrupted_one_and_exports(corpus: Path, tmp_p
     pools = training_pools(prepared, tmp_path / "cache", 1, 7, SPEC)
     batches = Batches(pools, SPEC, Sampling(batch=4), Augmentation(), 7)
     schedule = Schedule(steps=4, checkpoint_every=2, narrow=64)
-    whole = fit(batches, schedule, _folder(tmp_path / "whole"), _ignore)
+    states = [fit(batches, schedule, whiten, tmp_path / f"whole_{whiten}", _ignore) for whiten in MEMBERS]
     with pytest.raises(KeyboardInterrupt):
-        fit(batches, schedule, _folder(tmp_path / "parts"), _interrupt)
-    state = fit(batches, schedule, tmp_path / "parts", _ignore)
-    assert all(torch.equal(whole[name], state[name]) for name in whole)
+        fit(batches, schedule, MEMBERS[1], tmp_path / "parts", _interrupt)
+    resumed = fit(batches, schedule, MEMBERS[1], tmp_path / "parts", _ignore)
+    assert all(torch.equal(states[1][name], resumed[name]) for name in resumed)
 
     path = tmp_path / "model.onnx"
-    spec, scored = finish(state, prepared, corpus, path, {"steps": 4})
+    spec, scored = finish(states, prepared, corpus, path, {"steps": 4})
     assert spec.calibration.n == sum(e.label == "human" for e in scored.excerpts) > 0
     assert "AUC" in spec.metrics["summary"]
     assert len(main_scores(scored).scores) == len(scored.scores)  # the codec excerpt shares a song with training
@@ -178,22 +205,18 @@ def test_resumed_run_equals_an_uninterrupted_one_and_exports(corpus: Path, tmp_p
     image = np.random.default_rng(0).standard_normal((3, 3, 256, 256)).astype(np.float32)
     logits, maps = session.run(None, {"spectrogram": image})
     assert np.abs(maps.mean(axis=(2, 3)) - logits).max() < 1e-5
-    network = SonicNet()
-    network.load_state_dict(state)
-    network.eval()
+    members = [SonicNet(whiten=whiten) for whiten in MEMBERS]
+    for member, state in zip(members, states, strict=True):
+        member.load_state_dict(state)
+    network = Ensemble(members).eval()
     with torch.no_grad():
         assert np.abs(network(torch.from_numpy(image))[0].numpy() - logits).max() < 1e-4
 
 
 def test_export_leaves_nothing_of_the_machine_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    export(SonicNet().state_dict(), ModelSpec(architecture=ARCHITECTURE), path)
+    export([SonicNet().state_dict() for _ in MEMBERS], ModelSpec(architecture=ARCHITECTURE), path)
     assert b'File "' not in path.read_bytes()
-
-
-def _folder(path: Path) -> Path:
-    path.mkdir()
-    return path
 
 
 def _ignore(line: str) -> None:

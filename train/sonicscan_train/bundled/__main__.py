@@ -15,7 +15,7 @@ from sonicscan_train.bundled.augment import Augmentation
 from sonicscan_train.bundled.batches import Batches, Sampling
 from sonicscan_train.bundled.evaluate import evaluation, finish, judging, stress_sample, stress_table
 from sonicscan_train.bundled.fit import Schedule, fit
-from sonicscan_train.bundled.network import ARCHITECTURE
+from sonicscan_train.bundled.network import ARCHITECTURE, MEMBERS
 from sonicscan_train.bundled.prepare import prepare, training_pools
 from sonicscan_train.bundled.render import data_table, markdown
 from sonicscan_train.bundled.split import Holdout
@@ -26,12 +26,17 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.command()
 @click.argument("corpus", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--out", type=FOLDER, required=True, help="Run folder: checkpoint, logs, model, figures.")
-@click.option("--cache", type=FOLDER, help="Folder of decoded sound and log-mel, some 3 GB. [default: OUT/cache]")
+@click.option("--cache", type=FOLDER, help="Folder of decoded sound and log-mel, some 4 GB. [default: OUT/cache]")
 @click.option("--steps", type=click.IntRange(min=1), default=Schedule().steps, show_default=True)
-@click.option("--copies", type=click.IntRange(min=0), default=2, show_default=True, help="Varied versions of a sound.")
+@click.option("--copies", type=click.IntRange(min=0), default=3, show_default=True, help="Varied versions of a sound.")
+@click.option("--member", type=click.IntRange(0, len(MEMBERS) - 1), help="Train this one only, beside another process.")
 @click.option("--stress", type=click.IntRange(min=0), default=330, show_default=True, help="Excerpts of each class.")
-def main(corpus: Path, out: Path, cache: Path | None, steps: int, copies: int, stress: int) -> None:
-    """Train, export, calibrate and evaluate the bundled model from CORPUS; goes on where it was interrupted."""
+def main(corpus: Path, out: Path, cache: Path | None, steps: int, copies: int, member: int | None, stress: int) -> None:
+    """Train, export, calibrate and evaluate the bundled model from CORPUS; goes on where it was interrupted.
+
+    Its members train one after the other, or each in a process of its own with --member; the run without --member
+    then takes up what they left.
+    """
     spec, schedule, sampling = AudioSpec(), Schedule(steps=steps), Sampling()
     cache = cache or out / "cache"
     out.mkdir(parents=True, exist_ok=True)
@@ -39,7 +44,14 @@ def main(corpus: Path, out: Path, cache: Path | None, steps: int, copies: int, s
     (out / "data.md").write_text(data_table(prepared.excerpts, prepared.judges), encoding="utf-8")
     pools = training_pools(prepared, cache, copies, schedule.seed, spec)
     say(f"{len(prepared.training_rows)} excerpts train, {sum(prepared.judges)} are left out")
-    state = fit(Batches(pools, spec, sampling, Augmentation(), schedule.seed), schedule, out, say)
+    states = []
+    for i, whiten in enumerate(MEMBERS):
+        if member in (None, i):
+            planned = dataclasses.replace(schedule, seed=schedule.seed + i)
+            batches = Batches(pools, spec, sampling, Augmentation(), planned.seed)
+            states.append(fit(batches, planned, whiten, out / f"member_{i}", say))
+    if member is not None:
+        return
     model = out / f"{ARCHITECTURE}.onnx"
     run = {
         "schedule": dataclasses.asdict(schedule),
@@ -47,7 +59,7 @@ def main(corpus: Path, out: Path, cache: Path | None, steps: int, copies: int, s
         "copies": copies,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }
-    contract, scored = finish(state, prepared, corpus, model, run)
+    contract, scored = finish(states, prepared, corpus, model, run)
     say(str(contract.metrics["summary"]))
     figures = evaluation(contract, scored, prepared, cache)
     write(out, figures)

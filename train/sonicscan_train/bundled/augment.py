@@ -1,7 +1,7 @@
 """Augmentation of mel spectrograms in decibels, a batch at a time, the same for both classes.
 
 Each step takes away something that tells corpora apart but not people from generators: timbre and
-mastering (equaliser), noise floor, bandwidth, level. Standardisation comes last, as in the scanner.
+mastering (equaliser, compression), noise floor, bandwidth, level. Standardisation comes last, as in the scanner.
 """
 
 from __future__ import annotations
@@ -20,16 +20,19 @@ class Augmentation:
     """How strong each step is; `p_` fields are the share of windows that get it.
 
     Attributes:
-        eq_knots, eq_db: a random curve over the mel rows, and its standard deviation in dB.
+        eq_knots, eq_db: a random curve over the mel rows, and the most that its standard deviation is, in dB.
+        dynamics: the most by which slow changes of level are compressed or expanded, as a share of them.
         noise_db: range of the noise floor, in dB under the window's peak.
         cutoff_rows: range of the low-pass cut-off, as a share of the mel rows (0.78 is 4.0 kHz, 1 is 8 kHz).
         slope_rows: range of rows over which the low-pass falls by 80 dB.
-        time_mask, row_mask: widest masks, in frames and in rows.
+        time_mask, row_mask: widest masks, as shares of the frames and of the rows.
     """
 
     p_eq: float = 0.8
-    eq_knots: int = 6
-    eq_db: float = 3.0
+    eq_knots: int = 8
+    eq_db: float = 6.0
+    p_dynamics: float = 0.5
+    dynamics: float = 0.4
     p_noise: float = 0.7
     noise_db: tuple[float, float] = (50.0, 90.0)
     p_low_pass: float = 0.75
@@ -39,8 +42,8 @@ class Augmentation:
     high_pass_rows: float = 0.06
     p_roll: float = 0.5
     p_mask: float = 0.7
-    time_mask: int = 40
-    row_mask: int = 32
+    time_mask: float = 0.2
+    row_mask: float = 0.13
 
 
 def standardise(decibels: Tensor, spec: AudioSpec) -> Tensor:
@@ -75,9 +78,13 @@ def augment(decibels: Tensor, settings: Augmentation, spec: AudioSpec, rng: torc
     n, mels, frames = decibels.shape
     rows = torch.arange(mels, dtype=torch.float32).view(1, mels, 1)
     x = decibels - decibels.amax(dim=(1, 2), keepdim=True)
-    knots = torch.randn(n, 1, settings.eq_knots, generator=rng) * settings.eq_db
+    x = x.clamp_min(-spec.top_db)
+    knots = torch.randn(n, 1, settings.eq_knots, generator=rng) * _uniform(n, 0.0, settings.eq_db, rng)
     curve = functional.interpolate(knots, size=mels, mode="linear", align_corners=True).transpose(1, 2)
     x = x + curve * _chosen(n, settings.p_eq, rng)
+    level = functional.avg_pool1d(x.mean(dim=1, keepdim=True), 31, 1, 15, count_include_pad=False)
+    share = _uniform(n, -settings.dynamics, settings.dynamics, rng) * _chosen(n, settings.p_dynamics, rng)
+    x = x + share * (level - level.mean(dim=2, keepdim=True))
 
     level = -_uniform(n, *settings.noise_db, rng) - 300.0 * (1.0 - _chosen(n, settings.p_noise, rng))
     # Power of one transform bin of noise is exponentially distributed; one draw serves a batch, for speed.
@@ -95,7 +102,7 @@ def augment(decibels: Tensor, settings: Augmentation, spec: AudioSpec, rng: torc
     x = torch.maximum(x, x.amax(dim=(1, 2), keepdim=True) - spec.top_db)
     times = torch.arange(frames, dtype=torch.float32).view(1, 1, frames)
     for axis, widest, size in ((times, settings.time_mask, frames), (rows, settings.row_mask, mels)):
-        width = _uniform(n, 0.0, float(widest), rng) * _chosen(n, settings.p_mask, rng)
+        width = _uniform(n, 0.0, widest * size, rng) * _chosen(n, settings.p_mask, rng)
         start = torch.rand(n, 1, 1, generator=rng) * (size - width)
         x = torch.where((axis >= start) & (axis < start + width), x.mean(dim=(1, 2), keepdim=True), x)
     shifts = (torch.rand(n, generator=rng) < settings.p_roll) * torch.randint(frames, (n,), generator=rng)

@@ -20,9 +20,10 @@ from sonicscan_train.bundled.augment import Augmentation, augment
 from sonicscan_train.bundled.corpus import Excerpt, Int16
 from sonicscan_train.bundled.melcache import MelFrames, start_frames, window_decibels
 
-# What people upload comes from these far more than from research models, so they weigh twice as much. The
+# What people upload comes from these far more than from research models, so they weigh more. The
 # Griffin-Lim pairs are one decoder in many copies and weigh half.
-BOOST = {"Suno": 2.0, "Suno(user)": 2.0, "ElevenLabs-Music": 2.0, "own:griffin-lim": 0.5}
+BOOST = {"Suno": 2.0, "Suno(user)": 2.0, "ElevenLabs-Music": 2.0, "Udio": 1.5, "own:griffin-lim": 0.5}
+TO_NEPER = 0.2302585  # dB of power to natural logarithm
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,10 @@ class Sampling:
         batch: windows, half of each class.
         first_version: share of windows from version 0, the sound as it came.
         source_power: a source of n excerpts is drawn with weight n to this power, a group within it likewise.
-        p_mixup, mixup_alpha: share of windows mixed with another of the batch, and the Beta of their shares.
-        second_stage: step from which nothing is mixed and `reference_boost` counts.
+        p_layer, layer_db: share of windows over which another of the same class is played, and by how much softer
+            it is, in dB: two people's recordings at once are by people, and no track can be learnt by heart.
+        p_mixup, mixup_alpha: share of windows whose images are averaged with any other of the batch, and the Beta
+            of their shares.
         reference_boost: factor on people's sources that share a group with a generator: the same music with
             and without a decoder, and studio music, of which there is less than of game music.
         boost: factors on sources' weights.
@@ -51,9 +54,10 @@ class Sampling:
     batch: int = 32
     first_version: float = 0.4
     source_power: float = 0.5
-    p_mixup: float = 0.2
+    p_layer: float = 0.25
+    layer_db: tuple[float, float] = (-20.0, 0.0)
+    p_mixup: float = 0.25
     mixup_alpha: float = 0.4
-    second_stage: int = 1100
     reference_boost: float = 3.0
     boost: Mapping[str, float] = field(default_factory=lambda: dict(BOOST))
 
@@ -96,8 +100,7 @@ class Batches:
         self._owner = [(p, i) for p, pool in enumerate(pools) for i in range(len(pool.excerpts))]
         self.excerpts = [e for pool in pools for e in pool.excerpts]
         boosted = dict(sampling.boost) | dict.fromkeys(references(self.excerpts), sampling.reference_boost)
-        later = dataclasses.replace(sampling, boost=boosted)
-        self._weights = (weights(self.excerpts, sampling), weights(self.excerpts, later))
+        self._weights = weights(self.excerpts, dataclasses.replace(sampling, boost=boosted))
         self._ai = np.array([e.is_ai for e in self.excerpts])
         self._spec, self._sampling, self._augmentation, self._seed = spec, sampling, augmentation, seed
         self._mel = MelFrames(spec)
@@ -110,10 +113,8 @@ class Batches:
         """
         rng = np.random.default_rng([self._seed, step])
         half = self._sampling.batch // 2
-        second = step >= self._sampling.second_stage
-        drawn = self._weights[second]
         rows = np.concatenate(
-            [rng.choice(np.flatnonzero(self._ai == label), half, p=2.0 * drawn[self._ai == label])
+            [rng.choice(np.flatnonzero(self._ai == label), half, p=2.0 * self._weights[self._ai == label])
              for label in (False, True)]
         )  # fmt: skip
         samples, decibels = [], []
@@ -127,16 +128,30 @@ class Batches:
             decibels.append(version[1][i])
         starts = rng.integers(start_frames(len(samples[0]), self._spec), size=len(rows))
         images = torch.from_numpy(window_decibels(np.stack(decibels), np.stack(samples), starts, self._mel))
+        part = int(rng.integers(images.shape[2] - frames + 1))
+        images = self._layered(images[:, :, part : part + frames], half, rng)
         torch_rng = torch.Generator().manual_seed(int(rng.integers(2**62)))
         images = augment(images, self._augmentation, self._spec, torch_rng)
         target = torch.from_numpy(self._ai[rows].astype(np.float32))
         share = torch.from_numpy(rng.beta(self._sampling.mixup_alpha, self._sampling.mixup_alpha, len(rows))).float()
-        p_mixup = 0.0 if second else self._sampling.p_mixup
-        share = torch.where(torch.from_numpy(rng.random(len(rows)) < p_mixup), share, torch.ones(1))
+        mixed = torch.from_numpy(rng.random(len(rows)) < self._sampling.p_mixup)
+        share = torch.where(mixed, share, torch.ones(1))
         other = torch.from_numpy(rng.permutation(len(rows)))
         images = images * share.view(-1, 1, 1) + images[other] * (1.0 - share).view(-1, 1, 1)
-        part = int(rng.integers(images.shape[2] - frames + 1))
-        images = images[:, :, part : part + frames]
         images = images - images.mean(dim=(1, 2), keepdim=True)
         images = images / images.std(dim=(1, 2), keepdim=True).clamp_min(1e-3)
         return images[:, None], target * share + target[other] * (1.0 - share)
+
+    def _layered(self, decibels: Tensor, half: int, rng: np.random.Generator) -> Tensor:
+        """Some windows with another of their class played over them; the first `half` are one class."""
+        decibels = decibels - decibels.amax(dim=(1, 2), keepdim=True)
+        chosen = np.flatnonzero(rng.random(len(decibels)) < self._sampling.p_layer)
+        over = np.array([rng.integers(half) + half * (i >= half) for i in chosen], dtype=np.int64)
+        gain = torch.from_numpy(rng.uniform(*self._sampling.layer_db, size=len(chosen))).float().view(-1, 1, 1)
+        layered = decibels.clone()
+        if len(chosen):
+            # Powers add: two sounds that know nothing of each other have no common phase.
+            layered[chosen] = (
+                torch.logaddexp(decibels[chosen] * TO_NEPER, (decibels[over] + gain) * TO_NEPER) / TO_NEPER
+            )
+        return layered

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,11 @@ LICENSE_NOTE = (
 
 
 def finish(
-    state: dict[str, Tensor], prepared: Prepared, corpus: Path, path: Path, run: dict[str, Any]
+    states: Sequence[dict[str, Tensor]], prepared: Prepared, corpus: Path, path: Path, run: dict[str, Any]
 ) -> tuple[ModelSpec, Scored]:
     """Exports, scores the left-out excerpts with the scanner, calibrates; returns the contract and the scores."""
     bare = ModelSpec(architecture=ARCHITECTURE, audio=AudioSpec(), tool_version=sonicscan.__version__)
-    export(state, bare, path)
+    export(states, bare, path)
     judges = judging(prepared)
     names = [e.path for e in judges]
     temperature = fit_temperature(scan_excerpts(path, corpus, names, judges))

@@ -28,17 +28,17 @@ from sonicscan_train.bundled.network import Average, SonicNet
 class Schedule:
     """Hyperparameters of a run; the last `wide_share` of the steps sees whole windows (`wide` frames)."""
 
-    steps: int = 2900
+    steps: int = 8000
     learning_rate: float = 1.5e-3
-    warm_up: int = 100
-    decay_share: float = 0.37
+    warm_up: int = 200
+    decay_share: float = 0.4
     narrow: int = 128
     wide: int = 256
-    wide_share: float = 0.12
-    weight_decay: float = 0.02
+    wide_share: float = 0.25
+    weight_decay: float = 0.03
     label_smoothing: float = 0.02
-    average_decay: float = 0.99
-    seed: int = 20261122
+    average_decay: float = 0.995
+    seed: int = 20261123
     checkpoint_every: int = 100
     threads: int = 1  # beside other work, one thread and one for the next batch beat two that wait for each other
 
@@ -58,14 +58,15 @@ def loss_of(logits: Tensor, target: Tensor, smoothing: float) -> Tensor:
     return functional.binary_cross_entropy_with_logits(logits[:, 1] - logits[:, 0], smoothed)
 
 
-def fit(batches: Batches, schedule: Schedule, out: Path, say: Callable[[str], None]) -> dict[str, Tensor]:
-    """Trains, or goes on from `out/last.pt`, and returns the averaged weights.
+def fit(batches: Batches, schedule: Schedule, whiten: int, out: Path, say: Callable[[str], None]) -> dict[str, Tensor]:
+    """Trains one member, or goes on from `out/last.pt`, and returns the averaged weights.
 
     Writes `metrics.jsonl` (loss, learning rate, windows/s) and `last.pt` as it goes.
     """
     torch.set_num_threads(schedule.threads)
     torch.manual_seed(schedule.seed)
-    network = SonicNet().to(memory_format=torch.channels_last)
+    out.mkdir(parents=True, exist_ok=True)
+    network = SonicNet(whiten=whiten).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(network.parameters(), schedule.learning_rate, weight_decay=schedule.weight_decay)
     average = Average(network, schedule.average_decay)
     checkpoint, first = out / "last.pt", 0

@@ -23,19 +23,16 @@ class Holdout:
 
     Attributes:
         sources: left out whole, with everything that shares a group with them.
-        creators_of: generators of which a share of the creators is left out.
-        creator_share: that share, in excerpts.
+        creators_of: generators of which a share of the creators (or of the pairs with people's music) is left out,
+            and that share, in excerpts.
         human_excerpts: human sources are drawn at random until this many excerpts are left out.
         keep: sources that the draw must leave in training.
         max_source: larger sources are not drawn: one source must not be the calibration set.
         seed: of the draws.
     """
 
-    sources: tuple[str, ...] = (
-        "MeLoDy", "MusicLM", "Musika", "UNAGAN", "MusicGen-Style", "StemGen", "Udio", "Lyria", "BigVGAN",
-    )  # fmt: skip
-    creators_of: tuple[str, ...] = ("Suno", "ElevenLabs-Music")
-    creator_share: float = 0.25
+    sources: tuple[str, ...] = ("MeLoDy", "MusicLM", "UNAGAN", "StemGen", "Lyria", "BigVGAN")
+    creators_of: tuple[tuple[str, float], ...] = (("Suno", 0.2), ("ElevenLabs-Music", 0.2), ("MusicGen-Style", 0.5))
     human_excerpts: int = 330
     keep: tuple[str, ...] = (
         "fma(musichifi)",
@@ -73,9 +70,10 @@ def left_out(excerpts: list[Excerpt], holdout: Holdout) -> list[bool]:
     for part in parts:
         if part & set(holdout.sources):
             whole |= part
+    groups = _creators(excerpts, holdout, draw)
     human = Counter(e.source for e in excerpts if e.label == "human")
     machine = {e.source for e in excerpts if e.is_ai}
-    count = sum(human[s] for s in whole)
+    count = sum(e.label == "human" and (e.source in whole or e.group in groups) for e in excerpts)
     drawable = [p for p in parts if not p & (whole | machine | set(holdout.keep))]
     draw.shuffle(drawable)
     for part in drawable:
@@ -85,15 +83,20 @@ def left_out(excerpts: list[Excerpt], holdout: Holdout) -> list[bool]:
             count += size
         if count >= holdout.human_excerpts:
             break
+    return [e.source in whole or e.group in groups for e in excerpts]
+
+
+def _creators(excerpts: list[Excerpt], holdout: Holdout, draw: random.Random) -> set[str]:
+    """The groups that are left out of generators that train with their other groups."""
     groups: set[str] = set()
-    for source in holdout.creators_of:
+    for source, share in holdout.creators_of:
         sizes = Counter(e.group for e in excerpts if e.source == source)
         creators = sorted(sizes)
         draw.shuffle(creators)
-        taken, wanted = 0, holdout.creator_share * sizes.total()
+        taken, wanted = 0, share * sizes.total()
         for creator in creators:
             # A creator with most of the excerpts stays in training: there it teaches, here it would drown the rest.
             if taken < wanted and sizes[creator] <= max(wanted, 1):
                 groups.add(creator)
                 taken += sizes[creator]
-    return [e.source in whole or e.group in groups for e in excerpts]
+    return groups

@@ -10,6 +10,8 @@ beside the real ones, with the same musical content as its human partner.
 
 from __future__ import annotations
 
+import functools
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import librosa
@@ -78,22 +80,30 @@ def griffin_lim(samples: Float32, rate: int, rng: np.random.Generator) -> Float3
     return np.asarray(back, dtype=np.float32)
 
 
+def make_version(kind: str, seed: int, spec: AudioSpec, row: int, copy: int, sound: Int16) -> Int16:
+    """One version of one excerpt, with a generator of its own: the order of work does not matter."""
+    make = {"vary": vary, "griffin_lim": griffin_lim}[kind]
+    rng = np.random.default_rng([seed, len(kind), row, copy])
+    samples = sound.astype(np.float32) / 32768.0
+    return to_int16(to_length(make(samples, spec.sample_rate, rng), len(sound)))
+
+
 def cache_variants(
     audio: Int16, rows: list[int], kind: str, copies: int, seed: int, out: Path, spec: AudioSpec
 ) -> Int16:
     """int16 [copies * len(rows), samples] of `kind` ("vary" or "griffin_lim"), copy after copy of all rows.
 
-    Every version has its own generator, seeded by kind, row and copy, so the order of work does not matter.
+    Made by one process a core on the first call, and memory-mapped after it.
     """
     path = out / f"{kind}.npy"
     if not path.exists():
-        make = {"vary": vary, "griffin_lim": griffin_lim}[kind]
-        made = np.zeros((copies * len(rows), audio.shape[1]), np.int16)
-        for copy in range(copies):
-            for i, row in enumerate(rows):
-                rng = np.random.default_rng([seed, len(kind), row, copy])
-                samples = audio[row].astype(np.float32) / 32768.0
-                made[copy * len(rows) + i] = to_int16(to_length(make(samples, spec.sample_rate, rng), audio.shape[1]))
+        wanted = [(row, copy) for copy in range(copies) for row in rows]
+        made = np.zeros((len(wanted), audio.shape[1]), np.int16)
+        with ProcessPoolExecutor() as pool:
+            work = functools.partial(make_version, kind, seed, spec)
+            sounds = (np.array(audio[row]) for row, _ in wanted)
+            for i, version in enumerate(pool.map(work, *zip(*wanted, strict=True), sounds, chunksize=8)):
+                made[i] = version
         temporary = path.with_suffix(".tmp.npy")
         np.save(temporary, made)
         temporary.replace(path)
