@@ -17,9 +17,10 @@ import onnxruntime  # noqa: E402
 from sonicscan.melspec import LogMel  # noqa: E402
 from sonicscan.spec import AudioSpec, ModelSpec  # noqa: E402
 from sonicscan_train.bundled.augment import Augmentation, augment, standardise  # noqa: E402
-from sonicscan_train.bundled.batches import Batches, Pool, Sampling, weights  # noqa: E402
+from sonicscan_train.bundled.batches import OWN, Batches, Pool, Sampling, weights  # noqa: E402
 from sonicscan_train.bundled.codecs import Codec, round_trip  # noqa: E402
-from sonicscan_train.bundled.corpus import Excerpt  # noqa: E402
+from sonicscan_train.bundled.corpus import Excerpt, excerpt_samples  # noqa: E402
+from sonicscan_train.bundled.decoders import STRIDES, decoded, train_decoder  # noqa: E402
 from sonicscan_train.bundled.evaluate import finish, main_scores  # noqa: E402
 from sonicscan_train.bundled.export import export, folded  # noqa: E402
 from sonicscan_train.bundled.fit import Schedule, fit  # noqa: E402
@@ -101,6 +102,33 @@ def test_layers_are_of_one_class_and_add_power() -> None:
     layered = batches._layered(decibels, 4, np.random.default_rng(0))
     torch.testing.assert_close(layered[:4], torch.full((4, 256, 256), 3.0103), atol=1e-3, rtol=0)
     torch.testing.assert_close(layered[4:, 1:], torch.full((4, 255, 256), -56.9897), atol=1e-3, rtol=0)
+
+
+def test_partners_are_in_the_batch_with_the_music_that_they_were_made_from(tmp_path: Path) -> None:
+    human = [excerpt("human", "site", f"song-{i}") for i in range(6)]
+    partners = [dataclasses.replace(e, label="codec", source=f"{OWN}decoder", group=e.path) for e in human]
+    rng = np.random.default_rng(2)
+    sound = (8000 * rng.uniform(-1, 1, (6, excerpt_samples(SPEC)))).astype(np.int16)
+    mel = cache_decibels(sound, list(range(6)), tmp_path / "mel.npy", SPEC)
+    still = Augmentation(p_eq=0, p_dynamics=0, p_noise=0, p_low_pass=0, p_high_pass=0, p_roll=0, p_mask=0)
+    pools = [Pool(human, [(sound, mel)]), Pool(partners, [(sound, mel)])]
+    batches = Batches(pools, SPEC, Sampling(batch=8, p_layer=0, p_mixup=0), still, 0)
+    images, target = batches(0, 256)
+    assert target.tolist() == [0.0] * 4 + [1.0] * 4
+    torch.testing.assert_close(images[:4], images[4:])  # the "decoder" here changes nothing
+    assert not torch.equal(images[0], images[1])
+
+
+@pytest.mark.parametrize("strides", STRIDES)
+def test_decoders_keep_the_length_and_give_sound(strides: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(3)
+    audio = (8000 * rng.uniform(-1, 1, (3, 22050))).astype(np.int16)
+    network = train_decoder(audio, strides, 0, _ignore, steps=2)
+    for played in (16000, 22050):
+        made = decoded(network, audio[0], 22050, played)
+        assert made.shape == audio[0].shape
+        assert made.dtype == np.int16
+        assert np.abs(made.astype(int)).max() == 16000  # loudness carries no label
 
 
 def test_no_group_and_no_left_out_source_is_on_two_sides() -> None:
@@ -186,7 +214,7 @@ def test_auc_and_caught_at_a_rate() -> None:
 
 def test_resumed_run_equals_an_uninterrupted_one_and_exports(corpus: Path, tmp_path: Path) -> None:
     prepared = prepare(corpus, tmp_path / "cache", HOLDOUT, SPEC)
-    pools = training_pools(prepared, tmp_path / "cache", 1, 7, SPEC)
+    pools = training_pools(prepared, tmp_path / "cache", 1, 0, 7, SPEC, _ignore)
     batches = Batches(pools, SPEC, Sampling(batch=4), Augmentation(), 7)
     schedule = Schedule(steps=4, checkpoint_every=2, narrow=64)
     states = [fit(batches, schedule, whiten, tmp_path / f"whole_{whiten}", _ignore) for whiten in MEMBERS]

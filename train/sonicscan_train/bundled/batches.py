@@ -17,18 +17,23 @@ from torch import Tensor
 
 from sonicscan.spec import AudioSpec
 from sonicscan_train.bundled.augment import Augmentation, augment
-from sonicscan_train.bundled.corpus import Excerpt, Int16
+from sonicscan_train.bundled.corpus import Excerpt, Int16, excerpt_samples
 from sonicscan_train.bundled.melcache import MelFrames, start_frames, window_decibels
 
-# What people upload comes from these far more than from research models, so they weigh more. The
-# Griffin-Lim pairs are one decoder in many copies and weigh half.
-BOOST = {"Suno": 2.0, "Suno(user)": 2.0, "ElevenLabs-Music": 2.0, "Udio": 1.5, "own:griffin-lim": 0.5}
+# What people upload comes from these far more than from research models, so they weigh more. Each of
+# our own decoders is one generator in many copies and weighs half.
+BOOST = {"Suno": 2.0, "Suno(user)": 2.0, "ElevenLabs-Music": 2.0, "Udio": 1.5}
+OWN_BOOST = 0.5
+OWN = "own:"  # prefix of the sources that are made here
 TO_NEPER = 0.2302585  # dB of power to natural logarithm
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Excerpts in one or several versions, with the same rows in `samples` and `decibels` for each version."""
+    """Excerpts in one or several versions, with the same rows in `samples` and `decibels` for each version.
+
+    A pool whose excerpts have another pool's paths as their groups holds partners: the same music, decoded.
+    """
 
     excerpts: list[Excerpt]
     versions: list[tuple[Int16, Int16]]  # (samples, decibels); row i of every version is excerpts[i]
@@ -100,10 +105,14 @@ class Batches:
         self._owner = [(p, i) for p, pool in enumerate(pools) for i in range(len(pool.excerpts))]
         self.excerpts = [e for pool in pools for e in pool.excerpts]
         boosted = dict(sampling.boost) | dict.fromkeys(references(self.excerpts), sampling.reference_boost)
+        boosted |= {e.source: OWN_BOOST for e in self.excerpts if e.source.startswith(OWN)}
         self._weights = weights(self.excerpts, dataclasses.replace(sampling, boost=boosted))
         self._ai = np.array([e.is_ai for e in self.excerpts])
         self._spec, self._sampling, self._augmentation, self._seed = spec, sampling, augmentation, seed
         self._mel = MelFrames(spec)
+        self._samples = excerpt_samples(spec)
+        originals = {e.path: i for i, e in enumerate(self.excerpts) if not e.is_ai}
+        self._partner = [originals.get(e.group, -1) if e.is_ai else -1 for e in self.excerpts]
 
     def __call__(self, step: int, frames: int) -> tuple[Tensor, Tensor]:
         """Images float32 [batch, 1, 256, frames] and the probability of `ai` that each should get, [batch].
@@ -117,16 +126,21 @@ class Batches:
             [rng.choice(np.flatnonzero(self._ai == label), half, p=2.0 * self._weights[self._ai == label])
              for label in (False, True)]
         )  # fmt: skip
+        starts = rng.integers(start_frames(self._samples, self._spec), size=len(rows))
+        paired = np.zeros(len(rows), dtype=bool)
+        for i in range(half, len(rows)):
+            partner = self._partner[rows[i]]
+            if partner >= 0:  # the same moment of the same music in both classes leaves only the decoder to learn
+                rows[i - half], starts[i - half], paired[i - half] = partner, starts[i], True
         samples, decibels = [], []
-        for row in rows:
+        for row, together in zip(rows, paired, strict=True):
             pool_index, i = self._owner[row]
             versions = self._pools[pool_index].versions
             draw, pick = rng.random(), rng.random()
-            first = draw < self._sampling.first_version or len(versions) == 1
+            first = together or draw < self._sampling.first_version or len(versions) == 1
             version = versions[0 if first else 1 + int(pick * (len(versions) - 1))]
             samples.append(version[0][i])
             decibels.append(version[1][i])
-        starts = rng.integers(start_frames(len(samples[0]), self._spec), size=len(rows))
         images = torch.from_numpy(window_decibels(np.stack(decibels), np.stack(samples), starts, self._mel))
         part = int(rng.integers(images.shape[2] - frames + 1))
         images = self._layered(images[:, :, part : part + frames], half, rng)

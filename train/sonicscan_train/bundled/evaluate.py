@@ -120,6 +120,7 @@ def evaluation(spec: ModelSpec, scored: Scored, prepared: Prepared, cache: Path)
         "baseline": headline(main_scores(baseline)),
         "mean_auc_over_generators": float(np.mean(macro)),
         "counts": {"human": int((~plain.ai).sum()), "ai": int(plain.ai.sum()), "codec": int(codec.ai.sum())},
+        "human_groups": len({(e.source, e.group) for e in plain.where(~plain.ai).excerpts}),
         "temperature": spec.temperature,
         "certified": {"rate": CERTIFIED, "threshold": threshold, "caught": float((ai >= threshold).mean())},
         "certified_5pct": {

@@ -44,7 +44,8 @@ def markdown(evaluation: dict[str, Any]) -> str:
             [[text, *(figure(evaluation[c][key]) for c in columns)] for key, text in names.items()],
         ),
         f"Mean AUC over left-out generators: {evaluation['mean_auc_over_generators']:.3f}. "
-        f"Counts: {evaluation['counts']}. Temperature: {evaluation['temperature']:.3f}.",
+        f"Counts: {evaluation['counts']}; people's excerpts are of {evaluation['human_groups']} groups. "
+        f"Temperature: {evaluation['temperature']:.3f}.",
         table(
             ["certified FPR", "threshold", "left-out AI caught"],
             [
