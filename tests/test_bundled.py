@@ -20,7 +20,6 @@ from sonicscan_train.bundled.augment import Augmentation, augment, standardise  
 from sonicscan_train.bundled.batches import OWN, Batches, Pool, Sampling, weights  # noqa: E402
 from sonicscan_train.bundled.codecs import Codec, round_trip  # noqa: E402
 from sonicscan_train.bundled.corpus import Excerpt, excerpt_samples  # noqa: E402
-from sonicscan_train.bundled.decoders import STRIDES, decoded, train_decoder  # noqa: E402
 from sonicscan_train.bundled.evaluate import finish, main_scores  # noqa: E402
 from sonicscan_train.bundled.export import export, folded  # noqa: E402
 from sonicscan_train.bundled.fit import Schedule, fit  # noqa: E402
@@ -119,18 +118,6 @@ def test_partners_are_in_the_batch_with_the_music_that_they_were_made_from(tmp_p
     assert not torch.equal(images[0], images[1])
 
 
-@pytest.mark.parametrize("strides", STRIDES)
-def test_decoders_keep_the_length_and_give_sound(strides: tuple[int, ...]) -> None:
-    rng = np.random.default_rng(3)
-    audio = (8000 * rng.uniform(-1, 1, (3, 22050))).astype(np.int16)
-    network = train_decoder(audio, strides, 0, _ignore, steps=2)
-    for played in (16000, 22050):
-        made = decoded(network, audio[0], 22050, played)
-        assert made.shape == audio[0].shape
-        assert made.dtype == np.int16
-        assert np.abs(made.astype(int)).max() == 16000  # loudness carries no label
-
-
 def test_no_group_and_no_left_out_source_is_on_two_sides() -> None:
     excerpts = rows()
     judges = left_out(excerpts, HOLDOUT)
@@ -214,7 +201,7 @@ def test_auc_and_caught_at_a_rate() -> None:
 
 def test_resumed_run_equals_an_uninterrupted_one_and_exports(corpus: Path, tmp_path: Path) -> None:
     prepared = prepare(corpus, tmp_path / "cache", HOLDOUT, SPEC)
-    pools = training_pools(prepared, tmp_path / "cache", 1, 0, 7, SPEC, _ignore)
+    pools = training_pools(prepared, tmp_path / "cache", 1, 7, SPEC)
     batches = Batches(pools, SPEC, Sampling(batch=4), Augmentation(), 7)
     schedule = Schedule(steps=4, checkpoint_every=2, narrow=64)
     states = [fit(batches, schedule, whiten, tmp_path / f"whole_{whiten}", _ignore) for whiten in MEMBERS]

@@ -13,7 +13,6 @@ import torch
 from sonicscan.spec import AudioSpec
 from sonicscan_train.bundled.augment import Augmentation
 from sonicscan_train.bundled.batches import Batches, Sampling
-from sonicscan_train.bundled.decoders import STRIDES
 from sonicscan_train.bundled.evaluate import evaluation, finish, judging, stress_sample, stress_table
 from sonicscan_train.bundled.fit import Schedule, fit
 from sonicscan_train.bundled.network import ARCHITECTURE, MEMBERS
@@ -21,7 +20,7 @@ from sonicscan_train.bundled.prepare import prepare, training_pools
 from sonicscan_train.bundled.render import data_table, markdown
 from sonicscan_train.bundled.split import Holdout
 
-DATA_SEED = 20261122  # of the versions and decoders, whatever the seed of the training
+DATA_SEED = 20261122  # of the versions, whatever the seed of the training
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
@@ -31,18 +30,9 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.option("--cache", type=FOLDER, help="Folder of decoded sound and log-mel, some 4 GB. [default: OUT/cache]")
 @click.option("--steps", type=click.IntRange(min=1), default=Schedule().steps, show_default=True)
 @click.option("--copies", type=click.IntRange(min=0), default=3, show_default=True, help="Varied versions of a sound.")
-@click.option(
-    "--decoders",
-    type=click.IntRange(0, len(STRIDES)),
-    default=len(STRIDES),
-    show_default=True,
-    help="Autoencoders trained to make partners of people's music.",
-)
 @click.option("--member", type=click.IntRange(0, len(MEMBERS) - 1), help="Train this one only, beside another process.")
 @click.option("--stress", type=click.IntRange(min=0), default=330, show_default=True, help="Excerpts of each class.")
-def main(
-    corpus: Path, out: Path, cache: Path | None, steps: int, copies: int, decoders: int, member: int | None, stress: int
-) -> None:
+def main(corpus: Path, out: Path, cache: Path | None, steps: int, copies: int, member: int | None, stress: int) -> None:
     """Train, export, calibrate and evaluate the bundled model from CORPUS; goes on where it was interrupted.
 
     Its members train one after the other, or each in a process of its own with --member; the run without --member
@@ -53,7 +43,7 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     prepared = prepare(corpus, cache, Holdout(), spec)
     (out / "data.md").write_text(data_table(prepared.excerpts, prepared.judges), encoding="utf-8")
-    pools = training_pools(prepared, cache, copies, decoders, DATA_SEED, spec, say)
+    pools = training_pools(prepared, cache, copies, DATA_SEED, spec)
     say(f"{len(prepared.training_rows)} excerpts train, {sum(prepared.judges)} are left out")
     states = []
     for i, whiten in enumerate(MEMBERS):
@@ -68,7 +58,6 @@ def main(
         "schedule": dataclasses.asdict(schedule),
         "sampling": dataclasses.asdict(sampling),
         "copies": copies,
-        "decoders": decoders,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }
     contract, scored = finish(states, prepared, corpus, model, run)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from sonicscan.spec import AudioSpec, digest_of
 from sonicscan_train.bundled.batches import OWN, Pool
 from sonicscan_train.bundled.corpus import Excerpt, Int16, cache_audio, digest, read_manifest
-from sonicscan_train.bundled.decoders import cache_decoded
 from sonicscan_train.bundled.melcache import cache_decibels
 from sonicscan_train.bundled.split import Holdout, left_out
 from sonicscan_train.bundled.variants import cache_variants
@@ -46,19 +44,8 @@ def prepare(folder: Path, out: Path, holdout: Holdout, spec: AudioSpec) -> Prepa
     return Prepared(excerpts, judges, cache_audio(folder, excerpts, out, spec), digest_of(split))
 
 
-def training_pools(
-    prepared: Prepared,
-    out: Path,
-    copies: int,
-    decoders: int,
-    seed: int,
-    spec: AudioSpec,
-    say: Callable[[str], None],
-) -> list[Pool]:
-    """The training excerpts in 1 + `copies` versions, and partners of those by people through decoders made here.
-
-    The decoders are Griffin-Lim and the first `decoders` of the autoencoders.
-    """
+def training_pools(prepared: Prepared, out: Path, copies: int, seed: int, spec: AudioSpec) -> list[Pool]:
+    """The training excerpts in 1 + `copies` versions, and Griffin-Lim partners of those by people."""
     rows = prepared.training_rows
     excerpts = [prepared.excerpts[i] for i in rows]
     clean = (prepared.audio[rows], cache_decibels(prepared.audio, rows, out / "clean_mel.npy", spec))
@@ -69,17 +56,12 @@ def training_pools(
         n = len(rows)
         versions += [(varied[c * n : (c + 1) * n], mel[c * n : (c + 1) * n]) for c in range(copies)]
     human = [i for i in rows if not prepared.excerpts[i].is_ai]
-    made = {"griffin_lim": cache_variants(prepared.audio, human, "griffin_lim", 1, seed, out, spec)}
-    for index in range(decoders):
-        made[f"decoder_{index}"] = cache_decoded(prepared.audio, human, index, seed, out, spec, say)
-    pools = [Pool(excerpts, versions)]
-    for name, sound in made.items():
-        partners = [
-            dataclasses.replace(
-                prepared.excerpts[i], label="codec", source=f"{OWN}{name}", group=prepared.excerpts[i].path
-            )
-            for i in human
-        ]
-        mel = cache_decibels(sound, list(range(len(sound))), out / f"{name}_mel.npy", spec)
-        pools.append(Pool(partners, [(sound, mel)]))
-    return pools
+    decoded = cache_variants(prepared.audio, human, "griffin_lim", 1, seed, out, spec)
+    partners = [
+        dataclasses.replace(
+            prepared.excerpts[i], label="codec", source=f"{OWN}griffin-lim", group=prepared.excerpts[i].path
+        )
+        for i in human
+    ]
+    mel = cache_decibels(decoded, list(range(len(decoded))), out / "griffin_lim_mel.npy", spec)
+    return [Pool(excerpts, versions), Pool(partners, [(decoded, mel)])]
