@@ -23,6 +23,7 @@ from sonicscan.results import FileResult
 
 SCHEMA_VERSION = 1
 SUFFIXES = (".parquet", ".csv", ".jsonl")
+PART_GLOB, SUCCESS = "part-*.parquet", "_SUCCESS"  # of a report that is a folder
 _METADATA_PREFIX = "sonicscan."
 
 SCHEMA: pa.Schema = pa.schema(
@@ -172,6 +173,22 @@ def read(path: Path) -> pa.Table:
             f"({'no version in it' if version is None else f'its version is {version}'})."
         )
     return table.select(SCHEMA.names).cast(SCHEMA.with_metadata(table.schema.metadata))
+
+
+def part_files(path: Path) -> tuple[Path, ...]:
+    """The Parquet files of a report: itself, or the parts of a folder, in order.
+
+    Raises:
+        ReportError: a folder without parts, or whose scan has not finished.
+    """
+    if not path.is_dir():
+        return (path,)
+    parts = tuple(sorted(path.glob(PART_GLOB)))
+    if not parts:
+        raise ReportError(f"the folder {path} holds no parts of a report.")
+    if not (path / SUCCESS).exists():
+        raise ReportError(f"the report in {path} is not finished ({SUCCESS} is missing); finish its scan first.")
+    return parts
 
 
 def sort(table: pa.Table) -> pa.Table:

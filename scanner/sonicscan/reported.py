@@ -82,7 +82,7 @@ class ReportedScan:
         """Write the report, then let go of the journal; returns the report's rows."""
         fresh = self.journal.rows().slice(self.resumed)
         table = report.sort(pa.concat_tables([self.carried(), fresh]))
-        table = report.with_metadata(table, self._scan.metadata(self._started))
+        table = report.with_metadata(table, self._scan.metadata(self._started, self._tracks.selection.shard))
         report.write(table, self._out)
         self.journal.remove()
         return table
