@@ -36,7 +36,8 @@ class MaxErrors(click.ParamType[tuple[float, bool]]):
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("paths", nargs=-1, type=click.Path(path_type=str))
 @click.option("--model", type=click.Path(path_type=Path), help="ONNX model. [default: the bundled one]")
-@click.option("--out", help="Report: .parquet, .csv, .jsonl, or - for JSON Lines. [default: a table on stdout]")
+@click.option("--out", help="Report: .parquet, .csv, .jsonl, folder/, or - for JSON Lines. [default: a table]")
+@click.option("--part-size", type=click.IntRange(1), metavar="ROWS", help="Rows of a part of --out folder/. [50000]")
 @click.option("--files-from", metavar="FILE|-", help="Scan the files listed in FILE, one a line.")
 @click.option("-0", "nul", is_flag=True, help="The file list is separated by NUL, not by newlines.")
 @click.option("--include", multiple=True, metavar="GLOB", help="Only files that match. [default: audio file names]")
@@ -64,6 +65,7 @@ def main(
     paths: tuple[str, ...],
     model: Path | None,
     out: str | None,
+    part_size: int | None,
     files_from: str | None,
     nul: bool,
     include: tuple[str, ...],
@@ -100,11 +102,15 @@ def main(
         raise click.UsageError("-0 says how the list of --files-from is separated.")
     if out in (None, "-") and (since or fresh):
         raise click.UsageError("--since and --fresh need a report file: --out FILE.")
+    if part_size is not None and not _is_folder(out):
+        raise click.UsageError("--part-size is for a report in parts: --out FOLDER/.")
     if reviewed is not None and fail_on is None:
         raise click.UsageError("--reviewed says what --fail-on is not to count: give both.")
     with clear_errors():
+        from sonicscan.dataset import PART_ROWS, ReportedDataset
         from sonicscan.detector import Device
         from sonicscan.discover import Selection, parse_shard
+        from sonicscan.reported import ReportedScan
         from sonicscan.reporting.reviewed import load_reviewed
         from sonicscan.scanning import DEFAULT_MAX_FPR, Scan, ScanOptions
         from sonicscan.session import Session, interruptible
@@ -133,18 +139,33 @@ def main(
             if fail_on == "review" and threshold is not None:
                 raise InputError("--fail-on review needs --max-fpr: --threshold gives no `review`.")
             session = Session(scan, tracks, decisions, quiet, verbose)
-            tally = session.to_stdout(out == "-") if target is None else session.to_report(target, since, fresh)
+            if target is None:
+                tally = session.to_stdout(out == "-")
+            elif _is_folder(out):
+                parts = ReportedDataset(scan, tracks, target, since, fresh, part_size or PART_ROWS)
+                tally = session.to_report(parts)
+            else:
+                tally = session.to_report(ReportedScan(scan, tracks, target, since, fresh))
     raise SystemExit(_exit_code(tally, max_errors, fail_on))
 
 
 def _target(out: str | None) -> Path | None:
     if out in (None, "-"):
         return None
-    from sonicscan import report
-
     path = Path(str(out))
-    report.check_target(path)
+    if _is_folder(out):
+        from sonicscan.dataset import check_folder
+
+        check_folder(path)
+    else:
+        from sonicscan import report
+
+        report.check_target(path)
     return path
+
+
+def _is_folder(out: str | None) -> bool:
+    return out is not None and (out.endswith("/") or Path(out).is_dir())
 
 
 def _tracks(paths: tuple[str, ...], files_from: str | None, nul: bool, selection: Selection) -> Listing:

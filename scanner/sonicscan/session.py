@@ -13,7 +13,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 
 import click
@@ -48,12 +47,11 @@ class Session:
     quiet: bool = False
     verbose: bool = False
 
-    def to_report(self, target: Path, since: Path | None, fresh: bool) -> Tally:
-        """Scan into a report file; returns the counts of all its rows."""
-        reported = ReportedScan(self.scan, self.tracks, target, since, fresh)
+    def to_report(self, reported: ReportedScan) -> Tally:
+        """Scan into a report; returns the counts of all its rows."""
         self._announce()
         if reported.resumed:
-            self.say(f"going on from {reported.journal.path}, with {reported.resumed} rows of an interrupted scan.")
+            self.say(f"going on from {reported.kept_in}, with {reported.resumed} rows of an interrupted scan.")
         tally = Tally()
         try:
             with self._progress(tally, not self.quiet) as progress:
@@ -64,18 +62,20 @@ class Session:
                     progress.update()
 
                 reported.run(each)
-            self._add_carried(reported.carried(), tally)
+            tally.carried = 0
+            for rows in reported.carried():
+                self._add_carried(rows, tally)
             reported.finish()
         except Interrupted:
             reported.journal.close()
-            kept = f"{tally.tracks} tracks are in {reported.journal.path}"
+            kept = f"{tally.tracks} tracks are in {reported.kept_in}"
             self.say(f"interrupted: {kept}; the same command goes on from there.")
             raise
         except BaseException:
             reported.journal.close()
             raise
         self._conclude(tally)
-        self.say(f"report   {printable(str(target))}")
+        self.say(f"report   {printable(str(reported.out))}")
         return tally
 
     def to_stdout(self, json_lines: bool) -> Tally:
