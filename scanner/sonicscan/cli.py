@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,6 +59,7 @@ class MaxErrors(click.ParamType[tuple[float, bool]]):
 @click.option("--max-errors", type=MaxErrors(), default="0", show_default=True, help="Failed tracks allowed.")
 @click.option("--fail-on", type=click.Choice(["flagged", "review"]), help="Exit 1 where a track has that verdict.")
 @click.option("--reviewed", type=click.Path(path_type=Path), metavar="FILE", help="Decisions that --fail-on respects.")
+@click.option("--metrics-file", type=click.Path(path_type=Path), metavar="F", help="Keep figures for Prometheus in F.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more on stderr: each failed track.")
 @click.version_option(sonicscan.__version__, prog_name="sonicscan")
@@ -86,6 +88,7 @@ def main(
     max_errors: tuple[float, bool],
     fail_on: str | None,
     reviewed: Path | None,
+    metrics_file: Path | None,
     quiet: bool,
     verbose: bool,
 ) -> None:
@@ -110,6 +113,7 @@ def main(
         from sonicscan.dataset import PART_ROWS, ReportedDataset
         from sonicscan.detector import Device
         from sonicscan.discover import Selection, parse_shard
+        from sonicscan.metrics import MetricsFile
         from sonicscan.reported import ReportedScan
         from sonicscan.reporting.reviewed import load_reviewed
         from sonicscan.scanning import DEFAULT_MAX_FPR, Scan, ScanOptions
@@ -132,13 +136,14 @@ def main(
             hash=hash_,
         )
         decisions = None if reviewed is None else load_reviewed(reviewed)
-        with interruptible():
+        following = contextlib.nullcontext() if metrics_file is None else MetricsFile(metrics_file)
+        with interruptible(), following as metrics:
             scan = Scan(options)
             if fail_on and scan.thresholds is None:
                 raise InputError("--fail-on needs verdicts, and this model gives none without --threshold.")
             if fail_on == "review" and threshold is not None:
                 raise InputError("--fail-on review needs --max-fpr: --threshold gives no `review`.")
-            session = Session(scan, tracks, decisions, quiet, verbose)
+            session = Session(scan, tracks, decisions, quiet, verbose, metrics)
             if target is None:
                 tally = session.to_stdout(out == "-")
             elif _is_folder(out):
@@ -146,7 +151,7 @@ def main(
                 tally = session.to_report(parts)
             else:
                 tally = session.to_report(ReportedScan(scan, tracks, target, since, fresh))
-    raise SystemExit(_exit_code(tally, max_errors, fail_on))
+            raise SystemExit(_exit_code(tally, max_errors, fail_on))
 
 
 def _target(out: str | None) -> Path | None:
