@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +18,15 @@ from sonicscan.thresholds import Thresholds
 _PASSING: frozenset[Status] = frozenset({"timeout", "crashed", "permission_denied", "vanished", "unreadable"})
 
 
+def identified(table: pa.Table, need_hash: bool) -> Iterator[tuple[bytes, int, int, bool]]:
+    """Path, size and time of change of each row, and whether the row can stand for a scan of the file."""
+    columns = [table.column(name).to_pylist() for name in ("path", "path_raw", "size", "mtime_ns", "status")]
+    hashes = table.column("content_hash").is_valid().to_pylist()
+    for path, raw, size, mtime_ns, status, hashed in zip(*columns, hashes, strict=True):
+        usable = status not in _PASSING and (hashed or not need_hash)
+        yield raw if raw is not None else path.encode(), size, mtime_ns, usable
+
+
 class Known:
     """Looks up tracks among the rows of an earlier scan.
 
@@ -27,12 +37,10 @@ class Known:
 
     def __init__(self, table: pa.Table, need_hash: bool = False) -> None:
         self._table = table
-        columns = [table.column(name).to_pylist() for name in ("path", "path_raw", "size", "mtime_ns", "status")]
-        hashes = table.column("content_hash").is_valid().to_pylist()
         self._rows = {
-            raw if raw is not None else path.encode(): (size, mtime_ns, row)
-            for row, (path, raw, size, mtime_ns, status) in enumerate(zip(*columns, strict=True))
-            if status not in _PASSING and (hashes[row] or not need_hash)
+            path: (size, mtime_ns, row)
+            for row, (path, size, mtime_ns, usable) in enumerate(identified(table, need_hash))
+            if usable
         }
         self._taken: list[int] = []
 

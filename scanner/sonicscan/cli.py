@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +37,8 @@ class MaxErrors(click.ParamType[tuple[float, bool]]):
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("paths", nargs=-1, type=click.Path(path_type=str))
 @click.option("--model", type=click.Path(path_type=Path), help="ONNX model. [default: the bundled one]")
-@click.option("--out", help="Report: .parquet, .csv, .jsonl, or - for JSON Lines. [default: a table on stdout]")
+@click.option("--out", help="Report: .parquet, .csv, .jsonl, folder/, or - for JSON Lines. [default: a table]")
+@click.option("--part-size", type=click.IntRange(1), metavar="ROWS", help="Rows of a part of --out folder/. [50000]")
 @click.option("--files-from", metavar="FILE|-", help="Scan the files listed in FILE, one a line.")
 @click.option("-0", "nul", is_flag=True, help="The file list is separated by NUL, not by newlines.")
 @click.option("--include", multiple=True, metavar="GLOB", help="Only files that match. [default: audio file names]")
@@ -57,6 +59,7 @@ class MaxErrors(click.ParamType[tuple[float, bool]]):
 @click.option("--max-errors", type=MaxErrors(), default="0", show_default=True, help="Failed tracks allowed.")
 @click.option("--fail-on", type=click.Choice(["flagged", "review"]), help="Exit 1 where a track has that verdict.")
 @click.option("--reviewed", type=click.Path(path_type=Path), metavar="FILE", help="Decisions that --fail-on respects.")
+@click.option("--metrics-file", type=click.Path(path_type=Path), metavar="F", help="Keep figures for Prometheus in F.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more on stderr: each failed track.")
 @click.version_option(sonicscan.__version__, prog_name="sonicscan")
@@ -64,6 +67,7 @@ def main(
     paths: tuple[str, ...],
     model: Path | None,
     out: str | None,
+    part_size: int | None,
     files_from: str | None,
     nul: bool,
     include: tuple[str, ...],
@@ -84,6 +88,7 @@ def main(
     max_errors: tuple[float, bool],
     fail_on: str | None,
     reviewed: Path | None,
+    metrics_file: Path | None,
     quiet: bool,
     verbose: bool,
 ) -> None:
@@ -100,11 +105,16 @@ def main(
         raise click.UsageError("-0 says how the list of --files-from is separated.")
     if out in (None, "-") and (since or fresh):
         raise click.UsageError("--since and --fresh need a report file: --out FILE.")
+    if part_size is not None and not _is_folder(out):
+        raise click.UsageError("--part-size is for a report in parts: --out FOLDER/.")
     if reviewed is not None and fail_on is None:
         raise click.UsageError("--reviewed says what --fail-on is not to count: give both.")
     with clear_errors():
+        from sonicscan.dataset import PART_ROWS, ReportedDataset
         from sonicscan.detector import Device
         from sonicscan.discover import Selection, parse_shard
+        from sonicscan.metrics import MetricsFile
+        from sonicscan.reported import ReportedScan
         from sonicscan.reporting.reviewed import load_reviewed
         from sonicscan.scanning import DEFAULT_MAX_FPR, Scan, ScanOptions
         from sonicscan.session import Session, interruptible
@@ -126,25 +136,41 @@ def main(
             hash=hash_,
         )
         decisions = None if reviewed is None else load_reviewed(reviewed)
-        with interruptible():
+        following = contextlib.nullcontext() if metrics_file is None else MetricsFile(metrics_file)
+        with interruptible(), following as metrics:
             scan = Scan(options)
             if fail_on and scan.thresholds is None:
                 raise InputError("--fail-on needs verdicts, and this model gives none without --threshold.")
             if fail_on == "review" and threshold is not None:
                 raise InputError("--fail-on review needs --max-fpr: --threshold gives no `review`.")
-            session = Session(scan, tracks, decisions, quiet, verbose)
-            tally = session.to_stdout(out == "-") if target is None else session.to_report(target, since, fresh)
-    raise SystemExit(_exit_code(tally, max_errors, fail_on))
+            session = Session(scan, tracks, decisions, quiet, verbose, metrics)
+            if target is None:
+                tally = session.to_stdout(out == "-")
+            elif _is_folder(out):
+                parts = ReportedDataset(scan, tracks, target, since, fresh, part_size or PART_ROWS)
+                tally = session.to_report(parts)
+            else:
+                tally = session.to_report(ReportedScan(scan, tracks, target, since, fresh))
+            raise SystemExit(_exit_code(tally, max_errors, fail_on))
 
 
 def _target(out: str | None) -> Path | None:
     if out in (None, "-"):
         return None
-    from sonicscan import report
-
     path = Path(str(out))
-    report.check_target(path)
+    if _is_folder(out):
+        from sonicscan.dataset import check_folder
+
+        check_folder(path)
+    else:
+        from sonicscan import report
+
+        report.check_target(path)
     return path
+
+
+def _is_folder(out: str | None) -> bool:
+    return out is not None and (out.endswith("/") or Path(out).is_dir())
 
 
 def _tracks(paths: tuple[str, ...], files_from: str | None, nul: bool, selection: Selection) -> Listing:

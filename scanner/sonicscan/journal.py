@@ -101,6 +101,14 @@ class Journal:
         while view:
             view = view[self._file.write(view) :]
 
+    def clear(self) -> None:
+        """Forget all rows: they are safe somewhere else."""
+        with self._writing():
+            self._file.seek(0)
+            self._file.truncate()
+            self._write(_preamble(self._schema))
+        self._rows = 0
+
     def close(self) -> None:
         """Keep the journal for a later scan."""
         with contextlib.suppress(OSError):

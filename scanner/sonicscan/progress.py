@@ -47,7 +47,7 @@ class Tally:
         self, statuses: Sequence[str], verdicts: Iterable[str | None], settled: Iterable[str | None]
     ) -> None:
         """Count rows that were taken over from an earlier scan."""
-        self.carried = len(statuses)
+        self.carried += len(statuses)
         self.statuses.update(statuses)
         self.verdicts.update(v for v in verdicts if v is not None)
         self.settled.update(v for v in settled if v is not None)

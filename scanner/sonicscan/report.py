@@ -23,6 +23,7 @@ from sonicscan.results import FileResult
 
 SCHEMA_VERSION = 1
 SUFFIXES = (".parquet", ".csv", ".jsonl")
+PART_GLOB, SUCCESS = "part-*.parquet", "_SUCCESS"  # of a report that is a folder
 _METADATA_PREFIX = "sonicscan."
 
 SCHEMA: pa.Schema = pa.schema(
@@ -82,8 +83,12 @@ def to_results(table: pa.Table | pa.RecordBatch) -> Iterator[FileResult]:
 
 def with_metadata(table: pa.Table, metadata: Mapping[str, object]) -> pa.Table:
     """The table with `metadata` (JSON values) stored under `sonicscan.*` keys of its schema."""
-    encoded = {_METADATA_PREFIX + k: v if isinstance(v, str) else json.dumps(v) for k, v in metadata.items()}
-    return table.replace_schema_metadata(encoded)
+    return table.replace_schema_metadata(encoded(metadata))
+
+
+def encoded(metadata: Mapping[str, object]) -> dict[str, str]:
+    """`metadata` as a schema takes it."""
+    return {_METADATA_PREFIX + k: v if isinstance(v, str) else json.dumps(v) for k, v in metadata.items()}
 
 
 def metadata_of(schema: pa.Schema) -> dict[str, str]:
@@ -156,13 +161,13 @@ def _cell(name: str, value: object) -> object:
 
 
 def read(path: Path) -> pa.Table:
-    """A Parquet report, with its metadata.
+    """A Parquet report, or all parts of one, with its metadata.
 
     Raises:
-        ReportError: not there, damaged, or not a report of this schema version.
+        ReportError: not there, damaged, unfinished, or not a report of this schema version.
     """
     try:
-        table = pq.read_table(path)
+        table = pa.concat_tables([pq.read_table(file) for file in part_files(path)])
     except (OSError, pa.ArrowException) as error:
         raise ReportError(f"the report {path} cannot be read: {error}.") from error
     version = metadata_of(table.schema).get("schema_version")
@@ -171,7 +176,24 @@ def read(path: Path) -> pa.Table:
             f"{path} is not a report of schema version {SCHEMA_VERSION} "
             f"({'no version in it' if version is None else f'its version is {version}'})."
         )
-    return table.select(SCHEMA.names).cast(SCHEMA.with_metadata(table.schema.metadata))
+    table = table.select(SCHEMA.names).cast(SCHEMA.with_metadata(table.schema.metadata))
+    return sort(table) if path.is_dir() else table
+
+
+def part_files(path: Path) -> tuple[Path, ...]:
+    """The Parquet files of a report: itself, or the parts of a folder, in order.
+
+    Raises:
+        ReportError: a folder without parts, or whose scan has not finished.
+    """
+    if not path.is_dir():
+        return (path,)
+    parts = tuple(sorted(path.glob(PART_GLOB)))
+    if not parts:
+        raise ReportError(f"the folder {path} holds no parts of a report.")
+    if not (path / SUCCESS).exists():
+        raise ReportError(f"the report in {path} is not finished ({SUCCESS} is missing); finish its scan first.")
+    return parts
 
 
 def sort(table: pa.Table) -> pa.Table:

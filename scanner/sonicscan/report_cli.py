@@ -158,6 +158,27 @@ def convert(
         click.echo(f"{len(rows):,} of {len(source.rows):,} tracks written to {click.format_filename(out)}.", err=True)
 
 
+@main.command()
+@click.argument("reports", type=_FILE, nargs=-1, required=True)
+@click.option("--out", type=_FILE, required=True, metavar="M.parquet", help="The merged report.")
+@click.option("--allow-gaps", is_flag=True, help="Shards may be missing.")
+@click.option("--allow-overlap", is_flag=True, help="A path may come twice: the report that finished last wins.")
+@click.option("--allow-mixed-models", is_flag=True, help="Models, windows and thresholds may differ.")
+def merge(
+    reports: tuple[Path, ...], out: Path, allow_gaps: bool, allow_overlap: bool, allow_mixed_models: bool
+) -> None:
+    """Join the REPORTS of shards, or of several libraries, into one."""
+    with clear_errors():
+        from sonicscan.report import check_target
+        from sonicscan.reporting import merge as merging
+
+        if out.suffix != ".parquet":
+            raise InputError(f"--out {out}: the name must end in .parquet.")
+        check_target(out)
+        rows = merging.merge(reports, out, merging.Allowed(allow_gaps, allow_overlap, allow_mixed_models))
+        click.echo(f"{rows:,} tracks written to {click.format_filename(out)}.", err=True)
+
+
 def _decisions(path: Path | None) -> Reviewed | None:
     from sonicscan.reporting.reviewed import load_reviewed
 

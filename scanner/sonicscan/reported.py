@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -17,6 +18,16 @@ from sonicscan.results import FileResult, Track
 from sonicscan.scanning import Scan, now
 
 _JOURNAL_EVERY_S = 0.05
+
+
+class Earlier(Protocol):
+    """Rows of an earlier scan, in which tracks can be looked up."""
+
+    def take(self, track: Track) -> bool:
+        """Whether the track's row can be carried over; it then is."""
+
+    def __len__(self) -> int:
+        """How many rows have been taken."""
 
 
 class ReportedScan:
@@ -36,16 +47,43 @@ class ReportedScan:
     def __init__(self, scan: Scan, tracks: Listing, out: Path, since: Path | None = None, fresh: bool = False) -> None:
         self._scan = scan
         self._tracks = tracks
-        self._out = out
+        self.out = out
         self._started = now()
-        self._earlier: list[carry.Known] = []
         earlier = _earlier(scan, since)
-        self.journal = Journal(out.with_name(out.name + ".journal"), scan.key, fresh)
+        self.journal = Journal(self._journal_path, scan.key, fresh)
+        self.resumed = 0
+        self._tables: list[carry.Known] = []  # of what is known, what is held as a table
+        try:
+            self._known: list[Earlier] = self._resumable(fresh)
+            if earlier is not None and earlier.num_rows:
+                self._known.append(self._hold(earlier))
+        except BaseException:
+            self.journal.close()
+            raise
+
+    @property
+    def kept_in(self) -> Path:
+        """Where an interrupted scan's rows are."""
+        return self.journal.path
+
+    @property
+    def _journal_path(self) -> Path:
+        return self.out.with_name(self.out.name + ".journal")
+
+    def _resumable(self, fresh: bool) -> list[Earlier]:
+        """What an interrupted scan left; sets `resumed`."""
         self.resumed = len(self.journal)
-        for table in (self.journal.rows(), earlier):
-            if table is not None and table.num_rows:
-                known = carry.Known(carry.judged_again(table, scan.model.spec, scan.thresholds), scan.options.hash)
-                self._earlier.append(known)
+        return [self._hold(self.journal.rows())] if self.resumed else []
+
+    def _hold(self, rows: pa.Table) -> carry.Known:
+        self._tables.append(carry.Known(self._judged(rows), self._scan.options.hash))
+        return self._tables[-1]
+
+    def _judged(self, rows: pa.Table) -> pa.Table:
+        return carry.judged_again(rows, self._scan.model.spec, self._scan.thresholds)
+
+    def _metadata(self) -> dict[str, object]:
+        return self._scan.metadata(self._started, self._tracks.selection.shard)
 
     def run(self, each: Callable[[FileResult], None]) -> None:
         """Score what is not known yet; `each` sees every new row once it is in the journal."""
@@ -61,38 +99,39 @@ class ReportedScan:
             self._write(waiting, each)
 
     def _write(self, waiting: list[FileResult], each: Callable[[FileResult], None]) -> None:
-        self.journal.append(waiting)
+        self._append(waiting)
         for result in waiting:
             each(result)
         waiting.clear()
 
+    def _append(self, results: list[FileResult]) -> None:
+        self.journal.append(results)
+
     def _todo(self) -> Iterator[Track]:
-        return (track for track in self._tracks if not any(known.take(track) for known in self._earlier))
+        return (track for track in self._tracks if not any(known.take(track) for known in self._known))
 
     @property
     def n_carried(self) -> int:
         """How many rows have been taken over so far."""
-        return sum(len(known) for known in self._earlier)
+        return sum(len(known) for known in self._known)
 
-    def carried(self) -> pa.Table:
+    def carried(self) -> Iterator[pa.Table]:
         """Rows taken over from the journal and the earlier report; complete once `run` is."""
-        return pa.concat_tables([report.SCHEMA.empty_table(), *(known.taken() for known in self._earlier)])
+        return (known.taken() for known in self._tables)
 
-    def finish(self) -> pa.Table:
-        """Write the report, then let go of the journal; returns the report's rows."""
+    def finish(self) -> None:
+        """Write the report, then let go of the journal."""
         fresh = self.journal.rows().slice(self.resumed)
-        table = report.sort(pa.concat_tables([self.carried(), fresh]))
-        table = report.with_metadata(table, self._scan.metadata(self._started))
-        report.write(table, self._out)
+        table = report.sort(pa.concat_tables([report.SCHEMA.empty_table(), *self.carried(), fresh]))
+        report.write(report.with_metadata(table, self._metadata()), self.out)
         self.journal.remove()
-        return table
 
 
 def _earlier(scan: Scan, since: Path | None) -> pa.Table | None:
     """The rows of `--since` that are comparable; the scan's notes say so where none are."""
     if since is None:
         return None
-    if since.suffix != ".parquet":
+    if since.suffix != ".parquet" and not since.is_dir():
         raise ReportError(f"--since {since}: only Parquet reports can be built on.")
     table = report.read(since)
     if report.metadata_of(table.schema).get("key") != scan.key:

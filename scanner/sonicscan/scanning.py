@@ -120,7 +120,7 @@ class Scan:
         """Score tracks; results come as they complete."""
         return engine.score_tracks(tracks, self.model, self._job, self._engine, self.thresholds, self.stats)
 
-    def metadata(self, started: str) -> dict[str, object]:
+    def metadata(self, started: str, shard: tuple[int, int] | None = None) -> dict[str, object]:
         """What the report says of itself, under `sonicscan.*` in its schema."""
         options = dataclasses.asdict(self.options)
         options |= {"model": str(self.options.model or ""), "windows": str(self.options.windows)}
@@ -134,6 +134,7 @@ class Scan:
             "model_spec": self.model.spec.to_json(),
             "options": options,
             "thresholds": None if self.thresholds is None else dataclasses.asdict(self.thresholds),
+            "shards": [] if shard is None else [shard],
             "started": started,
             "finished": now(),
         }

@@ -13,7 +13,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 
 import click
@@ -22,6 +21,7 @@ import pyarrow.compute as pc
 
 from sonicscan.console import printable
 from sonicscan.discover import Listing
+from sonicscan.metrics import MetricsFile
 from sonicscan.progress import Progress, Tally
 from sonicscan.report import json_line, to_results
 from sonicscan.reported import ReportedScan
@@ -40,6 +40,7 @@ class Session:
         reviewed: decisions that settle findings; None for none.
         quiet: only errors on stderr.
         verbose: a message for each track that is not `ok`.
+        metrics: a file that follows the scan's figures; None for none.
     """
 
     scan: Scan
@@ -47,14 +48,14 @@ class Session:
     reviewed: Reviewed | None = None
     quiet: bool = False
     verbose: bool = False
+    metrics: MetricsFile | None = None
 
-    def to_report(self, target: Path, since: Path | None, fresh: bool) -> Tally:
-        """Scan into a report file; returns the counts of all its rows."""
-        reported = ReportedScan(self.scan, self.tracks, target, since, fresh)
+    def to_report(self, reported: ReportedScan) -> Tally:
+        """Scan into a report; returns the counts of all its rows."""
         self._announce()
         if reported.resumed:
-            self.say(f"going on from {reported.journal.path}, with {reported.resumed} rows of an interrupted scan.")
-        tally = Tally()
+            self.say(f"going on from {reported.kept_in}, with {reported.resumed} rows of an interrupted scan.")
+        tally = self._tally()
         try:
             with self._progress(tally, not self.quiet) as progress:
 
@@ -64,24 +65,26 @@ class Session:
                     progress.update()
 
                 reported.run(each)
-            self._add_carried(reported.carried(), tally)
+            tally.carried = 0
+            for rows in reported.carried():
+                self._add_carried(rows, tally)
             reported.finish()
         except Interrupted:
             reported.journal.close()
-            kept = f"{tally.tracks} tracks are in {reported.journal.path}"
+            kept = f"{tally.tracks} tracks are in {reported.kept_in}"
             self.say(f"interrupted: {kept}; the same command goes on from there.")
             raise
         except BaseException:
             reported.journal.close()
             raise
         self._conclude(tally)
-        self.say(f"report   {printable(str(target))}")
+        self.say(f"report   {printable(str(reported.out))}")
         return tally
 
     def to_stdout(self, json_lines: bool) -> Tally:
         """Scan onto standard output, a line a track as it completes."""
         self._announce()
-        tally = Tally()
+        tally = self._tally()
         results = self.scan.score(self.tracks)
         # A bar would run into the rows where both go to the terminal.
         shown = not self.quiet and not sys.stdout.isatty()
@@ -105,6 +108,12 @@ class Session:
 
     def _progress(self, tally: Tally, shown: bool) -> Progress:
         return Progress(tally, lambda: sum(1 for _ in dataclasses.replace(self.tracks)), not shown)
+
+    def _tally(self) -> Tally:
+        tally = Tally()
+        if self.metrics is not None:
+            self.metrics.watch(tally, self.scan.stats)
+        return tally
 
     def _note(self, result: FileResult, tally: Tally) -> None:
         tally.add(result, self._settled(result))
