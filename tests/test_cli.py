@@ -372,7 +372,7 @@ def test_head_ends_a_scan_quietly(small_library: Path, calibrated_model: Path) -
         (["nowhere"], "there is no file or folder 'nowhere'"),
         ([".", "--out", "r.txt"], "must end in .parquet, .csv, .jsonl"),
         ([".", "--out", "no/such/folder/r.parquet"], "there is no folder no/such/folder"),
-        ([".", "--windows", "some"], "--windows takes a whole number or `all`"),
+        ([".", "--windows", "some"], "--windows takes a whole number, `all` or `adaptive`"),
         ([".", "--windows", "0"], "must be 1 to 10000 or `all`, not 0"),
         ([".", "--max-fpr", "2"], "lies between 0 and 1"),
         ([".", "--threshold", "-0.5"], "between 0 and 1"),

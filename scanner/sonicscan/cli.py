@@ -45,7 +45,7 @@ class MaxErrors(click.ParamType[tuple[float, bool]]):
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out files and folders that match.")
 @click.option("--follow-symlinks", is_flag=True, help="Enter linked folders too.")
 @click.option("--shard", metavar="I/N", help="Scan the I-th of N parts of the library.")
-@click.option("--windows", default="12", show_default=True, metavar="N|all", help="Windows scored a track.")
+@click.option("--windows", default="12", show_default=True, metavar="N|all|adaptive", help="Windows scored a track.")
 @click.option("--max-fpr", type=float, metavar="F", help="Certified false-positive rate of `flagged`. [default: 0.01]")
 @click.option("--threshold", type=float, metavar="T", help="Flag from this score on, instead of --max-fpr.")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="Where the model runs.")
@@ -125,7 +125,7 @@ def main(
         tracks = _tracks(paths, files_from, nul, Selection(include, exclude, follow_symlinks, part))
         options = ScanOptions(
             model=model,
-            windows=WindowPlan.parse(windows),
+            windows=WindowPlan.parse(windows, adaptive=True),
             max_fpr=DEFAULT_MAX_FPR if max_fpr is None else max_fpr,
             threshold=threshold,
             device=Device.parse(device),

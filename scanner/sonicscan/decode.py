@@ -56,6 +56,7 @@ class AudioFacts:
         bandwidth_hz: the highest frequency within 75 dB of the strongest, measured on the blocks
             that were read; None where they were silent.
         warnings: of `band_limited`, `short`, `clipped`, `duration_mismatch`.
+        whole_windows: how many windows the track has one after the other, at least 1.
     """
 
     status: Status
@@ -66,6 +67,7 @@ class AudioFacts:
     codec: str
     bandwidth_hz: float | None
     warnings: tuple[str, ...]
+    whole_windows: int
 
 
 def read_windows(path: bytes, spec: AudioSpec, plan: WindowPlan) -> Generator[Window, None, AudioFacts]:
@@ -88,7 +90,7 @@ def read_windows(path: bytes, spec: AudioSpec, plan: WindowPlan) -> Generator[Wi
     meter = _Meter()
     with contextlib.closing(open_source(path)) as source:
         claimed = source.claimed_frames
-        if plan.count is None:
+        if plan.count is None and not plan.adaptive:
             found = yield from _all_windows(source, spec, meter)
         else:
             found = yield from _planned_windows(path, source, spec, plan, meter)
@@ -132,9 +134,9 @@ def _all_windows(source: Source, spec: AudioSpec, meter: _Meter) -> Generator[Wi
 def _planned_windows(
     path: bytes, source: Source, spec: AudioSpec, plan: WindowPlan, meter: _Meter
 ) -> Generator[Window, None, int]:
-    """Windows evenly over the track; returns the frames found, or claimed where nothing speaks against it."""
-    claimed, held = source.claimed_frames, plan.count is not None and plan.count <= _HELD_WINDOWS
-    if claimed is not None and held:
+    """Windows here and there in the track; returns the frames found, or claimed where nothing speaks against it."""
+    claimed = source.claimed_frames
+    if claimed is not None and plan.at_most <= _HELD_WINDOWS:
         # None is given out before the last is there: the file may end before the length it claims.
         windows = list(_at(source, spec, plan, claimed, meter))
         if None not in windows:
@@ -149,7 +151,7 @@ def _planned_windows(
 def _at(source: Source, spec: AudioSpec, plan: WindowPlan, frames: int, meter: _Meter) -> Iterator[Window | None]:
     """Windows over a track of `frames` frames; None, and no more, where it ends before one of them."""
     rate, length = spec.sample_rate, spec.window_samples
-    total = round(frames * rate / source.sample_rate)
+    total = _resampled_frames(frames, source, spec)
     if total < MIN_TRACK_S * rate:
         if len(source.read(frames)) < frames:
             yield None
@@ -182,11 +184,15 @@ def _filled(held: Float32, blocks: Iterator[Float32], n: int) -> Float32:
     return np.concatenate(parts)
 
 
+def _resampled_frames(frames: int, source: Source, spec: AudioSpec) -> int:
+    return round(frames * spec.sample_rate / source.sample_rate)
+
+
 def _stretches(starts: list[int], reach: int) -> list[list[int]]:
     """Group starts that lie less than `reach` apart."""
-    groups = [[starts[0]]]
-    for start in starts[1:]:
-        if start - groups[-1][-1] < reach:
+    groups: list[list[int]] = []
+    for start in starts:
+        if groups and start - groups[-1][-1] < reach:
             groups[-1].append(start)
         else:
             groups.append([start])
@@ -292,4 +298,5 @@ def _facts(source: Source, spec: AudioSpec, meter: _Meter, claimed: int | None, 
         codec=source.codec,
         bandwidth_hz=bandwidth,
         warnings=tuple(warnings),
+        whole_windows=max(1, _resampled_frames(found, source, spec) // spec.window_samples),
     )

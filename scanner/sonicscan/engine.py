@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sonicscan import aggregate
+from sonicscan.adaptive import Reading, next_part
 from sonicscan.batching import Batcher
 from sonicscan.detector import Detector, Model
-from sonicscan.pool import Abandoned, BatchDone, Done, Failed, Windows, WorkerPool
+from sonicscan.events import Abandoned, BatchDone, Done, Failed, Idle, Visit, Windows
+from sonicscan.pool import WorkerPool
 from sonicscan.results import FileResult, Track
 from sonicscan.thresholds import Thresholds
 from sonicscan.wire import Job
@@ -54,7 +56,7 @@ class EngineStats:
 
 @dataclass
 class _Pending:
-    """A track on its way: logits by window, and its last word once the worker has said it."""
+    """A visit on its way: logits by window, and its last word once the worker has said it."""
 
     starts_s: list[float] = field(default_factory=list)
     logits: dict[int, Float32] = field(default_factory=dict)
@@ -63,6 +65,11 @@ class _Pending:
     @property
     def complete(self) -> bool:
         return self.done is not None and len(self.logits) == len(self.starts_s)
+
+    def reading(self, done: Done) -> Reading:
+        """What this visit and those before it have brought."""
+        before: Reading = done.visit.before or Reading()
+        return before.and_then(done.outcome, self.starts_s, [self.logits[i] for i in range(len(self.starts_s))])
 
 
 def score_tracks(
@@ -80,7 +87,7 @@ def score_tracks(
         model: the loaded model; its AudioSpec must be the one in `job`.
         job: what the workers do with each file.
         options: processes, batch size, time limit.
-        thresholds: for the verdicts; None gives none.
+        thresholds: for the verdicts; None gives none. An adaptive plan needs them.
         stats: filled while the engine runs.
 
     Yields:
@@ -107,10 +114,10 @@ def score_tracks(
             while lanes:
                 match pool.events.get():
                     case Windows(ticket, starts_s, images):
-                        track = pending.setdefault(ticket, _Pending())
+                        known = pending.setdefault(ticket, _Pending()).starts_s
                         for start, image in zip(starts_s, images, strict=True):
-                            track.starts_s.append(start)
-                            batcher.add(ticket, len(track.starts_s) - 1, image)
+                            known.append(start)
+                            batcher.add(ticket, len(known) - 1, image)
                         pool.took(len(images))
                     case Done(ticket) as done:
                         pending.setdefault(ticket, _Pending()).done = done
@@ -118,6 +125,8 @@ def score_tracks(
                         pending.pop(ticket, None)
                     case BatchDone():
                         batcher.collect()
+                    case Idle():
+                        batcher.flush()
                     case Failed(error):
                         raise error
                     case None:
@@ -127,20 +136,30 @@ def score_tracks(
                 stats.model_s, stats.windows = batcher.busy_s, batcher.windows
                 stats.wall_s = time.perf_counter() - began
                 for ticket in [t for t, p in pending.items() if p.complete]:
-                    yield _result(pending.pop(ticket), model, thresholds)
+                    visited = pending.pop(ticket)
+                    assert visited.done is not None
+                    track, reading = visited.done.visit.track, visited.reading(visited.done)
+                    part = _next_part(job, reading, model, thresholds)
+                    if part is not None:
+                        pool.again(Visit(track, part, reading))
+                        continue
+                    pool.settled()
+                    yield track_result(track, reading.outcome, reading.starts_s, reading.logits, model, thresholds)
 
 
-def _result(pending: _Pending, model: Model, thresholds: Thresholds | None) -> FileResult:
-    assert pending.done is not None
-    logits = [pending.logits[i] for i in range(len(pending.starts_s))]
-    return track_result(pending.done.track, pending.done.outcome, pending.starts_s, logits, model, thresholds)
+def _next_part(job: Job, reading: Reading, model: Model, thresholds: Thresholds | None) -> tuple[int, int] | None:
+    """Which windows an adaptive plan still needs of a track."""
+    if not job.plan.adaptive or thresholds is None:
+        return None
+    margins = aggregate.window_margins(np.stack(reading.logits), model.spec.temperature) if reading.logits else ()
+    return next_part(reading, margins, thresholds)
 
 
 def track_result(
     track: Track,
     outcome: dict[str, Any],
-    starts_s: list[float],
-    logits: list[Float32],
+    starts_s: Sequence[float],
+    logits: Sequence[Float32],
     model: Model,
     thresholds: Thresholds | None,
 ) -> FileResult:

@@ -16,61 +16,22 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from sonicscan import wire
 from sonicscan.errors import STATUSES, SonicscanError
+from sonicscan.events import Abandoned, Done, Event, Failed, Idle, Visit, Windows
 from sonicscan.limits import Budget, Clock
 from sonicscan.results import Track
-from sonicscan.wire import Float32, Job
+from sonicscan.wire import Job
 
 ATTEMPTS = 2
 START_TIMEOUT_S = 120.0
 _FAILED_STARTS = 10  # in a row, of all lanes
 _TICK_S = 0.1
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Images of some windows of a track; `images` is float32 [n, n_mels, n_frames]."""
-
-    ticket: int
-    starts_s: list[float]
-    images: Float32
-
-
-@dataclass(frozen=True)
-class Done:
-    """All windows of a track have been sent; `outcome` holds status, facts and tags."""
-
-    ticket: int
-    track: Track
-    outcome: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Abandoned:
-    """A worker died: forget the windows of this ticket, the track comes again under another."""
-
-    ticket: int
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A lane cannot go on; `error` ends the scan."""
-
-    error: BaseException
-
-
-@dataclass(frozen=True)
-class BatchDone:
-    """The model has finished a batch; put here by whoever runs it, so that one queue tells all."""
-
-
-Event = Windows | Done | Abandoned | Failed | BatchDone
 
 
 class _WorkerGone(Exception):
@@ -86,7 +47,8 @@ class WorkerPool:
         timeout_s: time a file may take, not counting what it waits for the model.
         budget: windows that may be decoded and not yet taken (`took` gives them back).
 
-    Use as a context manager; leaving it ends the processes.
+    Use as a context manager; leaving it ends the processes. With an adaptive plan, say of each track that is
+    done whether it is `settled` or has to be read `again`; until then the workers wait for it.
     """
 
     def __init__(self, job: Job, workers: int, timeout_s: float, budget: int) -> None:
@@ -95,7 +57,10 @@ class WorkerPool:
         self._budget = Budget(budget)
         self._lanes = [_Lane(self) for _ in range(workers)]
         self._tracks: Iterator[Track] = iter(())
-        self._turn = threading.Lock()
+        self._again: deque[Visit] = deque()
+        self._unsettled = 0
+        self._waiting = 0
+        self._turn = threading.Condition()
         self._tickets = 0
         self._failed_starts = 0
         self._closing = threading.Event()
@@ -112,12 +77,26 @@ class WorkerPool:
         """Say that `windows` windows have been taken out of `events`."""
         self._budget.release(windows)
 
+    def again(self, visit: Visit) -> None:
+        """Have a further part of a track read, before any other track."""
+        with self._turn:
+            self._again.append(visit)
+            self._turn.notify()
+
+    def settled(self) -> None:
+        """Say that a track needs no further visit."""
+        with self._turn:
+            self._unsettled -= 1
+            self._turn.notify_all()
+
     def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._closing.set()
         self._budget.close()
+        with self._turn:
+            self._turn.notify_all()
         for lane in self._lanes:
             lane.kill()
         for lane in self._lanes:
@@ -130,9 +109,22 @@ class WorkerPool:
             for lane in self._lanes:
                 lane.kill_if_late()
 
-    def _next(self) -> Track | None:
+    def _next(self) -> Visit | None:
         with self._turn:
-            return None if self._closing.is_set() else next(self._tracks, None)
+            while not self._closing.is_set():
+                if self._again:
+                    return self._again.popleft()
+                if (track := next(self._tracks, None)) is not None:
+                    self._unsettled += 1
+                    return Visit(track)
+                if not (self._job.plan.adaptive and self._unsettled):
+                    return None
+                self._waiting += 1
+                if self._waiting == len(self._lanes):
+                    self.events.put(Idle())
+                self._turn.wait()
+                self._waiting -= 1
+        return None
 
     def _ticket(self) -> int:
         with self._turn:
@@ -172,15 +164,15 @@ class _Lane:
     def _run(self) -> None:
         events = self._pool.events
         try:
-            while (track := self._pool._next()) is not None:
-                self._serve(track)
+            while (visit := self._pool._next()) is not None:
+                self._serve(visit)
         except BaseException as error:  # noqa: BLE001 - handed to the thread that reads the events
             events.put(Failed(error))
         finally:
             self._end_process()
             events.put(None)
 
-    def _serve(self, track: Track) -> None:
+    def _serve(self, visit: Visit) -> None:
         """Have a track decoded, if need be by a second worker."""
         events = self._pool.events
         outcome: dict[str, Any] = {}
@@ -189,7 +181,7 @@ class _Lane:
             ticket = self._pool._ticket()
             began = time.perf_counter()
             try:
-                outcome = self._decode(track, ticket)
+                outcome = self._decode(visit, ticket)
                 break
             except _WorkerGone:
                 if self._pool._closing.is_set():
@@ -197,16 +189,16 @@ class _Lane:
                 outcome = self._obituary(attempt) | {"elapsed_ms": (time.perf_counter() - began) * 1e3}
                 events.put(Abandoned(ticket))
                 ticket = self._pool._ticket()
-        events.put(Done(ticket, track, outcome))
+        events.put(Done(ticket, visit, outcome))
 
-    def _decode(self, track: Track, ticket: int) -> dict[str, Any]:
+    def _decode(self, visit: Visit, ticket: int) -> dict[str, Any]:
         """Send a job and pass on its windows; returns the worker's last word."""
         pool = self._pool
         pipe = self._ready_process()
         assert pipe.stdin is not None and pipe.stdout is not None
         self._clock.wind(pool._timeout_s)
         try:
-            wire.send(pipe.stdin, {"path": os.fsdecode(track.path)})  # type: ignore[arg-type]
+            wire.send(pipe.stdin, {"path": os.fsdecode(visit.track.path), "part": visit.part})  # type: ignore[arg-type]
         except OSError as error:
             raise _WorkerGone from error
         while True:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import sonicscan
 from sonicscan import engine, report
@@ -97,14 +98,20 @@ class Scan:
         self.notes: list[str] = _notes(self.model, options)
         self.thresholds = _thresholds(self.model, options, self.notes)
         self.stats = engine.EngineStats()
-        self.key = digest_of(
-            {
-                "model": self.model.digest,
-                "audio": self.model.spec.audio.digest,
-                "windows": str(options.windows),
-                "schema": report.SCHEMA_VERSION,
-            }
-        )
+        what: dict[str, object] = {
+            "model": self.model.digest,
+            "audio": self.model.spec.audio.digest,
+            "windows": str(options.windows),
+            "schema": report.SCHEMA_VERSION,
+        }
+        if options.windows.adaptive:  # which windows were looked at depends on the thresholds
+            if self.thresholds is None:
+                raise InputError(
+                    "--windows adaptive goes on until the verdict is settled, and this model gives no verdicts here; "
+                    "set --threshold with a trained model, or ask for a number of windows or `all`."
+                )
+            what["thresholds"] = [self.thresholds.flagged, self.thresholds.review]
+        self.key = digest_of(what)
 
     @property
     def summary(self) -> str:
@@ -187,7 +194,7 @@ def scan(
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     *,
     model: str | os.PathLike[str] | None = None,
-    windows: int | None = 12,
+    windows: int | Literal["adaptive"] | None = 12,
     max_fpr: float = DEFAULT_MAX_FPR,
     threshold: float | None = None,
     device: str = "auto",
@@ -205,7 +212,8 @@ def scan(
     Args:
         paths: a file or folder, or several.
         model: ONNX file with the sonicscan contract; None for the bundled one.
-        windows: windows of each track that are scored, evenly spread; None for all of them.
+        windows: windows of each track that are scored, evenly spread; None for all of them,
+            "adaptive" for as many as settle the verdict that all of them would give.
         max_fpr: certified false-positive rate of the verdict `flagged`.
         threshold: score in 0..1 from which a track is flagged, in place of `max_fpr`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -226,7 +234,7 @@ def scan(
     tracks = listing(roots, Selection(tuple(include), tuple(exclude), follow_symlinks))
     options = ScanOptions(
         model=None if model is None else Path(model),
-        windows=WindowPlan(windows),
+        windows=WindowPlan.parse(windows, adaptive=True) if isinstance(windows, str) else WindowPlan(windows),
         max_fpr=max_fpr,
         threshold=threshold,
         device=Device.parse(device),

@@ -34,11 +34,23 @@ class Job:
     hash: bool = False
 
     def to_header(self) -> dict[str, Any]:
-        return {"audio": dataclasses.asdict(self.audio), "windows": self.plan.count, "hash": self.hash}
+        return {
+            "audio": dataclasses.asdict(self.audio),
+            "windows": self.plan.count,
+            "part": self.plan.part,
+            "hash": self.hash,
+        }
 
     @classmethod
     def from_header(cls, header: dict[str, Any]) -> Job:
-        return cls(AudioSpec(**header["audio"]), WindowPlan(header["windows"]), header["hash"])
+        plan = WindowPlan(header["windows"], header["part"] and tuple(header["part"]))
+        return cls(AudioSpec(**header["audio"]), plan, header["hash"])
+
+    def for_part(self, part: tuple[int, int] | None) -> Job:
+        """The job for a further part of a track's windows: what the first visit has told is not asked again."""
+        if part is None:
+            return self
+        return dataclasses.replace(self, plan=dataclasses.replace(self.plan, part=part), hash=False)
 
 
 def send(stream: BinaryIO, header: dict[str, Any], images: Float32 | None = None) -> None:

@@ -46,7 +46,8 @@ def main() -> None:
     with contextlib.suppress(BrokenPipeError):
         wire.send(answers, {"ready": True})
         while (message := wire.receive_header(jobs)) is not None:
-            _answer(os.fsencode(message[0]["path"]), job, logmel, answers)
+            part = message[0].get("part")
+            _answer(os.fsencode(message[0]["path"]), job.for_part(part and tuple(part)), logmel, answers)
 
 
 def _die_with_parent() -> None:

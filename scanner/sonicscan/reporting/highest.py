@@ -41,7 +41,7 @@ def explain_highest(
             f"{model_path} ({model.digest[:12]}) is not the model of {catalogue.name}, {catalogue.model}; "
             "name that one with --model."
         )
-    plan = WindowPlan.parse(str(catalogue.options.get("windows", WindowPlan())))
+    plan = WindowPlan.parse(str(catalogue.options.get("windows", WindowPlan())), adaptive=True)
     found: dict[bytes, Explained] = {}
     notes: list[str] = []
     for row in [row for row in by_score(catalogue.rows) if row.score is not None][:n]:
@@ -57,7 +57,7 @@ def _explain(row: FileResult, catalogue: Catalogue, library: Path, model: Model,
     path = next((p for p in _places(row, library) if p.is_file()), None)
     if path is None:
         raise InputError(f"it is not below {library}.")
-    evidence = explain(os.fsencode(path), model, plan)
+    evidence = explain(os.fsencode(path), model, plan.first(row.windows + row.silent_windows))
     if row.score is None or abs(evidence.score - row.score) > _SAME_SCORE:
         raise InputError(f"its score is {evidence.score:.4f} now: the file has changed since the scan.")
     return explained(evidence, catalogue.thresholds, TRACK_SOUND_S)
