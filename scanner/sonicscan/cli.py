@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 import sonicscan
-from sonicscan.console import clear_errors
+from sonicscan.console import LocationType, clear_errors
 from sonicscan.errors import InputError
 
 if TYPE_CHECKING:
     from sonicscan.discover import Listing, Selection
     from sonicscan.progress import Tally
+    from sonicscan.remote import Location
 
 EXIT_FAIL_ON, EXIT_ERRORS = 1, 3  # 2 is console.FatalError's, 130 and 143 are a signal's
 
@@ -35,7 +36,7 @@ class MaxErrors(click.ParamType[tuple[float, bool]]):
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("paths", nargs=-1, type=click.Path(path_type=str))
-@click.option("--model", type=click.Path(path_type=Path), help="ONNX model. [default: the bundled one]")
+@click.option("--model", type=LocationType(), help="ONNX model. [default: the bundled one]")
 @click.option("--out", help="Report: .parquet, .csv, .jsonl, or - for JSON Lines. [default: a table on stdout]")
 @click.option("--files-from", metavar="FILE|-", help="Scan the files listed in FILE, one a line.")
 @click.option("-0", "nul", is_flag=True, help="The file list is separated by NUL, not by newlines.")
@@ -50,8 +51,9 @@ class MaxErrors(click.ParamType[tuple[float, bool]]):
 @click.option("--workers", type=click.IntRange(1, 1024), help="Decoding processes. [default: by machine]")
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of the model. [default: by machine]")
 @click.option("--batch-size", type=click.IntRange(1, 4096), help="Windows at a time. [default: 8, on CUDA 64]")
-@click.option("--since", type=click.Path(path_type=Path), metavar="REPORT", help="Carry over rows of unchanged files.")
+@click.option("--since", type=LocationType(), metavar="REPORT", help="Carry over rows of unchanged files.")
 @click.option("--fresh", is_flag=True, help="Throw away what an interrupted scan left.")
+@click.option("--journal", type=click.Path(path_type=Path), help="What is done so far. [default: OUT.journal]")
 @click.option("--hash", "hash_", is_flag=True, help="Put the SHA-256 of each file into the report.")
 @click.option("--timeout", type=float, default=120.0, show_default=True, metavar="S", help="Seconds to decode a file.")
 @click.option("--max-errors", type=MaxErrors(), default="0", show_default=True, help="Failed tracks allowed.")
@@ -62,7 +64,7 @@ class MaxErrors(click.ParamType[tuple[float, bool]]):
 @click.version_option(sonicscan.__version__, prog_name="sonicscan")
 def main(
     paths: tuple[str, ...],
-    model: Path | None,
+    model: Location | None,
     out: str | None,
     files_from: str | None,
     nul: bool,
@@ -77,8 +79,9 @@ def main(
     workers: int | None,
     threads: int | None,
     batch_size: int | None,
-    since: Path | None,
+    since: Location | None,
     fresh: bool,
+    journal: Path | None,
     hash_: bool,
     timeout: float,
     max_errors: tuple[float, bool],
@@ -89,6 +92,8 @@ def main(
 ) -> None:
     """Score every audio file below PATHS for being AI-generated music.
 
+    PATHS, the model and reports may be URLs too: s3://bucket/folder, gs://, hf://, https://.
+
     Exit code: 0 done; 1 --fail-on met; 2 usage or fatal error, no report; 3 report written, but more
     than --max-errors tracks failed; 130 interrupted, the same command goes on.
     """
@@ -98,8 +103,8 @@ def main(
         raise click.UsageError("name a file or folder to scan, or a list with --files-from.")
     if nul and files_from is None:
         raise click.UsageError("-0 says how the list of --files-from is separated.")
-    if out in (None, "-") and (since or fresh):
-        raise click.UsageError("--since and --fresh need a report file: --out FILE.")
+    if out in (None, "-") and (since or fresh or journal):
+        raise click.UsageError("--since, --fresh and --journal need a report file: --out FILE.")
     if reviewed is not None and fail_on is None:
         raise click.UsageError("--reviewed says what --fail-on is not to count: give both.")
     with clear_errors():
@@ -133,16 +138,20 @@ def main(
             if fail_on == "review" and threshold is not None:
                 raise InputError("--fail-on review needs --max-fpr: --threshold gives no `review`.")
             session = Session(scan, tracks, decisions, quiet, verbose)
-            tally = session.to_stdout(out == "-") if target is None else session.to_report(target, since, fresh)
+            if target is None:
+                tally = session.to_stdout(out == "-")
+            else:
+                tally = session.to_report(target, since, fresh, journal)
     raise SystemExit(_exit_code(tally, max_errors, fail_on))
 
 
-def _target(out: str | None) -> Path | None:
-    if out in (None, "-"):
+def _target(out: str | None) -> Location | None:
+    if out is None or out == "-":
         return None
     from sonicscan import report
+    from sonicscan.remote import located
 
-    path = Path(str(out))
+    path = located(out)
     report.check_target(path)
     return path
 

@@ -20,7 +20,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sonicscan import wire
+import numpy as np
+
+from sonicscan import remote, wire
 from sonicscan.errors import STATUSES, SonicscanError
 from sonicscan.limits import Budget, Clock
 from sonicscan.results import Track
@@ -206,7 +208,10 @@ class _Lane:
         assert pipe.stdin is not None and pipe.stdout is not None
         self._clock.wind(pool._timeout_s)
         try:
-            wire.send(pipe.stdin, {"path": os.fsdecode(track.path)})  # type: ignore[arg-type]
+            address = track.address or track.path
+            held = remote.held_here(address)
+            content = None if held is None else np.frombuffer(held, dtype=np.uint8)
+            wire.send(pipe.stdin, {"path": os.fsdecode(address)}, content)  # type: ignore[arg-type]
         except OSError as error:
             raise _WorkerGone from error
         while True:

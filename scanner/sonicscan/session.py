@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from sonicscan.console import printable
 from sonicscan.discover import Listing
 from sonicscan.progress import Progress, Tally
+from sonicscan.remote import Location
 from sonicscan.report import json_line, to_results
 from sonicscan.reported import ReportedScan
 from sonicscan.reporting.reviewed import Reviewed
@@ -48,9 +49,9 @@ class Session:
     quiet: bool = False
     verbose: bool = False
 
-    def to_report(self, target: Path, since: Path | None, fresh: bool) -> Tally:
+    def to_report(self, target: Location, since: Location | None, fresh: bool, journal: Path | None = None) -> Tally:
         """Scan into a report file; returns the counts of all its rows."""
-        reported = ReportedScan(self.scan, self.tracks, target, since, fresh)
+        reported = ReportedScan(self.scan, self.tracks, target, since, fresh, journal)
         self._announce()
         if reported.resumed:
             self.say(f"going on from {reported.journal.path}, with {reported.resumed} rows of an interrupted scan.")
