@@ -47,7 +47,7 @@ class Known:
     def take(self, track: Track) -> bool:
         """Whether the track's row can be carried over; it is then part of `taken`."""
         size, mtime_ns, row = self._rows.get(track.path, (-1, 0, 0))
-        if size < 0 or (size, mtime_ns) != (track.size, track.mtime_ns):
+        if size < 0 or not mtime_ns or (size, mtime_ns) != (track.size, track.mtime_ns):
             return False
         self._taken.append(row)
         return True

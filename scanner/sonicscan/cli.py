@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 import sonicscan
-from sonicscan.console import clear_errors
+from sonicscan.console import LocationType, clear_errors
 from sonicscan.errors import InputError
 
 if TYPE_CHECKING:
     from sonicscan.discover import Listing, Selection
     from sonicscan.progress import Tally
+    from sonicscan.remote import Location
 
 EXIT_FAIL_ON, EXIT_ERRORS = 1, 3  # 2 is console.FatalError's, 130 and 143 are a signal's
 
@@ -36,7 +37,7 @@ class MaxErrors(click.ParamType[tuple[float, bool]]):
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("paths", nargs=-1, type=click.Path(path_type=str))
-@click.option("--model", type=click.Path(path_type=Path), help="ONNX model. [default: the bundled one]")
+@click.option("--model", type=LocationType(), help="ONNX model. [default: the bundled one]")
 @click.option("--out", help="Report: .parquet, .csv, .jsonl, folder/, or - for JSON Lines. [default: a table]")
 @click.option("--part-size", type=click.IntRange(1), metavar="ROWS", help="Rows of a part of --out folder/. [50000]")
 @click.option("--files-from", metavar="FILE|-", help="Scan the files listed in FILE, one a line.")
@@ -52,8 +53,9 @@ class MaxErrors(click.ParamType[tuple[float, bool]]):
 @click.option("--workers", type=click.IntRange(1, 1024), help="Decoding processes. [default: by machine]")
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of the model. [default: by machine]")
 @click.option("--batch-size", type=click.IntRange(1, 4096), help="Windows at a time. [default: 8, on CUDA 64]")
-@click.option("--since", type=click.Path(path_type=Path), metavar="REPORT", help="Carry over rows of unchanged files.")
+@click.option("--since", type=LocationType(), metavar="REPORT", help="Carry over rows of unchanged files.")
 @click.option("--fresh", is_flag=True, help="Throw away what an interrupted scan left.")
+@click.option("--journal", type=click.Path(path_type=Path), help="What is done so far. [default: OUT.journal]")
 @click.option("--hash", "hash_", is_flag=True, help="Put the SHA-256 of each file into the report.")
 @click.option("--timeout", type=float, default=120.0, show_default=True, metavar="S", help="Seconds to decode a file.")
 @click.option("--max-errors", type=MaxErrors(), default="0", show_default=True, help="Failed tracks allowed.")
@@ -65,7 +67,7 @@ class MaxErrors(click.ParamType[tuple[float, bool]]):
 @click.version_option(sonicscan.__version__, prog_name="sonicscan")
 def main(
     paths: tuple[str, ...],
-    model: Path | None,
+    model: Location | None,
     out: str | None,
     part_size: int | None,
     files_from: str | None,
@@ -81,8 +83,9 @@ def main(
     workers: int | None,
     threads: int | None,
     batch_size: int | None,
-    since: Path | None,
+    since: Location | None,
     fresh: bool,
+    journal: Path | None,
     hash_: bool,
     timeout: float,
     max_errors: tuple[float, bool],
@@ -94,6 +97,8 @@ def main(
 ) -> None:
     """Score every audio file below PATHS for being AI-generated music.
 
+    PATHS, the model and reports may be URLs too: s3://bucket/folder, gs://, hf://, https://.
+
     Exit code: 0 done; 1 --fail-on met; 2 usage or fatal error, no report; 3 report written, but more
     than --max-errors tracks failed; 130 interrupted, the same command goes on.
     """
@@ -103,8 +108,8 @@ def main(
         raise click.UsageError("name a file or folder to scan, or a list with --files-from.")
     if nul and files_from is None:
         raise click.UsageError("-0 says how the list of --files-from is separated.")
-    if out in (None, "-") and (since or fresh):
-        raise click.UsageError("--since and --fresh need a report file: --out FILE.")
+    if out in (None, "-") and (since or fresh or journal):
+        raise click.UsageError("--since, --fresh and --journal need a report file: --out FILE.")
     if part_size is not None and not _is_folder(out):
         raise click.UsageError("--part-size is for a report in parts: --out FOLDER/.")
     if reviewed is not None and fail_on is None:
@@ -146,19 +151,21 @@ def main(
             session = Session(scan, tracks, decisions, quiet, verbose, metrics)
             if target is None:
                 tally = session.to_stdout(out == "-")
-            elif _is_folder(out):
-                parts = ReportedDataset(scan, tracks, target, since, fresh, part_size or PART_ROWS)
+            elif isinstance(target, Path) and _is_folder(out):
+                parts = ReportedDataset(scan, tracks, target, since, fresh, part_size or PART_ROWS, journal)
                 tally = session.to_report(parts)
             else:
-                tally = session.to_report(ReportedScan(scan, tracks, target, since, fresh))
+                tally = session.to_report(ReportedScan(scan, tracks, target, since, fresh, journal))
             raise SystemExit(_exit_code(tally, max_errors, fail_on))
 
 
-def _target(out: str | None) -> Path | None:
-    if out in (None, "-"):
+def _target(out: str | None) -> Location | None:
+    if out is None or out == "-":
         return None
-    path = Path(str(out))
-    if _is_folder(out):
+    from sonicscan.remote import located
+
+    path = located(out)
+    if isinstance(path, Path) and _is_folder(out):
         from sonicscan.dataset import check_folder
 
         check_folder(path)

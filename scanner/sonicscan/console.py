@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
 from sonicscan.errors import SonicscanError
+
+if TYPE_CHECKING:
+    from sonicscan.remote import Location
+
+
+class LocationType(click.ParamType["Location"]):
+    """The name of a file, or a URL."""
+
+    name = "file"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Location:
+        from sonicscan.remote import located
+
+        return located(value)  # type: ignore[arg-type]
 
 
 class FatalError(click.ClickException):

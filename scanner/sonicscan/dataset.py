@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from sonicscan import carry, report
 from sonicscan.discover import Listing
 from sonicscan.errors import InputError, ReportError
+from sonicscan.remote import Location
 from sonicscan.reported import Earlier, ReportedScan
 from sonicscan.results import FileResult, Track
 from sonicscan.scanning import Scan
@@ -49,7 +50,7 @@ class ReportedDataset(ReportedScan):
     """A scan that ends in a folder of parts; as `ReportedScan`, but for what follows.
 
     Args:
-        scan, tracks, out, since, fresh: as there; `out` is the folder.
+        scan, tracks, out, since, fresh, journal: as there; `out` is the folder.
         part_rows: rows of a part.
 
     Raises:
@@ -61,10 +62,12 @@ class ReportedDataset(ReportedScan):
         scan: Scan,
         tracks: Listing,
         out: Path,
-        since: Path | None = None,
+        since: Location | None = None,
         fresh: bool = False,
         part_rows: int = PART_ROWS,
+        journal: Path | None = None,
     ) -> None:
+        self._folder = out
         self._part_rows = part_rows
         if (out / report.SUCCESS).exists() and not fresh:
             raise ReportError(f"{out} holds a finished report; name another folder, or replace it with --fresh.")
@@ -72,23 +75,23 @@ class ReportedDataset(ReportedScan):
             out.mkdir(exist_ok=True)
         except OSError as error:
             raise ReportError(f"the folder {out} cannot be made: {error.strerror}.") from error
-        super().__init__(scan, tracks, out, since, fresh)
+        super().__init__(scan, tracks, out, since, fresh, journal)
 
     @property
     def _journal_path(self) -> Path:
-        return self.out / JOURNAL
+        return self._folder / JOURNAL
 
     @property
     def kept_in(self) -> Path:
-        return self.out
+        return self._folder
 
     @property
     def _parts(self) -> list[Path]:
-        return sorted(self.out.glob(report.PART_GLOB))
+        return sorted(self._folder.glob(report.PART_GLOB))
 
     def _resumable(self, fresh: bool) -> list[Earlier]:
         if fresh:  # the marker first: what is left of the parts is no report
-            for path in (self.out / report.SUCCESS, *self._parts):
+            for path in (self._folder / report.SUCCESS, *self._parts):
                 path.unlink(missing_ok=True)
         parts = self._parts
         for part in parts:
@@ -136,9 +139,9 @@ class ReportedDataset(ReportedScan):
             if kept.num_rows != pq.read_metadata(part).num_rows or self._judged_otherwise(part):
                 self._write_part(kept, part)
         try:
-            (self.out / report.SUCCESS).touch()
+            (self._folder / report.SUCCESS).touch()
         except OSError as error:
-            raise ReportError(f"{self.out / report.SUCCESS} could not be written: {error.strerror}.") from error
+            raise ReportError(f"{self._folder / report.SUCCESS} could not be written: {error.strerror}.") from error
         self.journal.remove()
 
     def _kept(self, part: Path) -> pa.Table:
@@ -155,7 +158,7 @@ class ReportedDataset(ReportedScan):
         if path is None:
             parts = self._parts
             number = int(parts[-1].stem.rpartition("-")[2]) + 1 if parts else 0
-            path = self.out / report.PART_GLOB.replace("*", f"{number:06d}")
+            path = self._folder / report.PART_GLOB.replace("*", f"{number:06d}")
         report.write(report.with_metadata(report.sort(rows), self._metadata()), path)
 
 

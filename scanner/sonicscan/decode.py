@@ -20,6 +20,7 @@ import numpy.typing as npt
 import soxr
 
 from sonicscan.errors import AudioError, Status
+from sonicscan.ranges import RemoteFile
 from sonicscan.sources import Source, open_source
 from sonicscan.spec import AudioSpec
 from sonicscan.windows import MIN_TRACK_S, WindowPlan
@@ -70,11 +71,11 @@ class AudioFacts:
     whole_windows: int
 
 
-def read_windows(path: bytes, spec: AudioSpec, plan: WindowPlan) -> Generator[Window, None, AudioFacts]:
+def read_windows(path: bytes | RemoteFile, spec: AudioSpec, plan: WindowPlan) -> Generator[Window, None, AudioFacts]:
     """Decode a track into windows.
 
     Args:
-        path: the file, as bytes.
+        path: the file's name, as bytes, or an open remote file.
         spec: sample rate and window length.
         plan: which windows.
 
@@ -132,7 +133,7 @@ def _all_windows(source: Source, spec: AudioSpec, meter: _Meter) -> Generator[Wi
 
 
 def _planned_windows(
-    path: bytes, source: Source, spec: AudioSpec, plan: WindowPlan, meter: _Meter
+    path: bytes | RemoteFile, source: Source, spec: AudioSpec, plan: WindowPlan, meter: _Meter
 ) -> Generator[Window, None, int]:
     """Windows here and there in the track; returns the frames found, or claimed where nothing speaks against it."""
     claimed = source.claimed_frames
@@ -218,7 +219,7 @@ def _unchanged(block: Float32, last: bool) -> Float32:
     return block
 
 
-def _count_frames(path: bytes) -> int:
+def _count_frames(path: bytes | RemoteFile) -> int:
     """Frames that can really be decoded, by decoding them all."""
     with contextlib.closing(open_source(path)) as source:
         n = 0

@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-from sonicscan.errors import InputError
+from sonicscan import objects, remote
+from sonicscan.errors import InputError, RemoteError
+from sonicscan.remote import Url
 from sonicscan.results import Track
 
 # Names that are taken for sound inside a folder; a file that is named by itself is always taken.
@@ -65,7 +67,7 @@ class Listing:
     """An iterable of the tracks below `roots`; counts what it passes over.
 
     Attributes:
-        roots: files and folders, as given.
+        roots: files, folders and URLs, as given.
         selection: which files of the folders are wanted.
         others: files passed over because they are not named as sound.
         links: linked folders that were not entered.
@@ -87,10 +89,13 @@ class Listing:
                     if path in seen:
                         continue
                     seen.add(path)
-                yield _track(path, entry)
+                yield entry if isinstance(entry, Track) else _track(path, entry)
 
-    def _below(self, root: bytes) -> Iterator[tuple[bytes, bytes, os.DirEntry[bytes] | None]]:
+    def _below(self, root: bytes) -> Iterator[tuple[bytes, bytes, os.DirEntry[bytes] | Track | None]]:
         """(path, path below the root, directory entry) of every wanted file."""
+        if remote.is_url(root):
+            yield from self._below_url(Url(os.fsdecode(root)))
+            return
         if not os.path.isdir(root):  # noqa: PTH112 - bytes, which pathlib does not take
             yield root, os.path.basename(root), None  # noqa: PTH119
             return
@@ -128,6 +133,22 @@ class Listing:
                     self.others += 1
             stack.extend(reversed(folders))
 
+    def _below_url(self, url: Url) -> Iterator[tuple[bytes, bytes, Track]]:
+        try:
+            info = remote.info(url)
+        except RemoteError:
+            yield url.encoded(), os.fsencode(url.name), objects.unseen(url)
+            return
+        if info["type"] != "directory":
+            yield url.encoded(), os.fsencode(url.name), objects.track_at(url, info)
+            return
+        wanted, left_out = self._filters()
+        for below, track in objects.listed(url, left_out):
+            if wanted(below):
+                yield track.address or track.path, below, track
+            else:
+                self.others += 1
+
     def _filters(self) -> tuple[Callable[[bytes], bool], Callable[[bytes], bool]]:
         include, exclude = _matcher(self.selection.include), _matcher(self.selection.exclude)
         return (include if self.selection.include else _named_as_sound), exclude
@@ -138,10 +159,16 @@ def listing(paths: Iterable[str | bytes | os.PathLike[str]], selection: Selectio
 
     Raises:
         InputError: a path that is not there.
+        RemoteError: a URL that is not there, or cannot be asked for.
     """
     roots = []
     for path in paths:
-        root = os.fsencode(path)
+        place = remote.located(path)
+        if isinstance(place, Url):
+            remote.info(place)
+            roots.append(place.encoded())
+            continue
+        root = os.fsencode(place if remote.is_url(path) else path)
         if not os.path.lexists(root):
             raise InputError(f"there is no file or folder {os.fsdecode(root)!r}.")
         roots.append(_normal(root))
@@ -157,7 +184,12 @@ def file_list(content: bytes, separator: bytes) -> list[bytes]:
 
 
 def _normal(path: bytes) -> bytes:
-    """Without `./`, doubled and trailing slashes, so that one file has one name."""
+    """Without `./`, doubled and trailing slashes, so that one file has one name; URLs stay as they are."""
+    place = remote.located(path)
+    if isinstance(place, Url):
+        return place.encoded()
+    if remote.is_url(path):
+        return os.fsencode(place)
     return os.fsencode(PurePath(os.fsdecode(path)))
 
 

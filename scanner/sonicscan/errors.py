@@ -5,6 +5,7 @@
     ├── ModelError      the model is not one this program can run, or it misbehaves
     ├── DeviceError     the execution provider that was asked for does not start
     ├── ReportError     a report or journal cannot be read or written
+    ├── RemoteError     a URL cannot be read, listed or written; carries a status as well
     └── InputError      paths, file lists or options that make no sense
 
 An `AudioError` costs one row; each of the others ends the run with exit code 2. Messages are one
@@ -61,6 +62,19 @@ class DeviceError(SonicscanError):
 
 class ReportError(SonicscanError):
     """A report or journal that cannot be read or written."""
+
+
+class RemoteError(SonicscanError):
+    """A URL that cannot be read, listed or written; the message holds no credentials.
+
+    Args:
+        status: what the report row of a track says that is behind it.
+        message: one sentence.
+    """
+
+    def __init__(self, status: Status, message: str) -> None:
+        super().__init__(message)
+        self.status: Status = status
 
 
 class InputError(SonicscanError):

@@ -40,7 +40,7 @@ class AvSource:
         AudioError: there is no sound in it that FFmpeg can decode.
     """
 
-    def __init__(self, file: io.FileIO) -> None:
+    def __init__(self, file: io.RawIOBase) -> None:
         av.logging.set_level(None)
         self._file = file
         self._open()

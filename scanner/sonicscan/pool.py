@@ -20,7 +20,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sonicscan import wire
+import numpy as np
+
+from sonicscan import remote, wire
 from sonicscan.errors import STATUSES, SonicscanError
 from sonicscan.events import Abandoned, Done, Event, Failed, Idle, Visit, Windows
 from sonicscan.limits import Budget, Clock
@@ -198,7 +200,10 @@ class _Lane:
         assert pipe.stdin is not None and pipe.stdout is not None
         self._clock.wind(pool._timeout_s)
         try:
-            wire.send(pipe.stdin, {"path": os.fsdecode(visit.track.path), "part": visit.part})  # type: ignore[arg-type]
+            address = visit.track.address or visit.track.path
+            held = remote.held_here(address)
+            content = None if held is None else np.frombuffer(held, dtype=np.uint8)
+            wire.send(pipe.stdin, {"path": os.fsdecode(address), "part": visit.part}, content)  # type: ignore[arg-type]
         except OSError as error:
             raise _WorkerGone from error
         while True:

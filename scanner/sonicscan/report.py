@@ -9,6 +9,7 @@ import csv
 import dataclasses
 import io
 import json
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -17,8 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from sonicscan import remote
 from sonicscan.errors import InputError, ReportError
 from sonicscan.files import replacing
+from sonicscan.remote import Location, Url
 from sonicscan.results import FileResult
 
 SCHEMA_VERSION = 1
@@ -100,22 +103,31 @@ def metadata_of(schema: pa.Schema) -> dict[str, str]:
     }
 
 
-def check_target(path: Path) -> None:
-    """Raise `InputError` unless `path` names a report that could be written."""
+def check_target(path: Location) -> None:
+    """Raise `InputError` or `RemoteError` unless `path` names a report that could be written."""
     if path.suffix not in SUFFIXES:
         raise InputError(f"--out {path}: the name must end in {', '.join(SUFFIXES)}, or be - for standard output.")
+    if isinstance(path, Url):
+        remote.check_bucket(path)
+        return
     if path.is_dir():
         raise InputError(f"--out {path}: that is a folder.")
     if not path.parent.is_dir():
         raise InputError(f"--out {path}: there is no folder {path.parent}.")
 
 
-def write(table: pa.Table, path: Path) -> None:
-    """Write a report in the format that `path`'s suffix names; it appears whole, by rename.
+def write(table: pa.Table, path: Location) -> None:
+    """Write a report in the format that `path`'s suffix names; it appears whole, by rename or upload.
 
     Raises:
-        ReportError: the file could not be written; an earlier one is left as it was.
+        ReportError, RemoteError: it could not be written; an earlier one is left as it was.
     """
+    if isinstance(path, Url):
+        with tempfile.TemporaryDirectory() as folder:
+            local = Path(folder) / f"report{path.suffix}"
+            write(table, local)
+            remote.upload(local, path)
+        return
     writers = {".parquet": _write_parquet, ".csv": _write_csv, ".jsonl": _write_jsonl}
     try:
         with replacing(path) as file:
@@ -160,14 +172,18 @@ def _cell(name: str, value: object) -> object:
     return value
 
 
-def read(path: Path) -> pa.Table:
+def read(path: Location) -> pa.Table:
     """A Parquet report, or all parts of one, with its metadata.
 
     Raises:
         ReportError: not there, damaged, unfinished, or not a report of this schema version.
+        RemoteError: it cannot be fetched.
     """
     try:
-        table = pa.concat_tables([pq.read_table(file) for file in part_files(path)])
+        if isinstance(path, Url):
+            table = _read_url(path)
+        else:
+            table = pa.concat_tables([pq.read_table(file) for file in part_files(path)])
     except (OSError, pa.ArrowException) as error:
         raise ReportError(f"the report {path} cannot be read: {error}.") from error
     version = metadata_of(table.schema).get("schema_version")
@@ -177,7 +193,7 @@ def read(path: Path) -> pa.Table:
             f"({'no version in it' if version is None else f'its version is {version}'})."
         )
     table = table.select(SCHEMA.names).cast(SCHEMA.with_metadata(table.schema.metadata))
-    return sort(table) if path.is_dir() else table
+    return sort(table) if isinstance(path, Path) and path.is_dir() else table
 
 
 def part_files(path: Path) -> tuple[Path, ...]:
@@ -194,6 +210,13 @@ def part_files(path: Path) -> tuple[Path, ...]:
     if not (path / SUCCESS).exists():
         raise ReportError(f"the report in {path} is not finished ({SUCCESS} is missing); finish its scan first.")
     return parts
+
+
+def _read_url(url: Url) -> pa.Table:
+    with tempfile.TemporaryDirectory() as folder:
+        local = Path(folder) / "report.parquet"
+        remote.download(url, local)
+        return pq.read_table(local)
 
 
 def sort(table: pa.Table) -> pa.Table:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sonicscan.console import clear_errors
+from sonicscan.console import LocationType, clear_errors
 from sonicscan.errors import STATUSES, AudioError, InputError
 
 if TYPE_CHECKING:
+    from sonicscan.remote import Location
     from sonicscan.reporting.diff import Difference
     from sonicscan.reporting.explained import Explained
     from sonicscan.reporting.reviewed import Reviewed
@@ -53,8 +54,8 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("report", type=_FILE)
-def show(report: Path) -> None:
+@click.argument("report", type=LocationType())
+def show(report: Location) -> None:
     """Print score, verdict, status and path of every track, highest score first.
 
     A table on a terminal; tab-separated lines anywhere else.
@@ -73,13 +74,13 @@ def show(report: Path) -> None:
 
 
 @main.command()
-@click.argument("report", type=_FILE)
+@click.argument("report", type=LocationType())
 @click.option("--fdr", type=_RATE, default=0.05, show_default=True, help="False-discovery rate to flag at.")
 @click.option("--top", type=click.IntRange(1), default=15, show_default=True, help="Folders and artists to list.")
 @_depth
 @_reviewed
 @_json
-def summary(report: Path, fdr: float, top: int, depth: int, reviewed: Path | None, as_json: bool) -> None:
+def summary(report: Location, fdr: float, top: int, depth: int, reviewed: Path | None, as_json: bool) -> None:
     """Counts, the estimated share of AI, and how many flags are expected to be false."""
     with clear_errors():
         from sonicscan.reporting import catalogue
@@ -95,11 +96,11 @@ def summary(report: Path, fdr: float, top: int, depth: int, reviewed: Path | Non
 
 
 @main.command()
-@click.argument("old", type=_FILE)
-@click.argument("new", type=_FILE)
+@click.argument("old", type=LocationType())
+@click.argument("new", type=LocationType())
 @_reviewed
 @_json
-def diff(old: Path, new: Path, reviewed: Path | None, as_json: bool) -> None:
+def diff(old: Location, new: Location, reviewed: Path | None, as_json: bool) -> None:
     """Compare two reports of one library.
 
     Exit code 1 where a track is flagged in NEW that was not in OLD and that nobody has decided about.
@@ -119,7 +120,7 @@ def diff(old: Path, new: Path, reviewed: Path | None, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("report", type=_FILE)
+@click.argument("report", type=LocationType())
 @click.option("--out", type=_FILE, required=True, help="x.csv, x.jsonl or x.parquet.")
 @click.option("--flagged", is_flag=True, help="Only flagged tracks: short for --verdict flagged.")
 @click.option("--verdict", "verdicts", multiple=True, type=click.Choice(["flagged", "review", "clear"]))
@@ -129,7 +130,7 @@ def diff(old: Path, new: Path, reviewed: Path | None, as_json: bool) -> None:
 @click.option("--fdr", type=_RATE, help="Only tracks that can be flagged at this false-discovery rate.")
 @_reviewed
 def convert(
-    report: Path,
+    report: Location,
     out: Path,
     flagged: bool,
     verdicts: tuple[str, ...],
@@ -241,7 +242,7 @@ def _limits(spec: ModelSpec, max_fpr: float | None, threshold: float | None) -> 
 
 
 @main.command()
-@click.argument("report", type=_FILE)
+@click.argument("report", type=LocationType())
 @click.option("--out", type=_FILE, required=True, metavar="X.html", help="The page.")
 @click.option("--library", type=_FILE, metavar="ROOT", help="The folder that was scanned, for --explain.")
 @click.option(
@@ -253,7 +254,7 @@ def _limits(spec: ModelSpec, max_fpr: float | None, threshold: float | None) -> 
 @_depth
 @_reviewed
 def html(
-    report: Path,
+    report: Location,
     out: Path,
     library: Path | None,
     explain_n: int | None,

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
+import platformdirs
 import pyarrow as pa
 
 from sonicscan import carry, report
 from sonicscan.discover import Listing
 from sonicscan.errors import ReportError
 from sonicscan.journal import Journal
+from sonicscan.remote import Location
 from sonicscan.results import FileResult, Track
 from sonicscan.scanning import Scan, now
 
@@ -36,21 +39,30 @@ class ReportedScan:
     Args:
         scan: what to run.
         tracks: what to run it on.
-        out: the report; its journal lies beside it until it is written.
+        out: the report.
         since: an earlier report whose unchanged rows are carried over.
         fresh: throw away what an interrupted scan left in the journal.
+        journal: what is done so far, until the report is written; None for `journal_of(out)`.
 
     Raises:
         ReportError: the journal is another scan's, or `since` cannot be read.
     """
 
-    def __init__(self, scan: Scan, tracks: Listing, out: Path, since: Path | None = None, fresh: bool = False) -> None:
+    def __init__(
+        self,
+        scan: Scan,
+        tracks: Listing,
+        out: Location,
+        since: Location | None = None,
+        fresh: bool = False,
+        journal: Path | None = None,
+    ) -> None:
         self._scan = scan
         self._tracks = tracks
         self.out = out
         self._started = now()
         earlier = _earlier(scan, since)
-        self.journal = Journal(self._journal_path, scan.key, fresh)
+        self.journal = Journal(journal or self._journal_path, scan.key, fresh)
         self.resumed = 0
         self._tables: list[carry.Known] = []  # of what is known, what is held as a table
         try:
@@ -68,7 +80,7 @@ class ReportedScan:
 
     @property
     def _journal_path(self) -> Path:
-        return self.out.with_name(self.out.name + ".journal")
+        return journal_of(self.out)
 
     def _resumable(self, fresh: bool) -> list[Earlier]:
         """What an interrupted scan left; sets `resumed`."""
@@ -127,11 +139,23 @@ class ReportedScan:
         self.journal.remove()
 
 
-def _earlier(scan: Scan, since: Path | None) -> pa.Table | None:
+def journal_of(out: Location) -> Path:
+    """Where a scan's journal is: beside a local report; for a URL, in this machine's state folder."""
+    if isinstance(out, Path):
+        return out.with_name(out.name + ".journal")
+    folder = platformdirs.user_state_path("sonicscan") / "journals"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ReportError(f"no journal can be kept in {folder}: {error.strerror}; name one with --journal.") from error
+    return folder / f"{hashlib.sha256(str(out).encode()).hexdigest()[:16]}-{out.name[-100:]}.journal"
+
+
+def _earlier(scan: Scan, since: Location | None) -> pa.Table | None:
     """The rows of `--since` that are comparable; the scan's notes say so where none are."""
     if since is None:
         return None
-    if since.suffix != ".parquet" and not since.is_dir():
+    if since.suffix != ".parquet" and not (isinstance(since, Path) and since.is_dir()):
         raise ReportError(f"--since {since}: only Parquet reports can be built on.")
     table = report.read(since)
     if report.metadata_of(table.schema).get("key") != scan.key:

@@ -13,14 +13,16 @@ class Track(NamedTuple):
     """A file that was found and is to be scored.
 
     Attributes:
-        path: as the operating system names it.
+        path: as the operating system names it; a URL without what is secret in it.
         size: bytes; -1 where it could not be asked.
         mtime_ns: time of the last change, nanoseconds since 1970; 0 where it could not be asked.
+        address: what opens it, where that is not `path`: a URL with a password or a signature.
     """
 
     path: bytes
     size: int
     mtime_ns: int
+    address: bytes | None = None
 
     @property
     def name(self) -> str:

@@ -7,7 +7,6 @@ import datetime
 import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import sonicscan
@@ -16,7 +15,9 @@ from sonicscan.detector import Device, Model, load_model
 from sonicscan.discover import Selection, listing
 from sonicscan.errors import InputError
 from sonicscan.machine import usable_cpus
+from sonicscan.modelcache import fetched
 from sonicscan.models import bundled_model
+from sonicscan.remote import Location, Url, located
 from sonicscan.results import FileResult, Track
 from sonicscan.spec import ModelSpec, digest_of
 from sonicscan.thresholds import Thresholds, certified_thresholds
@@ -32,7 +33,7 @@ class ScanOptions:
     """What a scan does, but for where files come from and rows go to.
 
     Attributes:
-        model: ONNX file; None for the bundled one.
+        model: ONNX file or its URL; None for the bundled one.
         windows: which windows of each track are scored.
         max_fpr: certified false-positive rate of `flagged`; ignored where `threshold` is given.
         threshold: score from which a track is flagged, in 0..1.
@@ -42,7 +43,7 @@ class ScanOptions:
         hash: put the SHA-256 of each file's bytes into its row.
     """
 
-    model: Path | None = None
+    model: Location | None = None
     windows: WindowPlan = WindowPlan()  # noqa: RUF009 - frozen
     max_fpr: float = DEFAULT_MAX_FPR
     threshold: float | None = None
@@ -79,13 +80,15 @@ class Scan:
 
     Raises:
         ModelError, DeviceError: the model cannot be run as asked.
+        RemoteError: the model's URL cannot be fetched.
         InputError: no threshold can be certified at the rate that was asked for.
     """
 
     def __init__(self, options: ScanOptions) -> None:
         self.options = options
         cpus = usable_cpus()
-        path = options.model or bundled_model()
+        named = options.model or bundled_model()
+        path = fetched(named) if isinstance(named, Url) else named
         self.model: Model = load_model(path, options.device, options.threads or cpus)
         on_cpu = self.model.device.kind == "cpu"
         self._engine = engine.EngineOptions(
@@ -210,8 +213,8 @@ def scan(
     """Score audio files, and those below folders, for being AI-generated music.
 
     Args:
-        paths: a file or folder, or several.
-        model: ONNX file with the sonicscan contract; None for the bundled one.
+        paths: a file, a folder or a URL (`s3://bucket/catalogue`), or several.
+        model: ONNX file with the sonicscan contract, or its URL; None for the bundled one.
         windows: windows of each track that are scored, evenly spread; None for all of them,
             "adaptive" for as many as settle the verdict that all of them would give.
         max_fpr: certified false-positive rate of the verdict `flagged`.
@@ -229,11 +232,12 @@ def scan(
     Raises:
         InputError: a path that is not there, or a rate the model's calibration cannot certify.
         ModelError, DeviceError: the model cannot be run as asked.
+        RemoteError: a URL cannot be reached.
     """
     roots = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     tracks = listing(roots, Selection(tuple(include), tuple(exclude), follow_symlinks))
     options = ScanOptions(
-        model=None if model is None else Path(model),
+        model=None if model is None else located(model),
         windows=WindowPlan.parse(windows, adaptive=True) if isinstance(windows, str) else WindowPlan(windows),
         max_fpr=max_fpr,
         threshold=threshold,

@@ -28,9 +28,10 @@ class SndfileSource:
         soundfile.LibsndfileError: libsndfile does not read it.
     """
 
-    def __init__(self, file: io.FileIO) -> None:
+    def __init__(self, file: io.RawIOBase) -> None:
         # A descriptor of its own, so that a refusal leaves `file` open for PyAV; the position is shared.
-        self._sound = soundfile.SoundFile(os.dup(file.fileno()), closefd=True)
+        opened = os.dup(file.fileno()) if isinstance(file, io.FileIO) else file
+        self._sound = soundfile.SoundFile(opened, closefd=True)
         self._file = file
         self.sample_rate: int = self._sound.samplerate
         self.channels: int = self._sound.channels

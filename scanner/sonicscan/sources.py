@@ -21,6 +21,7 @@ import soundfile
 
 from sonicscan.errors import AudioError, Status
 from sonicscan.ffmpeg import SAMPLE_RATES, AvSource
+from sonicscan.ranges import RemoteFile
 from sonicscan.sndfile import SndfileSource
 
 Float32 = npt.NDArray[np.float32]
@@ -61,7 +62,7 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
-def open_source(path: bytes) -> Source:
+def open_source(path: bytes | RemoteFile) -> Source:
     """Open a sound file by its content.
 
     Raises:
@@ -69,15 +70,16 @@ def open_source(path: bytes) -> Source:
     """
     file = open_regular(path)
     try:
-        if not os.fstat(file.fileno()).st_size:
+        if not file.seek(0, os.SEEK_END):
             raise AudioError("empty", "the file has no bytes.")
+        file.seek(0)
         return _checked(_opened(file))
     except BaseException:
         file.close()
         raise
 
 
-def _opened(file: io.FileIO) -> Source:
+def _opened(file: io.RawIOBase) -> Source:
     """libsndfile's source; FFmpeg's where libsndfile refuses the file or cannot tell its length."""
     known = None
     if not _is_mp3_without_length(file):
@@ -97,13 +99,15 @@ def _opened(file: io.FileIO) -> Source:
         return SndfileSource(file)
 
 
-def open_regular(path: bytes) -> io.FileIO:
+def open_regular(path: bytes | RemoteFile) -> io.RawIOBase:
     """Open a regular file for reading, never waiting for a FIFO or a device to speak.
 
     Raises:
         AudioError: `permission_denied`, `vanished`, `unreadable`, or `unsupported` for anything
             that is not a regular file.
     """
+    if isinstance(path, RemoteFile):
+        return path.reader()
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except OSError as error:
@@ -129,15 +133,15 @@ def _checked(source: Source) -> Source:
     return source
 
 
-def _is_mp3_without_length(file: io.FileIO) -> bool:
+def _is_mp3_without_length(file: io.RawIOBase) -> bool:
     """Whether this is an MP3 whose length libsndfile would guess (VBRI too), and stop at its guess."""
-    head = file.read(10)
+    head = file.read(10) or b""
     start = 0
     if head[:3] == b"ID3" and len(head) == 10:
         a, b, c, d = head[6:10]
         start = 10 + (a << 21 | b << 14 | c << 7 | d)
     file.seek(start)
-    frame = file.read(512)
+    frame = file.read(512) or b""
     file.seek(0)
     is_mp3 = len(frame) > 4 and frame[0] == 0xFF and frame[1] & 0xE6 == 0xE2
     return is_mp3 and not any(tag in frame for tag in (b"Xing", b"Info"))

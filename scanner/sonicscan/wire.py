@@ -53,13 +53,13 @@ class Job:
         return dataclasses.replace(self, plan=dataclasses.replace(self.plan, part=part), hash=False)
 
 
-def send(stream: BinaryIO, header: dict[str, Any], images: Float32 | None = None) -> None:
+def send(stream: BinaryIO, header: dict[str, Any], images: Float32 | npt.NDArray[np.uint8] | None = None) -> None:
     """Write one message and flush it.
 
     Args:
         stream: a pipe.
         header: anything JSON holds.
-        images: float32 array, contiguous; its shape belongs into the header.
+        images: float32 array, contiguous; its shape belongs into the header. Or bytes of a file.
     """
     text = json.dumps(header).encode("ascii")
     stream.write(_FRAME.pack(len(text), 0 if images is None else images.nbytes) + text)

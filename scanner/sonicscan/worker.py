@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import io
 import os
 import signal
 import sys
@@ -23,6 +24,7 @@ from sonicscan import wire
 from sonicscan.decode import AudioFacts, read_windows
 from sonicscan.errors import AudioError, Status
 from sonicscan.melspec import LogMel
+from sonicscan.ranges import RemoteFile, sound_at
 from sonicscan.sources import from_os_error, open_regular
 
 SILENT_PEAK = 1e-3  # -60 dBFS
@@ -47,7 +49,8 @@ def main() -> None:
         wire.send(answers, {"ready": True})
         while (message := wire.receive_header(jobs)) is not None:
             part = message[0].get("part")
-            _answer(os.fsencode(message[0]["path"]), job.for_part(part and tuple(part)), logmel, answers)
+            content = jobs.read(message[1]) or None
+            _answer(os.fsencode(message[0]["path"]), content, job.for_part(part and tuple(part)), logmel, answers)
 
 
 def _die_with_parent() -> None:
@@ -79,16 +82,17 @@ def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def _answer(path: bytes, job: wire.Job, logmel: LogMel, answers: BinaryIO) -> None:
+def _answer(name: bytes, content: bytes | None, job: wire.Job, logmel: LogMel, answers: BinaryIO) -> None:
     """Send the images of a file, then how it went."""
     began = time.perf_counter()
     outbox = _Outbox(answers)
     outcome: dict[str, Any] = {}
     try:
-        if job.hash:
-            outcome["content_hash"] = _content_hash(path)
-        outcome["tags"] = _tags(path)
-        facts = _send_windows(path, job, logmel, outbox)
+        with sound_at(name, job.hash or job.plan.count is None, content) as path:
+            if job.hash:
+                outcome["content_hash"] = _content_hash(path)
+            outcome["tags"] = _tags(name, path)
+            facts = _send_windows(path, job, logmel, outbox)
         outcome.update(dataclasses.asdict(facts))
         outcome["warnings"] = list(facts.warnings)
         if facts.status in ("ok", "truncated") and not outbox.sent:
@@ -139,7 +143,7 @@ class _Outbox:
             self._starts, self._images = [], []
 
 
-def _send_windows(path: bytes, job: wire.Job, logmel: LogMel, outbox: _Outbox) -> AudioFacts:
+def _send_windows(path: bytes | RemoteFile, job: wire.Job, logmel: LogMel, outbox: _Outbox) -> AudioFacts:
     windows = read_windows(path, job.audio, job.plan)
     while True:
         try:
@@ -148,24 +152,26 @@ def _send_windows(path: bytes, job: wire.Job, logmel: LogMel, outbox: _Outbox) -
             outbox.flush()
             facts: AudioFacts = end.value
             return facts
+        if isinstance(path, RemoteFile):
+            path.check()  # to the decoder, a network that fails is the end of the file
         if np.abs(window.samples).max() < SILENT_PEAK:
             outbox.silent += 1
         else:
             outbox.put(window.start_s, logmel(window.samples))
 
 
-def _content_hash(path: bytes) -> str:
+def _content_hash(path: bytes | RemoteFile) -> str:
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _tags(path: bytes) -> dict[str, str]:
+def _tags(name: bytes, path: bytes | RemoteFile) -> dict[str, str]:
     """Title, artist, album and ISRC, as far as the file says them."""
     from tinytag import TinyTag, TinyTagException
 
     try:
-        with open_regular(path) as file, open(os.dup(file.fileno()), "rb") as buffered:  # noqa: PTH123
-            tag = TinyTag.get(filename=os.fsdecode(path), file_obj=buffered, duration=False)
+        with open_regular(path) as file, io.BufferedReader(file) as buffered:
+            tag = TinyTag.get(filename=os.fsdecode(name), file_obj=buffered, duration=False)
     except TinyTagException:
         return {}
     except (AudioError, OSError, MemoryError):

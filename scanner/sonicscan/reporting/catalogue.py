@@ -6,7 +6,7 @@ import functools
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from sonicscan.errors import ModelError, ReportError
@@ -16,6 +16,8 @@ from sonicscan.thresholds import Thresholds
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from sonicscan.remote import Location
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Catalogue:
         return options if isinstance(options, dict) else {}
 
 
-def load(path: Path) -> Catalogue:
+def load(path: Location) -> Catalogue:
     """Read a Parquet report.
 
     Raises:

@@ -1,0 +1,236 @@
+"""Files behind URLs: `s3://`, `gs://`, `hf://`, `https://` and whatever else fsspec knows.
+
+fsspec and the libraries below it are imported when the first URL is used. Credentials are theirs: they
+find them in the environment and in their own files. What a URL itself holds of them, a password or the
+signature of a signed address, is used and never shown: `str(url)` leaves it out, and so do the
+sentences of a `RemoteError`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from sonicscan.errors import RemoteError, Status
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+_LOCAL = ("file", "local")
+_WEB = ("http", "https")
+# What puts an object there whole or not at all; elsewhere it is renamed once it is whole.
+_ATOMIC = ("abfs", "az", "gcs", "gs", "hf", "s3", "s3a")
+_BUCKETS = ("gcs", "gs", "s3", "s3a")
+_EXTRAS = {"s3": "s3", "s3a": "s3"}
+_PACKAGES = {"abfs": "adlfs", "az": "adlfs", "gcs": "gcsfs", "gs": "gcsfs", "hf": "huggingface_hub"}
+_PACKAGES |= dict.fromkeys(_WEB, "aiohttp") | dict.fromkeys(("sftp", "ssh"), "paramiko")
+
+_USER = re.compile(r"(?<=://)[^/\s@'\"]*@")
+_PARAMETER = re.compile(
+    r"((?:signature|credential|token|secret|password|passwd|sig|key|keyid|key-id|policy)=)[^&\s'\"]+", re.I
+)
+_SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSW|CREDENTIAL|ACCESS_KEY|API_KEY|ACCOUNT_KEY|CONNECTION_STRING|SAS", re.I)
+_MIN_SECRET = 8  # shorter values of such variables are switches and numbers
+_HIDDEN = "***"
+
+
+class Url:
+    """The address of a remote file or folder.
+
+    Attributes:
+        address: as it was given; it may hold a password or a signature.
+        protocol: what stands before `://`.
+    """
+
+    def __init__(self, address: str) -> None:
+        match = _URL.match(address)
+        if match is None:
+            raise ValueError("not a URL")
+        self.protocol = match[1].lower()
+        self.address = self.protocol + address[match.end(1) :]
+
+    def __str__(self) -> str:
+        """The address without what is secret in it."""
+        scheme, rest = self.address.split("://", 1)
+        host, slash, path = rest.partition("/")
+        user, at, place = host.rpartition("@")
+        if at and (":" in user or self.protocol in _WEB):
+            host = f"{_HIDDEN}@{place}"
+        if self.protocol in _WEB:
+            path = re.split(r"[?#]", path, maxsplit=1)[0]
+        return f"{scheme}://{host}{slash}{path}"
+
+    def __repr__(self) -> str:
+        return f"Url({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Url) and other.address == self.address
+
+    def __hash__(self) -> int:
+        return hash(self.address)
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return PurePosixPath(str(self).split("://", 1)[1]).name
+
+    @property
+    def suffix(self) -> str:
+        """The name's suffix, with its dot."""
+        return PurePosixPath(self.name).suffix
+
+    def encoded(self) -> bytes:
+        """The whole address, as `Listing` and the workers pass it on."""
+        return self.address.encode("utf-8", "surrogateescape")
+
+    def beside(self, name: str) -> Url:
+        """Another file of the same folder."""
+        return Url(self.address.rsplit("/", 1)[0] + "/" + name)
+
+
+Location = Path | Url
+
+
+def is_url(path: str | bytes | os.PathLike[str]) -> bool:
+    """Whether this is a URL rather than the name of a local file."""
+    return _URL.match(os.fsdecode(path)) is not None
+
+
+def located(path: str | bytes | os.PathLike[str] | Url) -> Location:
+    """A `Url`, or a `Path` for everything that is on this machine, `file://` too."""
+    if isinstance(path, Url):
+        return path
+    text = os.fsdecode(path)
+    match = _URL.match(text)
+    if match is None:
+        return Path(text)
+    if match[1].lower() in _LOCAL:
+        return Path(urllib.parse.unquote(text[match.end() :].removeprefix("localhost")))
+    return Url(text)
+
+
+def filesystem(url: Url) -> tuple[Any, str]:
+    """The fsspec file system behind `url`, and the URL's path in it.
+
+    Raises:
+        RemoteError: nothing that is installed knows the protocol.
+    """
+    with reaching(url, "opened"):
+        import fsspec
+
+        try:
+            kind = fsspec.get_filesystem_class(url.protocol)
+        except ImportError as error:
+            raise RemoteError("unsupported", _what_to_install(url)) from error
+        except ValueError:
+            raise RemoteError("unsupported", f"{url}: there is no protocol {url.protocol}://.") from None
+        # Not fsspec's own `url_to_fs`: it takes a `::` in a name for two URLs.
+        options = {**kind._get_kwargs_from_urls(url.address), "use_listings_cache": False}
+        return fsspec.filesystem(url.protocol, **options), str(kind._strip_protocol(url.address))
+
+
+def _what_to_install(url: Url) -> str:
+    extra, package = _EXTRAS.get(url.protocol), _PACKAGES.get(url.protocol)
+    what = f"'sonicscan[{extra}]'" if extra else package or f"the fsspec package for {url.protocol}://"
+    return f"{url.protocol}:// needs a package that is not installed: pip install {what}."
+
+
+@contextlib.contextmanager
+def reaching(url: Url, what: str) -> Iterator[None]:
+    """Turn whatever the libraries raise into a `RemoteError` that holds no secret.
+
+    Args:
+        url: what is reached for.
+        what: "read", "written", "listed": a participle for the sentence.
+    """
+    try:
+        yield
+    except RemoteError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the libraries' exceptions have no common base but Exception
+        # Without its cause: a traceback would show the library's own words, and addresses.
+        raise _remote_error(url, what, error) from None
+
+
+def _remote_error(url: Url, what: str, error: Exception) -> RemoteError:
+    status: Status = "unreadable"
+    if isinstance(error, FileNotFoundError):
+        status, why = "vanished", "there is nothing of that name"
+    elif isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
+        status, why = "permission_denied", "access is denied; its credentials come from the environment or their files"
+    elif isinstance(error, MemoryError):
+        raise error
+    else:
+        lines = scrubbed(str(error), url).strip().splitlines()
+        why = f"{type(error).__name__}: {lines[0][:300].rstrip('.')}" if lines else type(error).__name__
+    return RemoteError(status, f"{url} cannot be {what} ({why}).")
+
+
+def scrubbed(text: str, url: Url) -> str:
+    """`text` without the secrets of `url`, of any other URL in it, and of the environment."""
+    text = text.replace(url.address, str(url))
+    for name, value in os.environ.items():
+        if len(value) >= _MIN_SECRET and _SECRET_NAME.search(name):
+            text = text.replace(value, _HIDDEN)
+    split = urllib.parse.urlsplit(url.address.replace("[", "").replace("]", ""))
+    user = split.netloc.rpartition("@")[0]
+    for secret in {user, user.partition(":")[2], urllib.parse.unquote(user.partition(":")[2])} - {""}:
+        text = text.replace(secret, _HIDDEN)
+    return _PARAMETER.sub(rf"\g<1>{_HIDDEN}", _USER.sub(f"{_HIDDEN}@", text))
+
+
+def info(url: Url) -> dict[str, Any]:
+    """What fsspec knows of a file or folder: `type`, `size` and more.
+
+    Raises:
+        RemoteError: `vanished` where it is not there, or it cannot be asked for.
+    """
+    files, path = filesystem(url)
+    with reaching(url, "read"):
+        return dict(files.info(path))
+
+
+def held_here(path: bytes) -> bytes | None:
+    """The bytes of a `memory://` file, which no other process can read; None for every other file."""
+    if not path.startswith(b"memory://"):
+        return None
+    url = Url(path.decode("utf-8", "surrogateescape"))
+    files, name = filesystem(url)
+    with contextlib.suppress(RemoteError), reaching(url, "read"):
+        return bytes(files.cat_file(name))
+    return None
+
+
+def download(url: Url, target: Path) -> None:
+    """Fetch a whole file into `target`."""
+    files, path = filesystem(url)
+    with reaching(url, "read"):
+        files.get_file(path, str(target))
+
+
+def upload(source: Path, url: Url) -> None:
+    """Put a local file at `url`; it appears there whole or not at all."""
+    files, path = filesystem(url)
+    with reaching(url, "written"):
+        if url.protocol in _ATOMIC:
+            files.put_file(str(source), path)
+            return
+        temporary = filesystem(url.beside(f".{url.name}.part"))[1]
+        files.put_file(str(source), temporary)
+        files.mv(temporary, path)
+
+
+def check_bucket(url: Url) -> None:
+    """Raise `RemoteError` where the bucket of `url` is not there; where it cannot be asked for, say nothing."""
+    if url.protocol not in _BUCKETS:
+        filesystem(url)
+        return
+    bucket = Url("/".join(url.address.split("/")[:3]))
+    try:
+        info(bucket)
+    except RemoteError as error:
+        if error.status != "permission_denied":  # writing may be allowed where listing is not
+            raise
