@@ -46,11 +46,11 @@ def main(corpus: Path, out: Path, cache: Path | None, steps: int, copies: int, m
     pools = training_pools(prepared, cache, copies, DATA_SEED, spec)
     say(f"{len(prepared.training_rows)} excerpts train, {sum(prepared.judges)} are left out")
     states = []
-    for i, whiten in enumerate(MEMBERS):
+    for i, blur in enumerate(MEMBERS):
         if member in (None, i):
             planned = dataclasses.replace(schedule, seed=schedule.seed + i)
             batches = Batches(pools, spec, sampling, Augmentation(), planned.seed)
-            states.append(fit(batches, planned, whiten, out / f"member_{i}", say))
+            states.append(fit(batches, planned, blur, out / f"member_{i}", say))
     if member is not None:
         return
     model = out / f"{ARCHITECTURE}.onnx"

@@ -45,8 +45,8 @@ def export(states: Sequence[dict[str, Tensor]], spec: ModelSpec, path: Path) -> 
         path: of the file.
     """
     members = []
-    for whiten, state in zip(MEMBERS, states, strict=True):
-        network = SonicNet(len(spec.classes), whiten)
+    for blur, state in zip(MEMBERS, states, strict=True):
+        network = SonicNet(len(spec.classes), blur)
         network.load_state_dict(state)
         members.append(folded(network))
     example = torch.zeros(2, 3, spec.audio.n_mels, spec.audio.n_frames)
