@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from faults import PROGRAM, Row, finish, journal_rows, make_library, rows_of, run, start, wait_for
 
+SIGNED = "AWS4-HMAC-SHA256 Credential=A/20261101/us-east-1/s3/aws4_request"  # the server looks no closer
 SECRET = "wJalrXUtnFEMIK7MDENG"
 
 
@@ -48,13 +50,16 @@ def answers(port: int) -> bool:
 
 def put(server: str, path: str, content: bytes = b"") -> None:
     request = urllib.request.Request(f"{server}/{urllib.parse.quote(path)}", content, method="PUT")
+    request.add_header("Authorization", SIGNED)
     request.add_header("Content-Type", "application/octet-stream")  # or the server looks for a form in it
     with urllib.request.urlopen(request, timeout=30) as answer:
         assert answer.status == 200
 
 
 def get(server: str, path: str) -> bytes:
-    with urllib.request.urlopen(f"{server}/{urllib.parse.quote(path)}", timeout=30) as answer:
+    request = urllib.request.Request(f"{server}/{urllib.parse.quote(path)}")
+    request.add_header("Authorization", SIGNED)
+    with urllib.request.urlopen(request, timeout=30) as answer:
         content: bytes = answer.read()
         return content
 
@@ -144,14 +149,17 @@ def test_a_scan_that_is_killed_goes_on(server: str, bucket: str, local: dict[str
     out = f"{bucket}/reports/killed.parquet"
     arguments = [f"{bucket}/cat", "--model", f"{bucket}/models/m.onnx", "--workers", 1, "--out", out]
     process = start(*arguments)
-    wait_for(lambda: len(journal_rows(journal_in(tmp_path))) > 3)
+    wait_for(lambda: len(journal_rows(journal_in(tmp_path))) > 1)
+    process.send_signal(signal.SIGSTOP)
     code, said = run(*arguments)
     assert (code, "another scan is writing" in said) == (2, True)
     process.kill()
     finish(process)
     kept = journal_rows(journal_in(tmp_path))
-    with pytest.raises(urllib.error.HTTPError):
+    with pytest.raises(urllib.error.HTTPError) as none:
         get(server, "music/reports/killed.parquet")
+    assert none.value.code == 404
+    none.value.close()
     code, said = run(*arguments)
     assert code == 0, said
     assert "rows of an interrupted scan" in said
