@@ -44,8 +44,7 @@ class RemoteFile:
         self._store = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         self._held = bytearray(-(-size // BLOCK))  # 1 for each block that is there
         self._whole = whole or size <= _SMALL
-        # A stretch is read in growing runs; the next stretch begins with a run as long as this one was.
-        self._run = _FIRST_RUN
+        # A stretch is fetched in growing runs; the next one begins with a run as long as this one was.
         self._stretch = self._reached = self._next = 0
 
     def reader(self) -> io.RawIOBase:
@@ -65,22 +64,27 @@ class RemoteFile:
         self._store.seek(position)
         return self._store.read(n)
 
+    def __enter__(self) -> RemoteFile:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Let go of what was fetched; where fetching has failed, that is what went wrong, not what came of it."""
+        self._store.close()
+        self.check()
+
     def check(self) -> None:
         """Raise the `AudioError` that ended reading before the file's end."""
         if self._failure is not None:
             raise self._failure from None
 
-    def close(self) -> None:
-        self._store.close()
-
     def _hold(self, first: int, end: int) -> None:
         while (block := self._held.find(0, first, end)) >= 0:
             if block == self._next:
-                self._run = min(2 * self._run, _LONGEST_RUN)
+                run = (block - self._stretch) // 2
             else:
-                self._run = max(_FIRST_RUN, min(self._reached - self._stretch, _LONGEST_RUN))
+                run = self._reached - self._stretch
                 self._stretch = block
-            run = _WHOLE_RUN if self._whole else max(self._run, min(end - block, _LONGEST_RUN))
+            run = _WHOLE_RUN if self._whole else min(max(run, end - block, _FIRST_RUN), _LONGEST_RUN)
             held = self._held.find(1, block, block + run)
             self._load(block, min(block + run, len(self._held)) if held < 0 else held)
         self._reached = end
@@ -141,12 +145,8 @@ def sound_at(path: bytes, whole: bool, content: bytes | None = None) -> Iterator
     if not remote.is_url(path):
         yield path
         return
-    file = _opened(Url(path.decode("utf-8", "surrogateescape")), whole, content)
-    with contextlib.closing(file):
-        try:
-            yield file
-        finally:
-            file.check()
+    with _opened(Url(path.decode("utf-8", "surrogateescape")), whole, content) as file:
+        yield file
 
 
 def _opened(url: Url, whole: bool, content: bytes | None) -> RemoteFile:

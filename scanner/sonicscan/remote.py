@@ -61,6 +61,8 @@ class Url:
             host = f"{_HIDDEN}@{place}"
         if self.protocol in _WEB:
             path = re.split(r"[?#]", path, maxsplit=1)[0]
+        elif "?" in path:
+            path = _PARAMETER.sub(rf"\g<1>{_HIDDEN}", path)
         return f"{scheme}://{host}{slash}{path}"
 
     def __repr__(self) -> str:
@@ -223,8 +225,10 @@ def upload(source: Path, url: Url) -> None:
         files.mv(temporary, path)
 
 
-def check_bucket(url: Url) -> None:
-    """Raise `RemoteError` where the bucket of `url` is not there; where it cannot be asked for, say nothing."""
+def check_target(url: Url) -> None:
+    """Raise `RemoteError` where nothing can be written at `url`, as far as that is seen without writing."""
+    if url.protocol in _WEB:
+        raise RemoteError("unsupported", f"{url} cannot be written: {url.protocol}:// is only read from.")
     if url.protocol not in _BUCKETS:
         filesystem(url)
         return

@@ -108,7 +108,7 @@ def check_target(path: Location) -> None:
     if path.suffix not in SUFFIXES:
         raise InputError(f"--out {path}: the name must end in {', '.join(SUFFIXES)}, or be - for standard output.")
     if isinstance(path, Url):
-        remote.check_bucket(path)
+        remote.check_target(path)
         return
     if path.is_dir():
         raise InputError(f"--out {path}: that is a folder.")
