@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sonicscan.discover import Listing, Selection
     from sonicscan.progress import Tally
     from sonicscan.remote import Location
+    from sonicscan.scanning import Scan, ScanOptions
 
 EXIT_FAIL_ON, EXIT_ERRORS = 1, 3  # 2 is console.FatalError's, 130 and 143 are a signal's
 
@@ -61,6 +62,9 @@ class MaxErrors(click.ParamType[tuple[float, bool]]):
 @click.option("--max-errors", type=MaxErrors(), default="0", show_default=True, help="Failed tracks allowed.")
 @click.option("--fail-on", type=click.Choice(["flagged", "review"]), help="Exit 1 where a track has that verdict.")
 @click.option("--reviewed", type=click.Path(path_type=Path), metavar="FILE", help="Decisions that --fail-on respects.")
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="What runs it.")
+@click.option("--ray-address", metavar="ADDR", help="Ray cluster. [default: RAY_ADDRESS, or this machine alone]")
+@click.option("--gpus-per-actor", type=float, default=0.0, show_default=True, metavar="X", help="On Ray: of a GPU.")
 @click.option("--metrics-file", type=click.Path(path_type=Path), metavar="F", help="Keep figures for Prometheus in F.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more on stderr: each failed track.")
@@ -91,6 +95,9 @@ def main(
     max_errors: tuple[float, bool],
     fail_on: str | None,
     reviewed: Path | None,
+    engine: str,
+    ray_address: str | None,
+    gpus_per_actor: float,
     metrics_file: Path | None,
     quiet: bool,
     verbose: bool,
@@ -110,6 +117,8 @@ def main(
         raise click.UsageError("-0 says how the list of --files-from is separated.")
     if out in (None, "-") and (since or fresh or journal):
         raise click.UsageError("--since, --fresh and --journal need a report file: --out FILE.")
+    if engine == "local" and (ray_address is not None or gpus_per_actor):
+        raise click.UsageError("--ray-address and --gpus-per-actor are for --engine ray.")
     if part_size is not None and not _is_folder(out):
         raise click.UsageError("--part-size is for a report in parts: --out FOLDER/.")
     if reviewed is not None and fail_on is None:
@@ -143,7 +152,7 @@ def main(
         decisions = None if reviewed is None else load_reviewed(reviewed)
         following = contextlib.nullcontext() if metrics_file is None else MetricsFile(metrics_file)
         with interruptible(), following as metrics:
-            scan = Scan(options)
+            scan = Scan(options) if engine == "local" else _ray_scan(options, ray_address, gpus_per_actor)
             if fail_on and scan.thresholds is None:
                 raise InputError("--fail-on needs verdicts, and this model gives none without --threshold.")
             if fail_on == "review" and threshold is not None:
@@ -157,6 +166,12 @@ def main(
             else:
                 tally = session.to_report(ReportedScan(scan, tracks, target, since, fresh, journal))
             raise SystemExit(_exit_code(tally, max_errors, fail_on))
+
+
+def _ray_scan(options: ScanOptions, address: str | None, gpus_per_actor: float) -> Scan:
+    from sonicscan.ray_engine import RayScan
+
+    return RayScan(options, address, gpus_per_actor)
 
 
 def _target(out: str | None) -> Location | None:

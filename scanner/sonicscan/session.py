@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
+from typing import TextIO
 
 import click
 import pyarrow as pa
@@ -57,7 +58,7 @@ class Session:
             self.say(f"going on from {reported.kept_in}, with {reported.resumed} rows of an interrupted scan.")
         tally = self._tally()
         try:
-            with self._progress(tally, not self.quiet) as progress:
+            with self._progress(tally, not self.quiet) as progress, _only_data():
 
                 def each(result: FileResult) -> None:
                     self._note(result, tally)
@@ -88,14 +89,14 @@ class Session:
         results = self.scan.score(self.tracks)
         # A bar would run into the rows where both go to the terminal.
         shown = not self.quiet and not sys.stdout.isatty()
-        with self._progress(tally, shown) as progress, contextlib.closing(results):
+        with self._progress(tally, shown) as progress, contextlib.closing(results), _only_data() as stdout:
             for result in results:
                 line = json_line(result) if json_lines else table_line(result)
                 try:
-                    sys.stdout.buffer.write(line.encode())
-                    sys.stdout.buffer.flush()
+                    stdout.buffer.write(line.encode())
+                    stdout.buffer.flush()
                 except BrokenPipeError:
-                    _leave_closed_pipe()
+                    _leave_closed_pipe(stdout)
                 self._note(result, tally)
                 progress.update()
         self._conclude(tally)
@@ -182,7 +183,15 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _leave_closed_pipe() -> None:
+@contextlib.contextmanager
+def _only_data() -> Iterator[TextIO]:
+    """Standard output for rows alone: what a library prints meanwhile (Ray does) goes to standard error."""
+    stdout = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):
+        yield stdout
+
+
+def _leave_closed_pipe(stdout: TextIO) -> None:
     """Whoever read standard output has gone: leave as `head` expects, without a message."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
     raise SystemExit(128 + 13)

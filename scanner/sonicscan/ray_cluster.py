@@ -1,0 +1,169 @@
+"""The cluster that the Ray engine runs on: how to reach it, and who gets how much of it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sonicscan.errors import InputError, SonicscanError
+
+_WAIT_S = 120.0  # for a node where all have gone, and for the cluster to see that one has
+_ANSWER_S = 10.0
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What of a cluster goes to whom.
+
+    Attributes:
+        nodes: nodes that are alive.
+        detectors: actors that hold the model, each with `detector_cpus`, `detector_gpus` and `threads`.
+        decoders: actors that decode, each with `decoder_cpus` and one process.
+    """
+
+    nodes: int
+    detectors: int
+    detector_cpus: float
+    detector_gpus: float
+    threads: int
+    decoders: int
+    decoder_cpus: float
+
+
+def share(
+    nodes: Sequence[tuple[float, float]], gpus_per_actor: float = 0.0, workers: int = 0, threads: int = 0
+) -> Shares | None:
+    """Divide nodes of (CPUs, GPUs) as the local engine divides a machine.
+
+    On the CPU half of each node decodes, and the model may use all its threads; beside GPUs each actor
+    takes one CPU, and the rest decodes. None where the nodes cannot hold one of each.
+    """
+    nodes = [node for node in nodes if node[0] > 0]
+    cpus = sum(node[0] for node in nodes)
+    if gpus_per_actor:
+        detectors = sum(_fitting(gpus, gpus_per_actor) for _, gpus in nodes)
+        each, used_threads = min(1.0, cpus / (2 * detectors)) if detectors else 0.0, threads or 1
+    else:
+        used_threads = int(min([node[0] for node in nodes], default=0))
+        detectors = sum(_fitting(node[0], used_threads) for node in nodes) if used_threads else 0
+        each = used_threads / 2
+        used_threads = threads or used_threads
+    if not detectors:
+        return None
+    decoder_cpus = min(1.0, (cpus - detectors * each) / (workers or 1))
+    decoders = workers or max(1, math.floor(cpus - detectors * each))
+    return Shares(len(nodes), detectors, each, gpus_per_actor, used_threads, decoders, decoder_cpus)
+
+
+def _fitting(room: float, each: float) -> int:
+    return math.floor(room / each + 1e-9)
+
+
+class Cluster:
+    """A Ray cluster; connects to it, or starts one on this machine.
+
+    Args:
+        address: None for RAY_ADDRESS, or else a cluster of this machine alone.
+        gpus_per_actor, workers, threads: as `share` takes them.
+
+    Raises:
+        InputError: Ray is not installed, there is no such cluster, or it has no such GPUs.
+    """
+
+    def __init__(self, address: str | None, gpus_per_actor: float, workers: int, threads: int) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # what is audited here stays here
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what later versions do, without the warning
+        try:
+            import ray
+            import ray.data
+        except ImportError as error:
+            raise InputError("--engine ray needs Ray; install it with pip install 'sonicscan[ray]'.") from error
+        self._ray: Any = ray
+        self._wanted = gpus_per_actor, workers, threads
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails is said in rows, or raised
+        if not ray.is_initialized():
+            _connect(ray, address)
+        if self._shares() is None:
+            what = f"a GPU for --gpus-per-actor {gpus_per_actor:g}" if gpus_per_actor else "a CPU"
+            raise InputError(f"no node of the Ray cluster has {what}.")
+
+    def put(self, value: object) -> Any:
+        """A reference to `value` that the cluster's processes can resolve."""
+        return self._ray.put(value)
+
+    def shares(self) -> Shares:
+        """The shares of the nodes that are alive, as far as the cluster knows; waits for one.
+
+        Raises:
+            SonicscanError: the cluster is gone, or stays without a node that could be used.
+        """
+        limit = time.monotonic() + _WAIT_S
+        while (shares := self._shares()) is None:
+            if time.monotonic() > limit:
+                raise SonicscanError("no node of the Ray cluster is left; the same command goes on once there is one.")
+            time.sleep(1.0)
+        return shares
+
+    def settle(self) -> None:
+        """Wait until every node that counts as alive answers: a dead one counts for some seconds more."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        answer = self._ray.remote(num_cpus=0, max_retries=0)(_answer)
+        limit = time.monotonic() + _WAIT_S
+        while time.monotonic() < limit:
+            strategies = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in self._alive()]
+            asked = [answer.options(scheduling_strategy=strategy).remote() for strategy in strategies]
+            answered, _ = self._ray.wait(asked, num_returns=len(asked), timeout=_ANSWER_S) if asked else ([], [])
+            try:
+                self._ray.get(answered)
+            except self._ray.exceptions.RayError:
+                continue
+            if len(answered) == len(asked):
+                return
+
+    def _shares(self) -> Shares | None:
+        resources = [node["Resources"] for node in self._alive()]
+        return share([(r.get("CPU", 0.0), r.get("GPU", 0.0)) for r in resources], *self._wanted)
+
+    def _alive(self) -> list[dict[str, Any]]:
+        try:
+            return [node for node in self._ray.nodes() if node["Alive"]]
+        except Exception as error:  # Ray has no one exception for a head node that is gone
+            raise SonicscanError("the Ray cluster is gone; the same command goes on once it is back.") from error
+
+
+def _answer() -> None:
+    """Does nothing, somewhere."""
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    # Ray takes SIGTERM for itself; the scan has its own way to end.
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM)
+    if address == "local":
+        os.environ.setdefault("RAY_worker_niceness", "0")  # nothing else of Ray's is there to give way to
+    own = {"include_dashboard": False} if address == "local" else {}
+    try:
+        _knock(address)
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"there is no Ray cluster at {address} ({str(error).splitlines()[0]}).") from error
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens: Ray would try for minutes."""
+    host, colon, port = address.rpartition("//")[2].rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
