@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,13 +41,13 @@ class ReportedScan:
         self._out = out
         self._started = now()
         self._earlier: list[carry.Known] = []
-        earlier = _earlier(scan, since)
+        earlier, judged = _earlier(scan, since)
         self.journal = Journal(out.with_name(out.name + ".journal"), scan.key, fresh)
         self.resumed = len(self.journal)
-        for table in (self.journal.rows(), earlier):
+        for table, as_it_is in ((self.journal.rows(), False), (earlier, judged)):
             if table is not None and table.num_rows:
-                known = carry.Known(carry.judged_again(table, scan.model.spec, scan.thresholds), scan.options.hash)
-                self._earlier.append(known)
+                rows = table if as_it_is else carry.judged_again(table, scan.model.spec, scan.thresholds)
+                self._earlier.append(carry.Known(rows, scan.options.hash))
 
     def run(self, each: Callable[[FileResult], None]) -> None:
         """Score what is not known yet; `each` sees every new row once it is in the journal."""
@@ -88,14 +90,20 @@ class ReportedScan:
         return table
 
 
-def _earlier(scan: Scan, since: Path | None) -> pa.Table | None:
-    """The rows of `--since` that are comparable; the scan's notes say so where none are."""
+def _earlier(scan: Scan, since: Path | None) -> tuple[pa.Table | None, bool]:
+    """The rows of `--since` that are comparable, and whether their verdicts are by the scan's own thresholds.
+
+    The scan's notes say so where none are comparable.
+    """
     if since is None:
-        return None
+        return None, False
     if since.suffix != ".parquet":
         raise ReportError(f"--since {since}: only Parquet reports can be built on.")
     table = report.read(since)
-    if report.metadata_of(table.schema).get("key") != scan.key:
+    metadata = report.metadata_of(table.schema)
+    if metadata.get("key") != scan.key:
         scan.notes.append(f"{since} was made with another model, other windows or another version: all is scored anew.")
-        return None
-    return table.replace_schema_metadata(None)
+        return None, False
+    thresholds = None if scan.thresholds is None else dataclasses.asdict(scan.thresholds)
+    judged = json.loads(metadata.get("thresholds", "0")) == thresholds
+    return table.replace_schema_metadata(None), judged
