@@ -169,8 +169,12 @@ def exported(options: argparse.Namespace, backbone: str, precision: str = "fp32"
     path: Path = options.work / f"{backbone}-{precision}.onnx"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
+        int8 = (
+            precision == "int8"
+        )  # takes the ranges of activations from sound; random weights allow no verdict on drift
+        manifest = _manifest(options) if int8 else None
         with contextlib.redirect_stdout(None):
-            convert.export(network, path, precision, max_drift=1.0 if precision == "int8" else None)  # type: ignore[arg-type]
+            convert.export(network, path, precision, manifest, max_drift=1.0 if int8 else None)  # type: ignore[arg-type]
         model = onnx.load(path)
         for entry in model.metadata_props:
             if entry.key == METADATA_KEY:
@@ -178,3 +182,12 @@ def exported(options: argparse.Namespace, backbone: str, precision: str = "fp32"
                 entry.value = dataclasses.replace(spec, untrained=False).to_json()
         onnx.save(model, path)
     return network.detector, path
+
+
+def _manifest(options: argparse.Namespace) -> Path:
+    path: Path = options.work / "ranges.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", "label"])
+        rows.writerows([str(sound.resolve()), "human"] for sound in sound_files(library(options)))
+    return path
