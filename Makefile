@@ -1,6 +1,8 @@
 # make scan   scan a folder of music; without LIBRARY, a few tracks that are synthesised for it
 # make test   lint, types, import contracts and all tests, as CI runs them
 # make soak   the long tests: faults, fuzzed files, thousands of tracks
+# make bench  the speed claims, each beside its target, into docs/performance.md; LIBRARY and CORPUS name real music,
+#             ONLY="startup memory" runs some of them
 # Each makes what it needs in .venv first.
 
 PYTHON ?= python3
@@ -14,7 +16,7 @@ OUT ?= report.parquet
 library := $(patsubst ~%,$(HOME)%,$(LIBRARY))
 out := $(patsubst ~%,$(HOME)%,$(OUT))
 
-.PHONY: scan test lint unit browser soak clean
+.PHONY: scan test lint unit browser soak bench clean
 
 scan: $(VENV)/.core
 	@[ "$(library)" != demo ] || [ -d demo ] || $(BIN)/python -m sonicscan.demo demo
@@ -37,6 +39,10 @@ unit: $(VENV)/.all browser
 soak: $(VENV)/.all
 	$(BIN)/python -m pytest -s --timeout 7200 tests/soak/soak_faults.py tests/soak/soak_fuzz.py tests/soak/soak_long.py
 
+bench: $(VENV)/.all
+	$(BIN)/python benchmarks/bench.py --write docs/performance.md $(if $(filter demo,$(LIBRARY)),,--library "$(library)") \
+	$(if $(CORPUS),--corpus "$(patsubst ~%,$(HOME)%,$(CORPUS))") $(ONLY)
+
 # The report's page is tested in a real browser.
 browser:
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
@@ -55,4 +61,4 @@ $(VENV)/.all: $(VENV)/.core
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo report.parquet dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) demo bench-data report.parquet dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -29,6 +29,7 @@ Float32 = npt.NDArray[np.float32]
 
 BLOCK_FRAMES = 65536
 _LEAD_S = 0.05  # read before a stretch and dropped: soxr's filters are shorter
+_DELAY_S = 0.06  # the resampler holds back about this much at most
 _JOIN_S = 1.0  # windows closer than this are cut from one stretch
 _HELD_WINDOWS = 32  # of more, none is held back: a long file's would not fit into memory
 _FULL_SCALE = 32766.5 / 32768
@@ -36,6 +37,7 @@ _LOUDEST = 1e6  # float files may go over full scale; beyond this, their log-mel
 _CLIPPED_SHARE = 1e-3
 _BANDWIDTH_FFT = 4096
 _BANDWIDTH_DB = -75.0
+_BANDWIDTH_EVERY = 50_000  # frames: a second or so
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,8 @@ def _at(source: Source, spec: AudioSpec, plan: WindowPlan, frames: int, meter: _
     for starts in _stretches(plan.starts(total, length), length + round(_JOIN_S * rate)):
         first = max(0, starts[0] - round(_LEAD_S * rate)) // step * step
         source.seek(first * source.sample_rate // rate)
-        blocks = _resampled(source, rate, meter)
+        needed = (starts[-1] + wanted - first) / rate + _DELAY_S
+        blocks = _resampled(source, rate, meter, _even_blocks(round(needed * source.sample_rate)))
         held: Float32 = np.empty(0, dtype=np.float32)
         for start in starts:
             held = _filled(held, blocks, start - first + wanted)[start - first :]
@@ -200,7 +203,12 @@ def _stretches(starts: list[int], reach: int) -> list[list[int]]:
     return groups
 
 
-def _resampled(source: Source, rate: int, meter: _Meter) -> Iterator[Float32]:
+def _even_blocks(frames: int) -> int:
+    """A block size that ends where `frames` end, so that hardly more than they is decoded."""
+    return -(-frames // -(-frames // BLOCK_FRAMES))
+
+
+def _resampled(source: Source, rate: int, meter: _Meter, block_frames: int = BLOCK_FRAMES) -> Iterator[Float32]:
     """Mono blocks at `rate`, from where the source stands to its end."""
     resample: Callable[[Float32, bool], Float32]
     if source.sample_rate == rate:
@@ -208,7 +216,7 @@ def _resampled(source: Source, rate: int, meter: _Meter) -> Iterator[Float32]:
     else:
         resample = soxr.ResampleStream(source.sample_rate, rate, 1, dtype="float32", quality="HQ").resample_chunk
     while True:
-        block = meter(source.read(BLOCK_FRAMES), source.sample_rate)
+        block = meter(source.read(block_frames), source.sample_rate)
         if not len(block):
             break
         yield resample(block, False)
@@ -236,6 +244,7 @@ class _Meter:
     clipped: int = 0
     power: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(_BANDWIDTH_FFT // 2 + 1))
     sample_rate: int = 0
+    _measured: int = -_BANDWIDTH_EVERY
 
     def __call__(self, block: Float32, sample_rate: int) -> Float32:
         if not len(block):
@@ -248,7 +257,8 @@ class _Meter:
             self.clipped += len(block)
         elif peak >= _FULL_SCALE:
             self.clipped += int(np.count_nonzero(np.abs(block) >= _FULL_SCALE))
-        if len(block) >= _BANDWIDTH_FFT:
+        if len(block) >= _BANDWIDTH_FFT and self.frames > self._measured + _BANDWIDTH_EVERY:
+            self._measured = self.frames
             middle = (len(block) - _BANDWIDTH_FFT) // 2
             frame = block[middle : middle + _BANDWIDTH_FFT] * _BANDWIDTH_WINDOW
             np.maximum(self.power, np.abs(np.fft.rfft(frame)) ** 2, out=self.power)

@@ -92,17 +92,20 @@ class LogMel:
         spec = self.spec
         if window.shape != (spec.window_samples,):
             raise ValueError(f"a window has {spec.window_samples} samples, not shape {window.shape}")
-        padded = np.pad(np.asarray(window, dtype=np.float32), spec.n_fft // 2)
+        padded = np.zeros(spec.window_samples + spec.n_fft, dtype=np.float32)
+        padded[spec.n_fft // 2 : -(spec.n_fft // 2)] = window
         frames = np.lib.stride_tricks.sliding_window_view(padded, spec.n_fft)[:: spec.hop_length]
         windowed = np.empty((_FRAMES_AT_ONCE, spec.n_fft))
         spectrum = np.empty((_FRAMES_AT_ONCE, spec.n_fft // 2 + 1), dtype=np.complex128)
-        mel: Float32 = np.empty((spec.n_mels, spec.n_frames), dtype=np.float32)
+        power = np.empty((spec.n_frames, self._bins), dtype=np.float32)
         for first in range(0, spec.n_frames, _FRAMES_AT_ONCE):
             some = slice(first, first + _FRAMES_AT_ONCE)
             np.multiply(frames[some], self._hann, out=windowed)
             np.fft.rfft(windowed, axis=1, out=spectrum)
-            heard = spectrum[:, : self._bins].astype(np.complex64)
-            mel[:, some] = self._filters @ (np.square(heard.real) + np.square(heard.imag)).T
+            parts = spectrum.view(np.float64)[:, : 2 * self._bins].astype(np.float32)
+            np.square(parts, out=parts)
+            np.add(parts[:, ::2], parts[:, 1::2], out=power[some])
+        mel: Float32 = self._filters @ power.T
         return mel
 
     def decibels(self, window: Float32) -> Float32:

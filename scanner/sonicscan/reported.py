@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -85,14 +87,14 @@ class ReportedScan:
     def _resumable(self, fresh: bool) -> list[Earlier]:
         """What an interrupted scan left; sets `resumed`."""
         self.resumed = len(self.journal)
-        return [self._hold(self.journal.rows())] if self.resumed else []
-
-    def _hold(self, rows: pa.Table) -> carry.Known:
-        self._tables.append(carry.Known(self._judged(rows), self._scan.options.hash))
-        return self._tables[-1]
+        return [self._hold(self._judged(self.journal.rows()))] if self.resumed else []
 
     def _judged(self, rows: pa.Table) -> pa.Table:
         return carry.judged_again(rows, self._scan.model.spec, self._scan.thresholds)
+
+    def _hold(self, rows: pa.Table) -> carry.Known:
+        self._tables.append(carry.Known(rows, self._scan.options.hash))
+        return self._tables[-1]
 
     def _metadata(self) -> dict[str, object]:
         return self._scan.metadata(self._started, self._tracks.selection.shard)
@@ -152,13 +154,17 @@ def journal_of(out: Location) -> Path:
 
 
 def _earlier(scan: Scan, since: Location | None) -> pa.Table | None:
-    """The rows of `--since` that are comparable; the scan's notes say so where none are."""
+    """The rows of `--since` that are comparable, with the scan's verdicts; its notes say so where none are."""
     if since is None:
         return None
     if since.suffix != ".parquet" and not (isinstance(since, Path) and since.is_dir()):
         raise ReportError(f"--since {since}: only Parquet reports can be built on.")
     table = report.read(since)
-    if report.metadata_of(table.schema).get("key") != scan.key:
+    metadata = report.metadata_of(table.schema)
+    if metadata.get("key") != scan.key:
         scan.notes.append(f"{since} was made with another model, other windows or another version: all is scored anew.")
         return None
-    return table.replace_schema_metadata(None)
+    table = table.replace_schema_metadata(None)
+    thresholds = None if scan.thresholds is None else dataclasses.asdict(scan.thresholds)
+    same = json.loads(metadata.get("thresholds", "0")) == thresholds
+    return table if same else carry.judged_again(table, scan.model.spec, scan.thresholds)

@@ -1,0 +1,50 @@
+"""Claim 2: against the model alone, with its windows already in memory.
+
+    python benchmarks/against_model.py [--library FOLDER] [--rounds N]
+
+A scan of all windows of MP3 and Ogg files of two to four minutes with Lambda fp32, against ONNX Runtime running as
+many windows from memory with the same threads and batches.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from against_script import ALL, quiet_decoders
+from material import add_work, exported, tracks
+from paired import Claim, conclude, in_turns, median, parser, ratio, wall
+
+from sonicscan.detector import Detector, Device, load_model
+from sonicscan.discover import listing
+from sonicscan.machine import usable_cpus
+from sonicscan.scanning import Scan, ScanOptions
+
+BATCH = 8
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    add_work(arguments, "library")
+    options = arguments.parse_args()
+    with quiet_decoders():
+        paths = tracks(options, [120.0, 180.0, 240.0, 150.0] * 2, [".mp3", ".ogg"])
+        _, model = exported(options, "lambda")
+        scan = Scan(ScanOptions(model=model, windows=ALL, threshold=0.5, device=Device("cpu")))
+        n = sum(row.windows for row in scan.score(listing(paths)))
+        detector = Detector(load_model(model, Device("cpu"), usable_cpus()), BATCH)
+        images = np.random.default_rng(0).standard_normal((BATCH, 3, 256, 256)).astype(np.float32)
+
+        def alone() -> None:
+            for first in range(0, n, BATCH):
+                detector.logits(images, min(BATCH, n - first))
+
+        rounds = options.rounds or 3
+        times = in_turns(
+            lambda: wall(lambda: list(scan.score(listing(paths)))), lambda: wall(alone), rounds=rounds, warm_up=0
+        )
+    note = f"{n} windows, {n / median(times, 0):.1f} and {n / median(times, 1):.1f} windows/s"
+    claims = [Claim("time of a scan, of the model alone", ratio(times, 0, 1), 1.15, at_most=True, note=note)]
+    conclude(claims, options)
+
+
+if __name__ == "__main__":
+    main()

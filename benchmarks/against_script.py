@@ -1,0 +1,150 @@
+"""Claim 1: against the script that one would write in ten minutes (obvious_script.py), with the same weights.
+
+    python benchmarks/against_script.py [--library FOLDER] [--only lambda|int8|swin|verdict]... [--rounds N]
+
+The same files, all windows, the model already loaded on both sides; Swin, the slow one, on every fourth file. The
+weights are random: speed does not depend on them, and margins must come out equal all the same. For the verdict on a
+track of three minutes, the threshold is put where adaptive windows take at least the third of all windows that
+they take of real tracks with a real model (adaptive_windows.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import obvious_script
+import torch
+from material import add_work, exported, library, sound_files, tracks
+from paired import Claim, conclude, in_turns, median, parser, ratio, wall
+
+from sonicscan import aggregate
+from sonicscan.adaptive import Reading, next_part
+from sonicscan.detector import Device
+from sonicscan.discover import listing
+from sonicscan.machine import usable_cpus
+from sonicscan.results import FileResult
+from sonicscan.scanning import Scan, ScanOptions
+from sonicscan.spec import AudioSpec
+from sonicscan.thresholds import Thresholds
+from sonicscan.windows import FIRST_ROUND, WindowPlan, spread_order
+
+PARTS = ("lambda", "int8", "swin", "verdict")
+ALL, ADAPTIVE = WindowPlan(None), WindowPlan.parse("adaptive", adaptive=True)
+
+
+def scanner(
+    model: Path, paths: Sequence[Path], plan: WindowPlan, threshold: float = 0.5
+) -> Callable[[], list[FileResult]]:
+    """A scan whose model is loaded."""
+    scan = Scan(ScanOptions(model=model, windows=plan, threshold=threshold, device=Device("cpu")))
+    return lambda: list(scan.score(listing(paths)))
+
+
+def script(network: Any, paths: Sequence[Path], margins: dict[str, np.ndarray]) -> None:
+    for path in paths:
+        margins[str(path)] = aggregate.window_margins(obvious_script.logits_of(path, network, AudioSpec()), 1.0)
+
+
+def margin_gap(rows: Sequence[FileResult], margins: dict[str, np.ndarray]) -> float:
+    """The largest difference of a track margin, over the windows that both have (silent ones have no score)."""
+    gaps = [0.0]
+    for row in rows:
+        if row.window_margins:
+            theirs = margins[row.path]
+            at = [round(start / AudioSpec().window_s) for start in row.window_starts_s or []]
+            both = [(k, m) for k, m in zip(at, row.window_margins, strict=True) if k < len(theirs)]
+            ours = aggregate.track_margin([m for _, m in both])
+            gaps.append(abs(ours - aggregate.track_margin(theirs[[k for k, _ in both]])))
+    return max(gaps)
+
+
+def windows_taken(margins: np.ndarray, threshold: float) -> int:
+    """How many windows adaptive takes of a track with these margins."""
+    order, part = spread_order(len(margins)), (0, FIRST_ROUND)
+    while part is not None:
+        end = part[1]
+        outcome = {"status": "ok", "whole_windows": len(margins)}
+        part = next_part(Reading(outcome), margins[order[:end]], Thresholds(threshold))
+    return end
+
+
+def honest_threshold(rows: Sequence[FileResult]) -> float:
+    """The score at which adaptive windows are the fewest that are still a third of all."""
+    margins = [np.array(row.window_margins) for row in rows]
+    center, spread = np.mean([m.mean() for m in margins]), np.mean([m.std() for m in margins])
+    scores = [aggregate.score_of(center + spread * k) for k in np.linspace(0, 3, 61)]
+    taken = {score: sum(windows_taken(m, score) for m in margins) / sum(map(len, margins)) for score in scores}
+    return min((share, score) for score, share in taken.items() if share >= 1 / 3)[1]
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    add_work(arguments, "library")
+    arguments.add_argument("--only", action="append", choices=PARTS, help="only this part; can be repeated")
+    options = arguments.parse_args()
+    parts = options.only or PARTS
+    torch.set_num_threads(usable_cpus())
+    files = sound_files(library(options))
+    claims: list[Claim] = []
+
+    def compare(what: str, backbone: str, precisions: dict[str, float], paths: Sequence[Path], rounds: int) -> None:
+        margins: dict[str, np.ndarray] = {}
+        models = {precision: exported(options, backbone, precision) for precision in precisions}
+        network = next(iter(models.values()))[0]
+        scans = {precision: scanner(path, paths, ALL) for precision, (_, path) in models.items()}
+        timed = [lambda: wall(lambda: script(network, paths, margins))]
+        timed += [lambda scan=scan: wall(scan) for scan in scans.values()]  # type: ignore[misc]
+        times = in_turns(*timed, rounds=options.rounds or rounds, warm_up=0)
+        n = sum(map(len, margins.values()))
+        for k, (precision, target) in enumerate(precisions.items(), 1):
+            note = f"{n / median(times, 0):.1f} and {n / median(times, k):.1f} windows/s"
+            claims.append(
+                Claim(f"{what} {precision}, all windows, of the script's speed", ratio(times, 0, k), target, note=note)
+            )
+            if precision == "fp32":
+                gap = margin_gap(scans[precision](), margins)
+                claims.append(Claim(f"{what} fp32: track margins differ by", gap, 1e-3, at_most=True, unit=""))
+
+    with quiet_decoders():
+        wanted = {"lambda": ("fp32", 3.2), "int8": ("int8", 5.0)}
+        lambdas = dict(wanted[part] for part in ("lambda", "int8") if part in parts)
+        if lambdas:
+            compare("Lambda", "lambda", lambdas, files, 3)
+        if "swin" in parts:
+            compare("Swin", "swin", {"fp32": 3.0}, files[::4], 3)
+        if "verdict" in parts:
+            paths = tracks(options, [180.0] * 4, [".mp3", ".ogg"])
+            network, model = exported(options, "lambda", "int8")
+            threshold = honest_threshold(scanner(model, paths, ALL)())
+            scan = scanner(model, paths, ADAPTIVE, threshold)
+            times = in_turns(
+                lambda: wall(lambda: script(network, paths, {})), lambda: wall(scan), rounds=options.rounds or 3
+            )
+            rows = scan()
+            taken = sum(row.windows for row in rows) / len(rows)
+            note = f"{median(times, 1) / len(paths):.2f} s a track, {taken:.1f} windows of 36"
+            what = "a verdict on a track of three minutes, Lambda int8 and adaptive windows, of the script's speed"
+            claims.append(Claim(what, ratio(times, 0, 1), 12, note=note))
+    conclude(claims, options)
+
+
+@contextlib.contextmanager
+def quiet_decoders() -> Any:
+    """Keep what C libraries say of odd files off the terminal."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+if __name__ == "__main__":
+    main()

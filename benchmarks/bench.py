@@ -1,0 +1,93 @@
+"""Runs the benchmarks one after the other and writes their figures into docs/performance.md.
+
+    python benchmarks/bench.py [--library FOLDER] [--corpus FOLDER] [--write FILE] [NAME]...
+
+NAMEs are those of the programs, all of them by default. Exits with 1 where a figure misses its target. The table is
+only written when every benchmark ran.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from paired import Claim, machine
+
+HERE = Path(__file__).parent
+BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+# Each with the folders that it can use.
+PROGRAMS = {
+    "startup": (),
+    "preparing": ("library",),
+    "listing": (),
+    "memory": (),
+    "free_model": ("library",),
+    "adaptive_windows": ("corpus",),
+    "against_model": ("library",),
+    "against_script": ("library",),
+}
+
+
+def run(name: str, options: argparse.Namespace) -> list[Claim]:
+    """The claims of one benchmark; one that fails to run at all ends the program."""
+    results = options.work / f"{name}.json"
+    results.unlink(missing_ok=True)
+    command = [sys.executable, str(HERE / f"{name}.py"), "--work", str(options.work), "--json", str(results)]
+    for folder in PROGRAMS[name]:
+        if (given := getattr(options, folder)) is not None:
+            command += [f"--{folder}", str(given)]
+    if options.rounds:
+        command += ["--rounds", str(options.rounds)]
+    subprocess.run(command, check=False)
+    if not results.exists():
+        raise SystemExit(f"{name} came to no result.")
+    return [Claim(**claim) for claim in json.loads(results.read_text(encoding="utf-8"))["claims"]]
+
+
+def table(found: dict[str, list[Claim]], began: str, took: float) -> str:
+    rows = [f"{began}; {took / 60:.0f} minutes in all.", "", "| figure | measured | target | | command |"]
+    rows.append("|---|---|---|---|---|")
+    for name, claims in found.items():
+        for claim in claims:
+            side = "at most" if claim.at_most else "at least"
+            note = f" ({claim.note})" if claim.note else ""
+            target, word = f"{side} {claim.target:g} {claim.unit}", "pass" if claim.met else "**missed**"
+            rows.append(f"| {claim.what}{note} | {claim.figure:.4g} {claim.unit} | {target} | {word} | `{name}` |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(PROGRAMS))
+    parser.add_argument("--work", type=Path, default=Path("bench-data"), help="where to keep what is made")
+    parser.add_argument("--library", type=Path, help="a folder of music; else a synthesised one")
+    parser.add_argument("--corpus", type=Path, help="excerpts with a manifest.csv; else synthesised tracks")
+    parser.add_argument("--rounds", type=int, help="instead of each benchmark's own number")
+    parser.add_argument("--write", type=Path, help="a Markdown file with the table's markers")
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(PROGRAMS):
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(PROGRAMS)}.")
+    options.work.mkdir(parents=True, exist_ok=True)
+    began, clock = machine(), time.perf_counter()
+    found = {}
+    for name in options.names or PROGRAMS:
+        print(f"\n{name}", flush=True)
+        found[name] = run(name, options)
+    missed = [claim for claims in found.values() for claim in claims if not claim.met]
+    print(f"\n{len(missed)} of {sum(map(len, found.values()))} figures miss their targets.")
+    if options.write is not None and not options.names:
+        text = options.write.read_text(encoding="utf-8")
+        before, _, rest = text.partition(BEGIN)
+        _, _, after = rest.partition(END)
+        filled = f"{before}{BEGIN}\n{table(found, began, time.perf_counter() - clock)}\n{END}{after}"
+        options.write.write_text(filled, encoding="utf-8")
+        print(f"The table is in {options.write}.")
+    raise SystemExit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()

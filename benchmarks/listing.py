@@ -1,0 +1,132 @@
+"""Claim 6: unchanged files cost next to nothing, and a million files neither memory nor a pause.
+
+    python benchmarks/listing.py [--files N] [--listed N] [--rounds N]
+
+Makes a library of N named but tiny files, and a report in which all of them are already scored; then scans with
+`--since`. And lists a library of a million empty files, below which the first holds sound.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import soundfile
+from material import add_work, free_model
+from paired import PROGRAM, Claim, conclude, in_turns, median, parser, wall
+
+from sonicscan import report
+from sonicscan.detector import Device
+from sonicscan.discover import listing
+from sonicscan.engine import track_result
+from sonicscan.results import FileResult
+from sonicscan.scanning import Scan, ScanOptions, now
+
+A_FOLDER = 1000
+LISTED = """
+import sys
+import sonicscan.scanning, sonicscan.session
+from sonicscan.discover import listing
+n = sum(1 for _ in listing([sys.argv[1]]))
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(n, int(peak.split()[1]) / 1024)
+"""
+
+
+def make_tree(root: Path, n: int) -> Path:
+    """`n` empty files with names of sound, a thousand a folder; the very first is a second of noise."""
+    done = root / ".made"
+    if not done.exists():
+        for k in range(0, n, A_FOLDER):
+            folder = root / f"{k // A_FOLDER:04d}"
+            folder.mkdir(parents=True, exist_ok=True)
+            for i in range(min(A_FOLDER, n - k)):
+                (folder / f"{i:04d} some artist - some title.mp3").touch()
+        noise = 0.1 * np.random.default_rng(0).standard_normal(5 * 22050)
+        soundfile.write(root / "0000" / "0000 a first track.wav", noise, 22050)
+        done.touch()
+    return root
+
+
+def make_report(scan: Scan, root: Path, path: Path) -> Path:
+    """What a scan of `root` would have left, with twelve windows a track."""
+    outcome = {
+        "status": "ok",
+        "duration_s": 180.0,
+        "sample_rate": 44100,
+        "channels": 2,
+        "codec": "mp3",
+        "tags": {"title": "some title", "artist": "some artist"},
+    }
+    starts = [15.0 * k for k in range(12)]
+    random = np.random.default_rng(0)
+
+    def rows() -> Iterator[FileResult]:
+        for track in listing([root]):
+            logits = random.standard_normal((12, 2)).astype(np.float32)
+            yield track_result(track, outcome, starts, list(logits), scan.model, scan.thresholds)
+
+    table = report.sort(pa.Table.from_batches([report.to_batch(list(rows()))]))
+    report.write(report.with_metadata(table, scan.metadata(now())), path)
+    return path
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    add_work(arguments)
+    arguments.add_argument("--files", type=int, default=100_000, help="files of the rescan")
+    arguments.add_argument("--listed", type=int, default=1_000_000, help="files of the listing")
+    options = arguments.parse_args()
+    rounds = options.rounds or 3
+    model = free_model(options)
+    library = make_tree(options.work / f"files-{options.files}", options.files)
+    scan = Scan(ScanOptions(model=model, threshold=0.9, device=Device("cpu")))
+    earlier = make_report(scan, library, options.work / "earlier.parquet")
+    n = options.files + 1
+
+    def rescan(*paths: object) -> float:
+        out = options.work / "rescan.parquet"
+        command = [PROGRAM, *map(str, paths), "--model", model, "--threshold", "0.9", "--device", "cpu"]
+        command += ["--since", earlier, "--out", out, "-q"]
+        return wall(lambda: subprocess.run(command, check=True))
+
+    times = in_turns(lambda: rescan(library), rounds=rounds, warm_up=1)
+    many = make_tree(options.work / f"files-{options.listed}", options.listed)
+    one = make_tree(options.work / "files-1", 1)
+    listed, peak = subprocess.run(
+        [sys.executable, "-c", LISTED, str(many)], check=True, capture_output=True, text=True
+    ).stdout.split()
+
+    def until_first_row(root: Path) -> float:
+        command = [PROGRAM, str(root), "--model", str(model), "--device", "cpu", "--out", "-", "-q"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            assert process.stdout is not None
+            took = wall(lambda: json.loads(process.stdout.readline()))
+            process.terminate()
+            process.stdout.read()
+        return took
+
+    firsts = in_turns(lambda: until_first_row(many), lambda: until_first_row(one), rounds=rounds + 2)
+    pause = sorted(a / b for a, b in firsts)[len(firsts) // 2]
+    what = f"{median(times, 0):.1f} s for {n} files, Python and the model included"
+    claims = [
+        Claim("files/s of a rescan with --since", n / median(times, 0), 10_000, unit="files/s", note=what),
+        Claim(f"memory of the process that lists {listed} files", float(peak), 200, at_most=True, unit="MB"),
+        Claim(
+            f"time to the first row of {listed} files, of a single file's",
+            pause,
+            1.2,
+            at_most=True,
+            note=f"{median(firsts, 0):.2f} s",
+        ),
+    ]
+    conclude(claims, options)
+
+
+if __name__ == "__main__":
+    main()

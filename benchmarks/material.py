@@ -1,0 +1,193 @@
+"""Sound and models for the benchmarks: from folders that are given, or synthesised.
+
+Everything is made once and kept in a folder (`--work`, by default `bench-data`), so that a second run is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import dataclasses
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import soundfile
+from onnx import TensorProto, helper
+
+from sonicscan.decode import read_mono
+from sonicscan.demo import make_library, melody
+from sonicscan.spec import METADATA_KEY, ModelSpec
+
+Float32 = npt.NDArray[np.float32]
+
+_RATE = 44100
+_SOUND = {".mp3", ".ogg", ".opus", ".flac", ".wav"}
+
+
+def add_work(parser: argparse.ArgumentParser, *given: str) -> None:
+    """The folder for what is made, and those of `library` and `corpus` that a benchmark can use."""
+    parser.add_argument("--work", type=Path, default=Path("bench-data"), help="where to keep what is made")
+    if "library" in given:
+        parser.add_argument("--library", type=Path, help="a folder of music; else a synthesised one")
+    if "corpus" in given:
+        parser.add_argument("--corpus", type=Path, help="a folder with manifest.csv (path, label, source)")
+
+
+def library(options: argparse.Namespace) -> Path:
+    """The folder of music that was given, or one that is synthesised."""
+    if options.library is not None:
+        return Path(options.library)
+    folder: Path = options.work / "library"
+    if not folder.is_dir():
+        make_library(folder)
+    return folder
+
+
+def sound_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SOUND)
+
+
+def tracks(options: argparse.Namespace, seconds: Sequence[float], suffixes: Sequence[str]) -> list[Path]:
+    """Stereo tracks of these lengths: the library's files joined, else synthesised notes."""
+    given = getattr(options, "library", None)
+    folder: Path = options.work / ("joined" if given is not None else "synthesised")
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for k, length in enumerate(seconds):
+        path = folder / f"{k}-{length:g}{suffixes[k % len(suffixes)]}"
+        if not path.is_file():
+            if given is not None:
+                mono = _joined(sound_files(given), length, k)
+                write(path, np.stack([mono, 0.9 * mono], axis=1), _RATE)
+            else:
+                write(path, melody(length, _RATE, k), _RATE)
+        paths.append(path)
+    return paths
+
+
+def _joined(paths: list[Path], seconds: float, seed: int) -> Float32:
+    random.Random(seed).shuffle(paths)
+    parts: list[Float32] = []
+    while sum(map(len, parts)) < seconds * _RATE:
+        parts += [read_mono(bytes(path), _RATE) for path in paths]
+    return np.concatenate(parts)[: round(seconds * _RATE)]
+
+
+def write(path: Path, sound: Float32, rate: int) -> None:
+    """Write whole or not at all, a second at a time."""
+    part = path.with_name("part-" + path.name)
+    with soundfile.SoundFile(part, "w", rate, 1 if sound.ndim == 1 else sound.shape[1]) as file:
+        for start in range(0, len(sound), rate):
+            file.write(sound[start : start + rate])
+    part.rename(path)
+
+
+def joined_excerpts(corpus: Path, folder: Path, a_source: int) -> dict[str, str]:
+    """Tracks of two to three minutes, each of excerpts of one source drawn at random; their labels by name.
+
+    Sources with less than two minutes of excerpts are left out. `codec` counts as neither label.
+    """
+    sources: dict[tuple[str, str], list[Path]] = defaultdict(list)
+    with (corpus / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["label"] in ("human", "ai"):
+                sources[row["label"], row["source"]].append(corpus / row["path"])
+    folder.mkdir(parents=True, exist_ok=True)
+    draw, labels = random.Random(0), {}
+    for number, ((label, _), paths) in enumerate(sorted(sources.items())):
+        for k in range(a_source):
+            draw.shuffle(paths)
+            taken = list(_up_to(180.0, paths))
+            if sum(soundfile.info(path).duration for path in taken) < 120:
+                break
+            name = f"{label}-{number:03d}-{k}.flac"
+            labels[name] = label
+            if not (folder / name).is_file():
+                rate = soundfile.info(taken[0]).samplerate
+                write(
+                    folder / name, np.concatenate([read_mono(bytes(path), rate) for path in taken])[: 180 * rate], rate
+                )
+    return labels
+
+
+def _up_to(seconds: float, paths: Iterable[Path]) -> Iterator[Path]:
+    total = 0.0
+    for path in paths:
+        if total >= seconds:
+            return
+        total += soundfile.info(path).duration
+        yield path
+
+
+def free_model(options: argparse.Namespace) -> Path:
+    """An ONNX file with the contract that costs next to nothing: it looks at one pixel of each cell."""
+    path: Path = options.work / "free.onnx"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nodes = [
+        helper.make_node("Slice", ["spectrogram", "from", "to", "axes", "steps"], ["cells"]),
+        helper.make_node("Conv", ["cells", "weights"], ["class_maps"]),
+        helper.make_node("ReduceMean", ["class_maps", "axes"], ["logits"], keepdims=0),
+    ]
+    constants = {
+        "from": np.array([0, 0], dtype=np.int64),
+        "to": np.array([256, 256], dtype=np.int64),
+        "axes": np.array([2, 3], dtype=np.int64),
+        "steps": np.array([32, 32], dtype=np.int64),
+        "weights": np.array([[0.0] * 3, [1.0] * 3], dtype=np.float32)[:, :, None, None],
+    }
+    graph = helper.make_graph(
+        nodes,
+        "free",
+        [helper.make_tensor_value_info("spectrogram", TensorProto.FLOAT, ["batch", 3, 256, 256])],
+        [
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2]),
+            helper.make_tensor_value_info("class_maps", TensorProto.FLOAT, ["batch", 2, 8, 8]),
+        ],
+        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    model.metadata_props.add(key=METADATA_KEY, value=ModelSpec("free").to_json())
+    onnx.save(model, path)
+    return path
+
+
+def exported(options: argparse.Namespace, backbone: str, precision: str = "fp32") -> tuple[object, Path]:
+    """A backbone with random weights, as a PyTorch module and as the file that sonicscan-export makes of it.
+
+    The file is marked as trained, so that the scanner gives verdicts when it is told a threshold.
+    """
+    from sonicscan_export import convert
+
+    network = convert.untrained(backbone, "none", 0, ("human", "ai"))
+    network.detector.eval()
+    path: Path = options.work / f"{backbone}-{precision}.onnx"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        int8 = (
+            precision == "int8"
+        )  # takes the ranges of activations from sound; random weights allow no verdict on drift
+        manifest = _manifest(options) if int8 else None
+        with contextlib.redirect_stdout(None):
+            convert.export(network, path, precision, manifest, max_drift=1.0 if int8 else None)  # type: ignore[arg-type]
+        model = onnx.load(path)
+        for entry in model.metadata_props:
+            if entry.key == METADATA_KEY:
+                spec = ModelSpec.from_metadata(entry.value, path)
+                entry.value = dataclasses.replace(spec, untrained=False).to_json()
+        onnx.save(model, path)
+    return network.detector, path
+
+
+def _manifest(options: argparse.Namespace) -> Path:
+    path: Path = options.work / "ranges.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", "label"])
+        rows.writerows([str(sound.resolve()), "human"] for sound in sound_files(library(options)))
+    return path
