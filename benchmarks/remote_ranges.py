@@ -1,0 +1,40 @@
+"""Bytes that a scan of twelve windows fetches of a five-minute track behind a URL, and in how many requests.
+
+python benchmarks/remote_ranges.py
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from synthesis import music, write_sound
+
+from sonicscan.decode import read_windows
+from sonicscan.ranges import RemoteFile
+from sonicscan.spec import AudioSpec
+from sonicscan.windows import WindowPlan
+
+
+def main() -> None:
+    print("format      file  fetched  share  requests")
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in ("wav", "flac", "ogg", "opus", "mp3"):
+            rate = 48000 if suffix == "opus" else 44100
+            path = write_sound(Path(folder) / f"x.{suffix}", np.tile(music(20.0, rate), (15, 1)), rate)
+            content = path.read_bytes()
+            with RemoteFile(lambda start, stop, content=content: content[start:stop], len(content)) as file:
+                for _ in read_windows(file, AudioSpec(), WindowPlan(12)):
+                    pass
+            share = file.fetched / len(content)
+            sizes = f"{len(content) / 1e6:6.1f} MB {file.fetched / 1e6:5.1f} MB"
+            print(f"{suffix:6} {sizes} {share:6.0%} {file.requests:9}")
+
+
+if __name__ == "__main__":
+    main()
