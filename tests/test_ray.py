@@ -26,13 +26,8 @@ from sonicscan.scanning import Scan, ScanOptions
 from sonicscan.windows import WindowPlan
 
 PROGRAM = Path(sys.executable).with_name("sonicscan")
-# Ray's own modules, not our use of them: it warns of its own deprecated settings, and leaves sockets to the collector.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
-    pytest.mark.filterwarnings("ignore::FutureWarning:ray"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+# Ray Data warns of one of its own settings as it is imported.
+pytestmark = pytest.mark.filterwarnings("ignore:.use_push_based_shuffle:DeprecationWarning")
 
 
 class TwoNodes:

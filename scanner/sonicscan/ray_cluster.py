@@ -155,8 +155,9 @@ def _connect(ray: Any, address: str | None) -> None:
     try:
         _knock(address)
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"there is no Ray cluster at {address} ({str(error).splitlines()[0]}).") from error
+    except Exception as error:  # Ray raises bare ones too, where a node does not start in time
+        what = "Ray does not start on this machine" if address == "local" else f"there is no Ray cluster at {address}"
+        raise InputError(f"{what} ({(str(error) or type(error).__name__).splitlines()[0].rstrip('.')}).") from error
     finally:
         if main:
             signal.signal(signal.SIGTERM, before)
