@@ -21,7 +21,7 @@ import soundfile
 from onnx import TensorProto, helper
 
 from sonicscan.decode import read_mono
-from sonicscan.demo import make_library, melody
+from sonicscan.demo import melody
 from sonicscan.spec import METADATA_KEY, ModelSpec
 
 Float32 = npt.NDArray[np.float32]
@@ -44,8 +44,11 @@ def library(options: argparse.Namespace) -> Path:
     if options.library is not None:
         return Path(options.library)
     folder: Path = options.work / "library"
-    if not folder.is_dir():
-        make_library(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for k, suffix in enumerate((".mp3", ".ogg", ".flac", ".wav") * 2):
+        path = folder / f"melody {k + 1}{suffix}"
+        if not path.is_file():
+            write(path, melody(60.0, _RATE, k), _RATE)
     return folder
 
 
@@ -185,9 +188,10 @@ def exported(options: argparse.Namespace, backbone: str, precision: str = "fp32"
 
 
 def _manifest(options: argparse.Namespace) -> Path:
+    """A manifest of enough sound to range activations with."""
     path: Path = options.work / "ranges.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["path", "label"])
-        rows.writerows([str(sound.resolve()), "human"] for sound in sound_files(library(options)))
+        rows.writerows([str(path.resolve()), "human"] for path in tracks(options, [180.0] * 4, [".mp3", ".ogg"]))
     return path

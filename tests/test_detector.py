@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from sonicscan.detector import Detector, Device, load_model
+from sonicscan.detector import BoundSession, Detector, Device, load_model
 from sonicscan.errors import DeviceError, ModelError
 from sonicscan.spec import METADATA_KEY, ModelSpec
 
@@ -49,6 +49,16 @@ def test_logits_do_not_depend_on_the_batch_size(tiny_model: Path, batch_size: in
     batch = images(8)
     whole = model.session.run(["logits"], {"spectrogram": batch})[0]
     np.testing.assert_allclose(Detector(model, batch_size).logits(batch, 5), whole[:5], atol=1e-5)
+
+
+def test_a_bound_session_gives_what_the_session_gives_batch_after_batch(tiny_model: Path) -> None:
+    """On the CPU; on CUDA the same calls keep the batch's buffer on the device."""
+    session = load_model(tiny_model, Device("cpu")).session
+    bound = BoundSession(session, Device("cpu"), (4, 3, 256, 256))
+    batches = [images(4, seed) for seed in range(3)]
+    found = [bound.logits(batch) for batch in batches]
+    for batch, logits in zip(batches, found, strict=True):
+        np.testing.assert_array_equal(logits, session.run(["logits"], {"spectrogram": batch})[0])
 
 
 def test_missing_file() -> None:

@@ -179,6 +179,34 @@ def _contract(session: ort.InferenceSession, path: Path) -> ModelSpec:
     return spec
 
 
+class BoundSession:
+    """Runs batches of one shape from a buffer on the device that is made once, where `session.run` makes one a batch.
+
+    Neither copying nor running holds the interpreter, so the next batch is put together meanwhile.
+
+    Args:
+        session: a session that runs on `device`.
+        device: `cuda`; or `cpu`, where it saves nothing.
+        shape: of the batches.
+    """
+
+    def __init__(self, session: ort.InferenceSession, device: Device, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        self._session = session
+        self._input = ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, device.kind, device.index)
+        self._binding = session.io_binding()
+        self._binding.bind_ortvalue_input(INPUT_NAME, self._input)
+        self._binding.bind_output(OUTPUT_NAMES[0], "cpu")
+
+    def logits(self, images: Float32) -> Float32:
+        """Logits of one batch, float32 [batch, classes]."""
+        self._input.update_inplace(images)
+        self._session.run_with_iobinding(self._binding)
+        # The array is ONNX Runtime's own memory, which the next run uses again.
+        logits: Float32 = self._binding.get_outputs()[0].numpy().copy()
+        return logits
+
+
 class Detector:
     """Runs fixed-size batches, in smaller pieces once memory has run out.
 
@@ -190,6 +218,7 @@ class Detector:
     def __init__(self, model: Model, batch_size: int) -> None:
         self.model = model
         self.batch_size = batch_size
+        self._bound: BoundSession | None = None
 
     def logits(self, images: Float32, used: int) -> Float32:
         """Logits of a batch.
@@ -210,7 +239,7 @@ class Detector:
         while done < used:
             piece = images[done : done + self.batch_size]
             try:
-                parts.append(self.model.session.run([OUTPUT_NAMES[0]], {INPUT_NAME: piece})[0])
+                parts.append(self._run(piece))
             except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
                 if not _is_out_of_memory(error):
                     raise ModelError(f"{self.model.path} fails while it runs ({_first_line(error)}).") from error
@@ -226,6 +255,16 @@ class Detector:
         if not np.isfinite(logits).all():
             raise ModelError(f"{self.model.path} gives scores that are not numbers (NaN or infinite); it is broken.")
         return logits
+
+    def _run(self, piece: Float32) -> Float32:
+        model = self.model
+        if model.device.kind == "cpu":
+            logits: Float32 = model.session.run([OUTPUT_NAMES[0]], {INPUT_NAME: piece})[0]
+            return logits
+        if self._bound is None or self._bound.shape != piece.shape:
+            self._bound = None  # before the next one is made, so that there is room for it
+            self._bound = BoundSession(model.session, model.device, piece.shape)
+        return self._bound.logits(piece)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
