@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from material import add_work, joined_excerpts, tracks
+from material import add_folders, joined_excerpts, tracks
 from paired import PROGRAM, Claim, conclude, parser
 
 from sonicscan.adaptive import ERROR_RATE
@@ -53,7 +53,7 @@ def agreement(some: Rows, whole: Rows) -> float:
 
 def main() -> None:
     arguments = parser(__doc__)
-    add_work(arguments, "corpus")
+    add_folders(arguments, "corpus")
     arguments.add_argument("--a-source", type=int, default=8, help="tracks of each source")
     arguments.add_argument("--model", type=Path, help="ONNX model; else the bundled one")
     options = arguments.parse_args()

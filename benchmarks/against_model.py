@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 from against_script import ALL, quiet_decoders
-from material import add_work, exported, tracks
+from material import add_folders, exported, tracks
 from paired import Claim, conclude, in_turns, median, parser, ratio, wall
 
 from sonicscan.detector import Detector, Device, load_model
@@ -23,7 +23,7 @@ BATCH = 8
 
 def main() -> None:
     arguments = parser(__doc__)
-    add_work(arguments, "library")
+    add_folders(arguments, "library")
     options = arguments.parse_args()
     with quiet_decoders():
         paths = tracks(options, [120.0, 180.0, 240.0, 150.0] * 2, [".mp3", ".ogg"])

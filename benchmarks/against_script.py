@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import obvious_script
 import torch
-from material import add_work, exported, library, sound_files, tracks
+from material import add_folders, exported, library, sound_files, tracks
 from paired import Claim, conclude, in_turns, median, parser, ratio, wall
 
 from sonicscan import aggregate
@@ -84,7 +84,7 @@ def honest_threshold(rows: Sequence[FileResult]) -> float:
 
 def main() -> None:
     arguments = parser(__doc__)
-    add_work(arguments, "library")
+    add_folders(arguments, "library")
     arguments.add_argument("--only", action="append", choices=PARTS, help="only this part; can be repeated")
     options = arguments.parse_args()
     parts = options.only or PARTS

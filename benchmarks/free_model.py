@@ -17,7 +17,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from material import add_work, free_model, tracks
+from material import add_folders, free_model, tracks
 from paired import Claim, conclude, in_turns, median, parser
 
 from sonicscan.machine import usable_cpus
@@ -60,7 +60,7 @@ print(json.dumps([(m - n) / (ended - began), 1e3 * (spent - cpu) / (m - n)]))
 
 def main() -> None:
     arguments = parser(__doc__)
-    add_work(arguments, "library")
+    add_folders(arguments, "library")
     arguments.add_argument("--workers", type=int, default=usable_cpus())
     options = arguments.parse_args()
     model = free_model(options)

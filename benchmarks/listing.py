@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import soundfile
-from material import add_work, free_model
+from material import free_model
 from paired import PROGRAM, Claim, conclude, in_turns, median, parser, wall
 
 from sonicscan import report
@@ -78,7 +78,6 @@ def make_report(scan: Scan, root: Path, path: Path) -> Path:
 
 def main() -> None:
     arguments = parser(__doc__)
-    add_work(arguments)
     arguments.add_argument("--files", type=int, default=100_000, help="files of the rescan")
     arguments.add_argument("--listed", type=int, default=1_000_000, help="files of the listing")
     options = arguments.parse_args()

@@ -30,9 +30,8 @@ _RATE = 44100
 _SOUND = {".mp3", ".ogg", ".opus", ".flac", ".wav"}
 
 
-def add_work(parser: argparse.ArgumentParser, *given: str) -> None:
-    """The folder for what is made, and those of `library` and `corpus` that a benchmark can use."""
-    parser.add_argument("--work", type=Path, default=Path("bench-data"), help="where to keep what is made")
+def add_folders(parser: argparse.ArgumentParser, *given: str) -> None:
+    """Options for those of `library` and `corpus` that a benchmark can use."""
     if "library" in given:
         parser.add_argument("--library", type=Path, help="a folder of music; else a synthesised one")
     if "corpus" in given:

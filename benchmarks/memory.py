@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from material import add_work, free_model
+from material import free_model
 from paired import PROGRAM, Claim, conclude, parser
 
 from sonicscan.demo import melody
@@ -82,7 +82,6 @@ def _children(pid: int) -> list[int]:
 
 def main() -> None:
     arguments = parser(__doc__)
-    add_work(arguments)
     arguments.add_argument("--files", type=int, default=300, help="files of the smaller library")
     arguments.add_argument("--hours", type=float, default=10.0, help="length of the long file")
     options = arguments.parse_args()

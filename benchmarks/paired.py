@@ -96,6 +96,7 @@ def parser(document: str | None) -> argparse.ArgumentParser:
     """A parser with the options that every benchmark has."""
     made = argparse.ArgumentParser(description=document, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--rounds", type=int, help="how many times each thing is measured")
+    made.add_argument("--work", type=Path, default=Path("bench-data"), help="where to keep what is made")
     made.add_argument("--json", type=Path, help="where to leave the results")
     return made
 

@@ -14,7 +14,7 @@ os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL
 
 import librosa
 import numpy as np
-from material import add_work, tracks
+from material import add_folders, tracks
 from obvious_script import log_mel_image
 from paired import Claim, conclude, cpu, in_turns, median, parser, ratio
 
@@ -28,7 +28,7 @@ SPEC, PLAN = AudioSpec(), WindowPlan(12)
 
 def main() -> None:
     arguments = parser(__doc__)
-    add_work(arguments, "library")
+    add_folders(arguments, "library")
     options = arguments.parse_args()
     (path,) = tracks(options, [180.0], [".mp3"])
     log_mel = LogMel(SPEC)
