@@ -25,7 +25,8 @@ from sonicscan_train.bundled.export import export, folded  # noqa: E402
 from sonicscan_train.bundled.fit import Schedule, fit  # noqa: E402
 from sonicscan_train.bundled.measure import auc, caught_at  # noqa: E402
 from sonicscan_train.bundled.melcache import MelFrames, cache_decibels, to_float, window_decibels  # noqa: E402
-from sonicscan_train.bundled.network import ARCHITECTURE, MEMBERS, Blur, Ensemble, SonicNet, whitened  # noqa: E402
+from sonicscan_train.bundled.members import MEMBERS  # noqa: E402
+from sonicscan_train.bundled.network import ARCHITECTURE, NO_BLUR, Blur, Ensemble, SonicNet, whitened  # noqa: E402
 from sonicscan_train.bundled.prepare import prepare, training_pools  # noqa: E402
 from sonicscan_train.bundled.split import Holdout, components, left_out  # noqa: E402
 
@@ -61,7 +62,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("blur", MEMBERS)
+@pytest.mark.parametrize("blur", [NO_BLUR, Blur(31), Blur(31, 31)])
 def test_maps_average_to_logits_and_folding_changes_nothing(blur: Blur) -> None:
     torch.manual_seed(0)
     network = SonicNet(blur=blur)
@@ -112,7 +113,7 @@ def test_partners_are_in_the_batch_with_the_music_that_they_were_made_from(tmp_p
     mel = cache_decibels(sound, list(range(6)), tmp_path / "mel.npy", SPEC)
     still = Augmentation(p_eq=0, p_dynamics=0, p_noise=0, p_low_pass=0, p_high_pass=0, p_roll=0, p_mask=0)
     pools = [Pool(human, [(sound, mel)]), Pool(partners, [(sound, mel)])]
-    batches = Batches(pools, SPEC, Sampling(batch=8, p_layer=0, p_mixup=0), still, 0)
+    batches = Batches(pools, SPEC, Sampling(batch=8, p_layer=0, p_mixup=0, paired=True), still, 0)
     images, target = batches(0, 256)
     assert target.tolist() == [0.0] * 4 + [1.0] * 4
     torch.testing.assert_close(images[:4], images[4:])  # the "decoder" here changes nothing
@@ -205,10 +206,10 @@ def test_resumed_run_equals_an_uninterrupted_one_and_exports(corpus: Path, tmp_p
     pools = training_pools(prepared, tmp_path / "cache", 1, 7, SPEC)
     batches = Batches(pools, SPEC, Sampling(batch=4), Augmentation(), 7)
     schedule = Schedule(steps=4, checkpoint_every=2, narrow=64)
-    states = [fit(batches, schedule, blur, tmp_path / f"whole_{i}", _ignore) for i, blur in enumerate(MEMBERS)]
+    states = [fit(batches, schedule, member.blur, tmp_path / f"whole_{i}", _ignore) for i, member in enumerate(MEMBERS)]
     with pytest.raises(KeyboardInterrupt):
-        fit(batches, schedule, MEMBERS[1], tmp_path / "parts", _interrupt)
-    resumed = fit(batches, schedule, MEMBERS[1], tmp_path / "parts", _ignore)
+        fit(batches, schedule, MEMBERS[1].blur, tmp_path / "parts", _interrupt)
+    resumed = fit(batches, schedule, MEMBERS[1].blur, tmp_path / "parts", _ignore)
     assert all(torch.equal(states[1][name], resumed[name]) for name in resumed)
 
     path = tmp_path / "model.onnx"
@@ -221,7 +222,7 @@ def test_resumed_run_equals_an_uninterrupted_one_and_exports(corpus: Path, tmp_p
     image = np.random.default_rng(0).standard_normal((3, 3, 256, 256)).astype(np.float32)
     logits, maps = session.run(None, {"spectrogram": image})
     assert np.abs(maps.mean(axis=(2, 3)) - logits).max() < 1e-5
-    members = [SonicNet(blur=blur) for blur in MEMBERS]
+    members = [SonicNet(blur=member.blur) for member in MEMBERS]
     for member, state in zip(members, states, strict=True):
         member.load_state_dict(state)
     network = Ensemble(members).eval()

@@ -26,8 +26,8 @@ from sonicscan.scanning import Scan, ScanOptions
 from sonicscan.windows import WindowPlan
 
 PROGRAM = Path(sys.executable).with_name("sonicscan")
-# Ray Data warns of one of its own settings as it is imported.
-pytestmark = pytest.mark.filterwarnings("ignore:.use_push_based_shuffle:DeprecationWarning")
+# Ray Data warns of its own settings.
+pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
 
 
 class TwoNodes:

@@ -102,11 +102,9 @@ class ReportedDataset(ReportedScan):
                 )
         if len(self.journal):
             rows = report.sort(self.journal.rows())
-            if parts and report.read(parts[-1]).equals(rows):
-                self.journal.clear()
-            else:
-                self._write_part(rows)
-                self.journal.clear()
+            if not parts or _identity(report.read(parts[-1])) != _identity(rows):
+                self._write_part(self._judged(rows))
+            self.journal.clear()
         self._done = _Done(self._parts, self._scan.options.hash)
         self.resumed = len(self._done.keys)
         return [self._done]
@@ -203,6 +201,11 @@ class _Done(Earlier):
         digests = np.fromiter((hash((path, size, mtime)) for path, size, mtime, ok in rows if ok), np.int64)
         usable = np.fromiter((ok for *_, ok in carry.identified(table, self._need_hash)), bool)
         return digests, usable
+
+
+def _identity(rows: pa.Table) -> pa.Table:
+    """What tells rows apart, whatever thresholds they were judged by."""
+    return rows.select(["path", "path_raw", "size", "mtime_ns", "status", "window_margins", "elapsed_ms"])
 
 
 def _schema(part: Path) -> pa.Schema:

@@ -54,6 +54,8 @@ class Sampling:
         reference_boost: factor on people's sources that share a group with a generator: the same music with
             and without a decoder, and studio music, of which there is less than of game music.
         boost: factors on sources' weights.
+        paired: a window by one of our own decoders comes with the same moment of what it was made from, in the
+            other half of the batch: the decoder is then all there is to learn.
     """
 
     batch: int = 32
@@ -65,6 +67,7 @@ class Sampling:
     mixup_alpha: float = 0.4
     reference_boost: float = 3.0
     boost: Mapping[str, float] = field(default_factory=lambda: dict(BOOST))
+    paired: bool = False
 
 
 def references(excerpts: list[Excerpt]) -> set[str]:
@@ -126,18 +129,22 @@ class Batches:
             [rng.choice(np.flatnonzero(self._ai == label), half, p=2.0 * self._weights[self._ai == label])
              for label in (False, True)]
         )  # fmt: skip
-        starts = rng.integers(start_frames(self._samples, self._spec), size=len(rows))
-        paired = np.zeros(len(rows), dtype=bool)
-        for i in range(half, len(rows)):
-            partner = self._partner[rows[i]]
-            if partner >= 0:  # the same moment of the same music in both classes leaves only the decoder to learn
-                rows[i - half], starts[i - half], paired[i - half] = partner, starts[i], True
+        together = np.zeros(len(rows), dtype=bool)
+        if self._sampling.paired:
+            starts = self._starts(len(rows), rng)
+            for i in range(half, len(rows)):
+                partner = self._partner[rows[i]]
+                if partner >= 0:
+                    rows[i - half], starts[i - half], together[i - half] = partner, starts[i], True
+            picks = rng.random((len(rows), 2))
+        else:
+            picks = rng.random((len(rows), 2))
+            starts = self._starts(len(rows), rng)
         samples, decibels = [], []
-        for row, together in zip(rows, paired, strict=True):
+        for row, (draw, pick), clean in zip(rows, picks, together, strict=True):
             pool_index, i = self._owner[row]
             versions = self._pools[pool_index].versions
-            draw, pick = rng.random(), rng.random()
-            first = together or draw < self._sampling.first_version or len(versions) == 1
+            first = clean or draw < self._sampling.first_version or len(versions) == 1
             version = versions[0 if first else 1 + int(pick * (len(versions) - 1))]
             samples.append(version[0][i])
             decibels.append(version[1][i])
@@ -155,6 +162,9 @@ class Batches:
         images = images - images.mean(dim=(1, 2), keepdim=True)
         images = images / images.std(dim=(1, 2), keepdim=True).clamp_min(1e-3)
         return images[:, None], target * share + target[other] * (1.0 - share)
+
+    def _starts(self, n: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        return rng.integers(start_frames(self._samples, self._spec), size=n)
 
     def _layered(self, decibels: Tensor, half: int, rng: np.random.Generator) -> Tensor:
         """Some windows with another of their class played over them; the first `half` are one class."""

@@ -1,7 +1,7 @@
 """Averaged weights to one ONNX file that carries the contract.
 
 The graph is exported in eval mode with batch normalisation folded into the convolutions, float32 throughout:
-the file is small enough (about 10 MB) that fp16 or int8 would buy nothing worth another evaluation.
+the file is small enough (about 15 MB) that fp16 or int8 would buy nothing worth another evaluation.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from sonicscan.spec import INPUT_NAME, METADATA_KEY, OUTPUT_NAMES, AudioSpec, ModelSpec
-from sonicscan_train.bundled.network import MEMBERS, Ensemble, SonicNet
+from sonicscan_train.bundled.members import MEMBERS
+from sonicscan_train.bundled.network import Ensemble, SonicNet
 
 OPSET = 20
 
@@ -45,8 +46,8 @@ def export(states: Sequence[dict[str, Tensor]], spec: ModelSpec, path: Path) -> 
         path: of the file.
     """
     members = []
-    for blur, state in zip(MEMBERS, states, strict=True):
-        network = SonicNet(len(spec.classes), blur)
+    for member, state in zip(MEMBERS, states, strict=True):
+        network = SonicNet(len(spec.classes), member.blur)
         network.load_state_dict(state)
         members.append(folded(network))
     example = torch.zeros(2, 3, spec.audio.n_mels, spec.audio.n_frames)

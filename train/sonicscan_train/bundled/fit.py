@@ -28,7 +28,7 @@ from sonicscan_train.bundled.network import Average, Blur, SonicNet
 class Schedule:
     """Hyperparameters of a run; the last `wide_share` of the steps sees whole windows (`wide` frames)."""
 
-    steps: int = 8000
+    steps: int = 7000
     learning_rate: float = 1.5e-3
     warm_up: int = 200
     decay_share: float = 0.4

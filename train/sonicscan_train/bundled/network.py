@@ -1,13 +1,9 @@
-"""`sonicnet_s`: three plain convolutional networks whose mean meets the ONNX contract.
+"""`sonicnet_s`: plain convolutional networks whose mean meets the ONNX contract.
 
 Five stages of 3x3 convolutions, the first of each with stride 2, so that 256x256 becomes 8x8; then
 global average pooling and one linear layer. On two CPU cores it sees some twenty times as many windows in the
 hour as LambdaResNet26rpt from scratch, and with no pretrained weights at hand that decides. A second
 convolution at 128x128 cost 30% of the throughput in bfloat16 and was left out.
-
-The members differ in what is taken away from the image before they see it. Equalisation, mastering and the
-instruments' balance tell corpora apart and not people from generators: they are in the mean spectrum, smoothed over the
-mel rows. What changes in time or is narrow in frequency stays.
 """
 
 from __future__ import annotations
@@ -27,16 +23,19 @@ WIDTHS = (24, 48, 96, 160, 224)
 class Blur(NamedTuple):
     """Over how much of the image the background is averaged that a network does not see.
 
+    Equalisation, mastering and the instruments' balance tell corpora apart and not people from generators: they
+    are in the mean spectrum, smoothed over the mel rows. What changes in time or is narrow in frequency stays.
+
     Attributes:
         rows: mel rows, odd; 0 takes nothing away.
         frames: frames, odd; 0 is all of them.
     """
 
-    rows: int
+    rows: int = 0
     frames: int = 0
 
 
-MEMBERS = (Blur(31), Blur(15), Blur(31, 31))
+NO_BLUR = Blur()
 
 
 def block(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
@@ -75,7 +74,7 @@ class SonicNet(nn.Module):
     """
 
     def __init__(
-        self, classes: int = 2, blur: Blur = MEMBERS[0], widths: tuple[int, ...] = WIDTHS, dropout: float = 0.2
+        self, classes: int = 2, blur: Blur = NO_BLUR, widths: tuple[int, ...] = WIDTHS, dropout: float = 0.2
     ) -> None:
         super().__init__()
         self.blur = blur

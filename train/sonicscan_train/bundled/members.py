@@ -1,0 +1,34 @@
+"""The networks whose mean the bundled model is, and what each was trained with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sonicscan_train.bundled.network import NO_BLUR, Blur
+
+DATA_SEED = 20261122  # of the versions of the sound, which all members train on
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network.
+
+    Attributes:
+        blur: what it does not see.
+        steps: of its training.
+        seed: of its weights and batches.
+        paired: as in `Sampling`.
+    """
+
+    blur: Blur
+    steps: int
+    seed: int
+    paired: bool
+
+
+# Differences between members, not their number, make a mean better than they are.
+MEMBERS = (
+    Member(NO_BLUR, steps=7000, seed=20261123, paired=False),
+    Member(Blur(31), steps=7000, seed=20261124, paired=False),
+    Member(Blur(31), steps=5000, seed=20261123, paired=True),
+)
