@@ -16,7 +16,7 @@ from sonicscan.discover import Selection, listing
 from sonicscan.errors import InputError
 from sonicscan.machine import usable_cpus
 from sonicscan.modelcache import fetched
-from sonicscan.models import bundled_model
+from sonicscan.models import bundled_card, bundled_model
 from sonicscan.remote import Location, Url, located
 from sonicscan.results import FileResult, Track
 from sonicscan.spec import ModelSpec, digest_of
@@ -160,7 +160,7 @@ def _notes(model: Model, options: ScanOptions) -> list[str]:
     notes = []
     if options.model is None:
         quality = spec.metrics.get("summary", "its quality has not been measured")
-        notes.append(f"using the bundled model {model.path.name}: {quality}; card: {spec.card or 'none'}.")
+        notes.append(f"using the bundled model {model.path.name}: {quality}; card: {bundled_card() or spec.card}.")
     if spec.untrained:
         notes.append("the model is untrained: its scores mean nothing, and no verdicts are given.")
     return notes

@@ -17,3 +17,10 @@ def bundled_model() -> Path:
     if not found:
         raise ModelError("this installation of sonicscan bundles no model; name one with --model.")
     return found[0]
+
+
+def bundled_card() -> Path | None:
+    """The bundled model's card: beside it where sonicscan was installed from a wheel, else in docs/."""
+    here = Path(__file__).parent
+    places = (here / "model-card.md", here.parents[2] / "docs" / "model-card.md")
+    return next((place for place in places if place.is_file()), None)
