@@ -1,6 +1,6 @@
 """A long scan: memory, open descriptors and throughput stay as they are.
 
-make soak, or: pytest -s tests/soak/soak_long.py     SONICSCAN_SOAK=N sets how many files (default 50000: more than 20 minutes)
+make soak, or: pytest -s tests/soak/soak_long.py     SONICSCAN_SOAK=N sets how many files (default 50000)
 """
 
 from __future__ import annotations
