@@ -53,8 +53,8 @@ def main(
             schedule = Schedule(steps=steps or planned.steps, seed=planned.seed)
             sampling = Sampling(paired=planned.paired)
             batches = Batches(pools, spec, sampling, Augmentation(), planned.seed)
-            states.append(fit(batches, schedule, planned.blur, out / f"member_{i}", say))
-            runs.append({"blur": planned.blur, **dataclasses.asdict(schedule), **dataclasses.asdict(sampling)})
+            states.append(fit(batches, schedule, planned.whiten, out / f"member_{i}", say))
+            runs.append({"whiten": planned.whiten, **dataclasses.asdict(schedule), **dataclasses.asdict(sampling)})
     if member is not None:
         return
     model = out / f"{ARCHITECTURE}.onnx"

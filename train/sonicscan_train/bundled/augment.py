@@ -14,6 +14,8 @@ from torch.nn import functional
 
 from sonicscan.spec import AudioSpec
 
+TO_NEPER = 0.2302585  # dB of power to natural logarithm
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -89,7 +91,7 @@ def augment(decibels: Tensor, settings: Augmentation, spec: AudioSpec, rng: torc
     level = -_uniform(n, *settings.noise_db, rng) - 300.0 * (1.0 - _chosen(n, settings.p_noise, rng))
     # Power of one transform bin of noise is exponentially distributed; one draw serves a batch, for speed.
     grain = torch.rand(1, mels, frames, generator=rng).clamp_min(1e-6).log().neg()
-    power = torch.exp(x * 0.2302585) + grain * torch.exp((x.amax(dim=(1, 2), keepdim=True) + level) * 0.2302585)
+    power = torch.exp(x * TO_NEPER) + grain * torch.exp((x.amax(dim=(1, 2), keepdim=True) + level) * TO_NEPER)
     x = power.clamp_min(1e-14).log() * 4.3429448
 
     cutoff = _uniform(n, *settings.cutoff_rows, rng) * mels

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sonicscan.spec import AudioSpec
-from sonicscan_train.bundled.augment import Augmentation, augment
+from sonicscan_train.bundled.augment import TO_NEPER, Augmentation, augment
 from sonicscan_train.bundled.corpus import Excerpt, Int16, excerpt_samples
 from sonicscan_train.bundled.melcache import MelFrames, start_frames, window_decibels
 
@@ -25,7 +25,6 @@ from sonicscan_train.bundled.melcache import MelFrames, start_frames, window_dec
 BOOST = {"Suno": 2.0, "Suno(user)": 2.0, "ElevenLabs-Music": 2.0, "Udio": 1.5}
 OWN_BOOST = 0.5
 OWN = "own:"  # prefix of the sources that are made here
-TO_NEPER = 0.2302585  # dB of power to natural logarithm
 
 
 @dataclass(frozen=True)

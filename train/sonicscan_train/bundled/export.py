@@ -47,7 +47,7 @@ def export(states: Sequence[dict[str, Tensor]], spec: ModelSpec, path: Path) -> 
     """
     members = []
     for member, state in zip(MEMBERS, states, strict=True):
-        network = SonicNet(len(spec.classes), member.blur)
+        network = SonicNet(len(spec.classes), member.whiten)
         network.load_state_dict(state)
         members.append(folded(network))
     example = torch.zeros(2, 3, spec.audio.n_mels, spec.audio.n_frames)

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sonicscan_train.bundled.batches import Batches
-from sonicscan_train.bundled.network import Average, Blur, SonicNet
+from sonicscan_train.bundled.network import Average, SonicNet
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def loss_of(logits: Tensor, target: Tensor, smoothing: float) -> Tensor:
     return functional.binary_cross_entropy_with_logits(logits[:, 1] - logits[:, 0], smoothed)
 
 
-def fit(batches: Batches, schedule: Schedule, blur: Blur, out: Path, say: Callable[[str], None]) -> dict[str, Tensor]:
+def fit(batches: Batches, schedule: Schedule, whiten: int, out: Path, say: Callable[[str], None]) -> dict[str, Tensor]:
     """Trains one member, or goes on from `out/last.pt`, and returns the averaged weights.
 
     Writes `metrics.jsonl` (loss, learning rate, windows/s) and `last.pt` as it goes.
@@ -66,7 +66,7 @@ def fit(batches: Batches, schedule: Schedule, blur: Blur, out: Path, say: Callab
     torch.set_num_threads(schedule.threads)
     torch.manual_seed(schedule.seed)
     out.mkdir(parents=True, exist_ok=True)
-    network = SonicNet(blur=blur).to(memory_format=torch.channels_last)
+    network = SonicNet(whiten=whiten).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(network.parameters(), schedule.learning_rate, weight_decay=schedule.weight_decay)
     average = Average(network, schedule.average_decay)
     checkpoint, first = out / "last.pt", 0

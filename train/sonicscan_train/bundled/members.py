@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sonicscan_train.bundled.network import NO_BLUR, Blur
-
 DATA_SEED = 20261122  # of the versions of the sound, which all members train on
 
 
@@ -14,13 +12,13 @@ class Member:
     """One network.
 
     Attributes:
-        blur: what it does not see.
+        whiten: mel rows over which the mean spectrum is smoothed that it does not see; 0: it sees all.
         steps: of its training.
         seed: of its weights and batches.
         paired: as in `Sampling`.
     """
 
-    blur: Blur
+    whiten: int
     steps: int
     seed: int
     paired: bool
@@ -28,7 +26,7 @@ class Member:
 
 # Differences between members, not their number, make a mean better than they are.
 MEMBERS = (
-    Member(NO_BLUR, steps=7000, seed=20261123, paired=False),
-    Member(Blur(31), steps=7000, seed=20261124, paired=False),
-    Member(Blur(31), steps=5000, seed=20261123, paired=True),
+    Member(whiten=0, steps=7000, seed=20261123, paired=False),
+    Member(whiten=31, steps=7000, seed=20261124, paired=False),
+    Member(whiten=31, steps=5000, seed=20261123, paired=True),
 )

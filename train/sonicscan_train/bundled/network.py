@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,24 +17,6 @@ from torch.nn import functional
 
 ARCHITECTURE = "sonicnet_s"
 WIDTHS = (24, 48, 96, 160, 224)
-
-
-class Blur(NamedTuple):
-    """Over how much of the image the background is averaged that a network does not see.
-
-    Equalisation, mastering and the instruments' balance tell corpora apart and not people from generators: they
-    are in the mean spectrum, smoothed over the mel rows. What changes in time or is narrow in frequency stays.
-
-    Attributes:
-        rows: mel rows, odd; 0 takes nothing away.
-        frames: frames, odd; 0 is all of them.
-    """
-
-    rows: int = 0
-    frames: int = 0
-
-
-NO_BLUR = Blur()
 
 
 def block(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
@@ -55,15 +36,16 @@ def stages(widths: tuple[int, ...]) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def whitened(image: Tensor, blur: Blur) -> Tensor:
-    """[n, 1, mels, frames] less its background."""
-    if not blur.rows:
+def whitened(image: Tensor, rows: int) -> Tensor:
+    """[n, 1, mels, frames] less its mean spectrum, smoothed over `rows` (odd) mel rows; 0 takes nothing away.
+
+    Equalisation, mastering and the instruments' balance tell corpora apart and not people from generators: they
+    are in that background. What changes in time or is narrow in frequency stays.
+    """
+    if not rows:
         return image
-    rows, frames = blur.rows, blur.frames
-    background = image.mean(dim=3, keepdim=True)
-    if frames:
-        background = functional.avg_pool2d(image, (1, frames), 1, (0, frames // 2), count_include_pad=False)
-    return image - functional.avg_pool2d(background, (rows, 1), 1, (rows // 2, 0), count_include_pad=False)
+    spectrum = image.mean(dim=3, keepdim=True)
+    return image - functional.avg_pool2d(spectrum, (rows, 1), 1, (rows // 2, 0), count_include_pad=False)
 
 
 class SonicNet(nn.Module):
@@ -74,17 +56,17 @@ class SonicNet(nn.Module):
     """
 
     def __init__(
-        self, classes: int = 2, blur: Blur = NO_BLUR, widths: tuple[int, ...] = WIDTHS, dropout: float = 0.2
+        self, classes: int = 2, whiten: int = 0, widths: tuple[int, ...] = WIDTHS, dropout: float = 0.2
     ) -> None:
         super().__init__()
-        self.blur = blur
+        self.whiten = whiten
         self.stages = stages(widths)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(widths[-1], classes)
 
     def features(self, image: Tensor) -> Tensor:
         """[n, 1 or 3, mels, frames] to [n, 224, mels / 32, frames / 32]."""
-        features: Tensor = self.stages(whitened(image[:, :1], self.blur))
+        features: Tensor = self.stages(whitened(image[:, :1], self.whiten))
         return features
 
     def train_logits(self, image: Tensor) -> Tensor:
