@@ -11,6 +11,7 @@ they take of real tracks with a real model (adaptive_windows.py).
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -98,7 +99,7 @@ def main() -> None:
         network = next(iter(models.values()))[0]
         scans = {precision: scanner(path, paths, ALL) for precision, (_, path) in models.items()}
         timed = [lambda: wall(lambda: script(network, paths, margins))]
-        timed += [lambda scan=scan: wall(scan) for scan in scans.values()]  # type: ignore[misc]
+        timed += [functools.partial(wall, scan) for scan in scans.values()]
         times = in_turns(*timed, rounds=options.rounds or rounds, warm_up=0)
         n = sum(map(len, margins.values()))
         for k, (precision, target) in enumerate(precisions.items(), 1):

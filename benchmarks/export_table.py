@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 import onnx
 import onnxruntime
 import torch
+from paired import processor
 
 from sonicscan.detector import Model
 from sonicscan.machine import usable_cpus
@@ -29,15 +29,6 @@ from sonicscan_export.graph import to_onnx
 from sonicscan_export.precision import PRECISIONS, Precision, Quantiser, to_half
 
 BATCH = 8
-
-
-def cpu() -> str:
-    """The processor's name, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def seconds(model: Model, images: data.Float32) -> float:
@@ -99,7 +90,7 @@ def main() -> None:
     options = parser.parse_args()
     today = datetime.datetime.now(datetime.UTC).date()
     print(
-        f"{today}, {cpu()}, {usable_cpus()} CPUs, "
+        f"{today}, {processor()}, {usable_cpus()} CPUs, "
         f"load {os.getloadavg()[0]:.1f}; torch {torch.__version__}, onnx {onnx.__version__}, "
         f"onnxruntime {onnxruntime.__version__}; batch {BATCH}, {options.rounds} rounds in turns"
     )

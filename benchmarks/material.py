@@ -171,12 +171,10 @@ def exported(options: argparse.Namespace, backbone: str, precision: str = "fp32"
     path: Path = options.work / f"{backbone}-{precision}.onnx"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        int8 = (
-            precision == "int8"
-        )  # takes the ranges of activations from sound; random weights allow no verdict on drift
+        int8 = precision == "int8"  # its ranges of activations come from sound; of random weights no drift is too much
         manifest = _manifest(options) if int8 else None
         with contextlib.redirect_stdout(None):
-            convert.export(network, path, precision, manifest, max_drift=1.0 if int8 else None)  # type: ignore[arg-type]
+            convert.export(network, path, precision, manifest, max_drift=1.0 if int8 else None)
         model = onnx.load(path)
         for entry in model.metadata_props:
             if entry.key == METADATA_KEY:

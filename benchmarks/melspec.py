@@ -7,36 +7,14 @@ from __future__ import annotations
 
 import platform
 import sys
-import time
-from collections.abc import Callable
 
-import librosa
 import numpy as np
 import scipy
+from obvious_script import log_mel as librosa_log_mel
+from paired import wall
 
 from sonicscan.melspec import LogMel
-from sonicscan.spec import PRESETS, AudioSpec
-
-
-def librosa_log_mel(window: np.ndarray, spec: AudioSpec) -> np.ndarray:
-    """The same decibels by librosa."""
-    power = librosa.feature.melspectrogram(
-        y=window,
-        sr=spec.sample_rate,
-        n_fft=spec.n_fft,
-        hop_length=spec.hop_length,
-        n_mels=spec.n_mels,
-        fmin=spec.fmin,
-        fmax=spec.fmax,
-        pad_mode="constant",
-    )
-    return librosa.power_to_db(power, ref=1.0, amin=spec.db_floor, top_db=None)
-
-
-def seconds(function: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    function()
-    return time.perf_counter() - began
+from sonicscan.spec import PRESETS
 
 
 def main(pairs: int) -> None:
@@ -48,8 +26,8 @@ def main(pairs: int) -> None:
         log_mel = LogMel(spec)
         ours, theirs, ratios = [], [], []
         for k in range(pairs + 3):
-            a = seconds(lambda: log_mel.decibels(window))  # noqa: B023 - called at once
-            b = seconds(lambda: librosa_log_mel(window, spec))  # noqa: B023
+            a = wall(lambda: log_mel.decibels(window))  # noqa: B023 - called at once
+            b = wall(lambda: librosa_log_mel(window, spec, None))  # noqa: B023
             if k >= 3:  # the first calls build librosa's caches
                 ours.append(a)
                 theirs.append(b)

@@ -23,18 +23,25 @@ Float32 = npt.NDArray[np.float32]
 BATCH = 16
 
 
-def log_mel_image(samples: Float32, spec: AudioSpec) -> Float32:
-    """A window's standardised log-mel, float32 [n_mels, n_frames], by librosa alone."""
+def log_mel(samples: Float32, spec: AudioSpec, top_db: float | None) -> Float32:
+    """A window's mel decibels, float32 [n_mels, n_frames], by librosa alone."""
     power = librosa.feature.melspectrogram(
-        y=librosa.util.fix_length(samples, size=spec.window_samples),
+        y=samples,
         sr=spec.sample_rate,
         n_fft=spec.n_fft,
         hop_length=spec.hop_length,
         n_mels=spec.n_mels,
         fmin=spec.fmin,
         fmax=spec.fmax,
+        pad_mode="constant",
     )
-    decibels = librosa.power_to_db(power, ref=1.0, amin=spec.db_floor, top_db=spec.top_db)
+    decibels: Float32 = librosa.power_to_db(power, ref=1.0, amin=spec.db_floor, top_db=top_db)
+    return decibels
+
+
+def log_mel_image(samples: Float32, spec: AudioSpec) -> Float32:
+    """The same, standardised, of a window that may end before its time."""
+    decibels = log_mel(librosa.util.fix_length(samples, size=spec.window_samples), spec, spec.top_db)
     image: Float32 = (decibels - decibels.mean()) / (decibels.std() + 1e-6)
     return image
 

@@ -112,11 +112,12 @@ def machine() -> str:
             continue
     load = f"load {os.getloadavg()[0]:.1f} at the start"
     return (
-        f"{today}, {_processor()}, {usable_cpus()} CPUs, {load}; Python {platform.python_version()}, {', '.join(found)}"
+        f"{today}, {processor()}, {usable_cpus()} CPUs, {load}; Python {platform.python_version()}, {', '.join(found)}"
     )
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name, where the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
