@@ -17,7 +17,7 @@ import onnx
 
 import sonicscan
 from sonicscan.errors import InputError, ModelError
-from sonicscan.files import replacing
+from sonicscan.files import replacing, sha256_of
 from sonicscan.spec import INPUT_NAME, METADATA_KEY, OUTPUT_NAMES, ModelSpec
 
 MAX_BYTES = (2 << 30) - 1  # a protobuf message holds no more
@@ -133,8 +133,7 @@ def digest(path: Path) -> str:
         ModelError: the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise ModelError(f"the model {path} cannot be read: {error.strerror or error}.") from error
 

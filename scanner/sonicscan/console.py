@@ -22,7 +22,7 @@ class LocationType(click.ParamType["Location"]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Location:
         from sonicscan.remote import located
 
-        return located(value)  # type: ignore[arg-type]
+        return located(str(value))
 
 
 class FatalError(click.ClickException):

@@ -24,7 +24,7 @@ from sonicscan import carry, report
 from sonicscan.discover import Listing
 from sonicscan.errors import InputError, ReportError
 from sonicscan.remote import Location
-from sonicscan.reported import Earlier, ReportedScan
+from sonicscan.reported import Earlier, ReportedScan, same_verdicts
 from sonicscan.results import FileResult, Track
 from sonicscan.scanning import Scan
 
@@ -134,7 +134,7 @@ class ReportedDataset(ReportedScan):
                 self._write_part(rows.slice(start, self._part_rows))
         for part in self._done.parts:
             kept = self._kept(part)
-            if kept.num_rows != pq.read_metadata(part).num_rows or self._judged_otherwise(part):
+            if kept.num_rows != pq.read_metadata(part).num_rows or not self._has_verdicts(part):
                 self._write_part(kept, part)
         try:
             (self._folder / report.SUCCESS).touch()
@@ -146,11 +146,10 @@ class ReportedDataset(ReportedScan):
         """The rows of an earlier part that still hold, with the verdicts of this scan."""
         table = report.read(part)
         kept = table.filter(pa.array(self._done.taken_of(table))).replace_schema_metadata(None)
-        return self._judged(kept) if self._judged_otherwise(part) else kept
+        return kept if self._has_verdicts(part) else self._judged(kept)
 
-    def _judged_otherwise(self, part: Path) -> bool:
-        here = report.metadata_of(pa.schema([]).with_metadata(report.encoded(self._metadata())))
-        return report.metadata_of(_schema(part)).get("thresholds") != here["thresholds"]
+    def _has_verdicts(self, part: Path) -> bool:
+        return same_verdicts(self._scan, report.metadata_of(_schema(part)))
 
     def _write_part(self, rows: pa.Table, path: Path | None = None) -> None:
         if path is None:
@@ -172,7 +171,7 @@ class _Done(Earlier):
         self.parts = parts
         self._need_hash = need_hash
         columns = ["path", "path_raw", "size", "mtime_ns", "status", "content_hash"]
-        digests = [self._digests(pq.read_table(part, columns=columns))[0] for part in parts]
+        digests = [self._digests(report.read_file(part, columns))[0] for part in parts]
         self.keys = np.sort(np.concatenate([np.empty(0, np.int64), *digests]))
         self._taken = np.zeros(len(self.keys), dtype=bool)
         self._n = 0
@@ -197,10 +196,12 @@ class _Done(Earlier):
 
     def _digests(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         """Digests of the rows that can be kept, and which rows those are."""
-        rows = carry.identified(table, self._need_hash)
-        digests = np.fromiter((hash((path, size, mtime)) for path, size, mtime, ok in rows if ok), np.int64)
-        usable = np.fromiter((ok for *_, ok in carry.identified(table, self._need_hash)), bool)
-        return digests, usable
+        digests, usable = [], []
+        for path, size, mtime_ns, ok in carry.identified(table, self._need_hash):
+            usable.append(ok)
+            if ok:
+                digests.append(hash((path, size, mtime_ns)))
+        return np.array(digests, dtype=np.int64), np.array(usable, dtype=bool)
 
 
 def _identity(rows: pa.Table) -> pa.Table:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import sonicscan
+from sonicscan.console import FatalError
 from sonicscan.engine import EngineStats
 from sonicscan.errors import STATUSES, InputError, SonicscanError
 from sonicscan.files import replacing
@@ -20,7 +21,7 @@ from sonicscan.progress import Tally
 from sonicscan.thresholds import VERDICTS
 
 EVERY_S = 5.0
-_FATAL, _UNEXPECTED = 2, 1
+_UNEXPECTED = 1
 
 Sample = tuple[str, float]  # labels as the format writes them, and the value
 
@@ -117,5 +118,5 @@ def _exit_code(error: BaseException | None) -> int:
     if isinstance(error, SystemExit) and isinstance(error.code, int):
         return error.code
     if isinstance(error, SonicscanError):
-        return _FATAL
+        return FatalError.exit_code
     return 0 if error is None or isinstance(error, SystemExit) else _UNEXPECTED

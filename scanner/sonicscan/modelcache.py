@@ -18,6 +18,7 @@ import platformdirs
 
 from sonicscan import objects, remote
 from sonicscan.errors import ModelError
+from sonicscan.files import sha256_of
 from sonicscan.remote import Url
 
 
@@ -44,7 +45,7 @@ def _kept(entry: Path, folder: Path, name: str) -> Path | None:
     with contextlib.suppress(FileNotFoundError):
         digest = entry.read_text(encoding="ascii")
         model = folder / digest / name
-        if _digest(model) == digest:
+        if sha256_of(model) == digest:
             return model
     return None
 
@@ -53,7 +54,7 @@ def _fetch(url: Url, entry: Path | None, folder: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as mine:  # others may be fetching it at the same time
         new = Path(mine) / "model"
         remote.download(url, new)
-        digest = _digest(new)
+        digest = sha256_of(new)
         model = folder / digest / url.name
         model.parent.mkdir(exist_ok=True)
         new.replace(model)
@@ -62,8 +63,3 @@ def _fetch(url: Url, entry: Path | None, folder: Path) -> Path:
             named.write_text(digest, encoding="ascii")
             named.replace(entry)
     return model
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,6 +6,7 @@ ETag: the fraction of the second is a digest of the ETag, so that a change of ei
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import email.utils
 import hashlib
@@ -112,13 +113,15 @@ def _mtime_ns(info: dict[str, Any]) -> int:
 def _ns(time: object) -> int:
     """Nanoseconds since 1970 of a time as the various libraries tell it; 0 where it is none."""
     if isinstance(time, str):
-        try:
-            time = datetime.datetime.fromisoformat(time)
-        except ValueError:
-            try:
-                time = email.utils.parsedate_to_datetime(time)  # type: ignore[arg-type]
-            except ValueError:
-                return 0
+        time = _parsed(time)
     if isinstance(time, datetime.datetime):
         time = time.timestamp()
     return round(time * 1e6) * 1000 if isinstance(time, int | float) else 0
+
+
+def _parsed(text: str) -> datetime.datetime | None:
+    """A time as ISO 8601 or HTTP writes it."""
+    for parse in (datetime.datetime.fromisoformat, email.utils.parsedate_to_datetime):
+        with contextlib.suppress(ValueError):
+            return parse(text)
+    return None

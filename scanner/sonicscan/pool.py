@@ -203,7 +203,7 @@ class _Lane:
             address = visit.track.address or visit.track.path
             held = remote.held_here(address)
             content = None if held is None else np.frombuffer(held, dtype=np.uint8)
-            wire.send(pipe.stdin, {"path": os.fsdecode(address), "part": visit.part}, content)  # type: ignore[arg-type]
+            wire.send(pipe.stdin, {"path": os.fsdecode(address), "part": visit.part}, content)
         except OSError as error:
             raise _WorkerGone from error
         while True:
@@ -213,7 +213,7 @@ class _Lane:
             if not pool._budget.acquire(shape[0]):
                 raise _WorkerGone
             with self._clock:
-                images = wire.receive_images(pipe.stdout, shape)  # type: ignore[arg-type]
+                images = wire.receive_images(pipe.stdout, shape)
             if images is None:
                 pool._budget.release(shape[0])
                 raise _WorkerGone
@@ -221,8 +221,9 @@ class _Lane:
 
     def _answer(self, process: subprocess.Popen[bytes]) -> tuple[dict[str, Any], tuple[int, ...]]:
         """The next header, and the shape of the images behind it (empty where there are none)."""
+        assert process.stdout is not None
         with self._clock:
-            answer = wire.receive_header(process.stdout)  # type: ignore[arg-type]
+            answer = wire.receive_header(process.stdout)
         if answer is None:
             self.kill()  # where it has not gone, it talks nonsense
             raise _WorkerGone
@@ -267,7 +268,7 @@ class _Lane:
         _widen(process)
         self._clock.wind(START_TIMEOUT_S)
         assert process.stdin is not None
-        wire.send(process.stdin, self._pool._job.to_header())  # type: ignore[arg-type]
+        wire.send(process.stdin, self._pool._job.to_header())
         self._answer(process)
 
     def _obituary(self, attempt: int) -> dict[str, Any]:

@@ -123,6 +123,7 @@ class _Reader(io.RawIOBase):
         self._position = max(0, origin + offset)
         return self._position
 
+    # io hands over a memoryview, though the stubs allow any buffer.
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         content = self._file.read_at(self._position, len(buffer))
         buffer[: len(content)] = content

@@ -80,6 +80,7 @@ class RayScan(Scan):
         self.options = options
         self.retries = 0
         self._actor_device = Device("cuda" if gpus_per_actor else "cpu")
+        self.device = self._actor_device.kind
         self._cluster = Cluster(address, gpus_per_actor, options.workers, options.threads)
         self._batch_size = options.batch_size or (64 if gpus_per_actor else 8)
         self._model_ref = self._cluster.put(self.model.path.read_bytes())
@@ -90,14 +91,9 @@ class RayScan(Scan):
         s = self._cluster.shares()
         return (
             f"{self.model.path.name} ({self.model.spec.architecture}) on a Ray cluster, nodes: {s.nodes}, "
-            f"actors with the model: {s.detectors} on {self._actor_device.kind}, batch {self._batch_size}, "
+            f"actors with the model: {s.detectors} on {self.device}, batch {self._batch_size}, "
             f"decoding processes: {s.decoders}"
         )
-
-    def metadata(self, started: str, shard: tuple[int, int] | None = None) -> dict[str, object]:
-        """What the report says of itself: as the local engine's, with the device of the actors."""
-        metadata = super().metadata(started, shard)
-        return metadata | {"options": {**metadata["options"], "device": self._actor_device.kind}}  # type: ignore[dict-item]
 
     def score(self, tracks: Iterable[Track]) -> Generator[FileResult, None, None]:
         """Score tracks; results come as they complete."""

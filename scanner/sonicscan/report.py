@@ -86,12 +86,8 @@ def to_results(table: pa.Table | pa.RecordBatch) -> Iterator[FileResult]:
 
 def with_metadata(table: pa.Table, metadata: Mapping[str, object]) -> pa.Table:
     """The table with `metadata` (JSON values) stored under `sonicscan.*` keys of its schema."""
-    return table.replace_schema_metadata(encoded(metadata))
-
-
-def encoded(metadata: Mapping[str, object]) -> dict[str, str]:
-    """`metadata` as a schema takes it."""
-    return {_METADATA_PREFIX + k: v if isinstance(v, str) else json.dumps(v) for k, v in metadata.items()}
+    encoded = {_METADATA_PREFIX + k: v if isinstance(v, str) else json.dumps(v) for k, v in metadata.items()}
+    return table.replace_schema_metadata(encoded)
 
 
 def metadata_of(schema: pa.Schema) -> dict[str, str]:
@@ -183,7 +179,7 @@ def read(path: Location) -> pa.Table:
         if isinstance(path, Url):
             table = _read_url(path)
         else:
-            table = pa.concat_tables([_read_file(file) for file in part_files(path)])
+            table = pa.concat_tables([read_file(file) for file in part_files(path)])
     except (OSError, pa.ArrowException) as error:
         raise ReportError(f"the report {path} cannot be read: {error}.") from error
     version = metadata_of(table.schema).get("schema_version")
@@ -212,16 +208,17 @@ def part_files(path: Path) -> tuple[Path, ...]:
     return parts
 
 
-def _read_file(path: Path) -> pa.Table:
+def read_file(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """The rows of one Parquet file, unchecked; of all columns, or of those named."""
     with pq.ParquetFile(path) as file:  # `read_table` does the same, and imports half a second of other things
-        return file.read()
+        return file.read(columns)
 
 
 def _read_url(url: Url) -> pa.Table:
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder) / "report.parquet"
         remote.download(url, local)
-        return _read_file(local)
+        return read_file(local)
 
 
 def sort(table: pa.Table) -> pa.Table:

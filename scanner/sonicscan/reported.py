@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -165,6 +165,10 @@ def _earlier(scan: Scan, since: Location | None) -> pa.Table | None:
         scan.notes.append(f"{since} was made with another model, other windows or another version: all is scored anew.")
         return None
     table = table.replace_schema_metadata(None)
+    return table if same_verdicts(scan, metadata) else carry.judged_again(table, scan.model.spec, scan.thresholds)
+
+
+def same_verdicts(scan: Scan, metadata: Mapping[str, str]) -> bool:
+    """Whether rows of a report with this metadata were judged by the scan's own thresholds."""
     thresholds = None if scan.thresholds is None else dataclasses.asdict(scan.thresholds)
-    same = json.loads(metadata.get("thresholds", "0")) == thresholds
-    return table if same else carry.judged_again(table, scan.model.spec, scan.thresholds)
+    return metadata.get("thresholds") == json.dumps(thresholds)

@@ -73,6 +73,7 @@ class Scan:
 
     Attributes:
         model: the loaded model.
+        device: where it runs, as reports give it.
         thresholds: None where the model allows no verdict.
         notes: sentences a person should read before the scores.
         key: digest of all that must be equal for two rows to be comparable.
@@ -98,6 +99,7 @@ class Scan:
             timeout_s=options.timeout_s,
         )
         self._job = Job(self.model.spec.audio, options.windows, options.hash)
+        self.device = str(self.model.device)
         self.notes: list[str] = _notes(self.model, options)
         self.thresholds = _thresholds(self.model, options, self.notes)
         self.stats = engine.EngineStats()
@@ -134,7 +136,7 @@ class Scan:
         """What the report says of itself, under `sonicscan.*` in its schema."""
         options = dataclasses.asdict(self.options)
         options |= {"model": str(self.options.model or ""), "windows": str(self.options.windows)}
-        options["device"] = str(self.model.device)
+        options["device"] = self.device
         return {
             "schema_version": str(report.SCHEMA_VERSION),
             "tool_version": sonicscan.__version__,

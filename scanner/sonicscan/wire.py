@@ -11,7 +11,7 @@ import dataclasses
 import json
 import struct
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +53,7 @@ class Job:
         return dataclasses.replace(self, plan=dataclasses.replace(self.plan, part=part), hash=False)
 
 
-def send(stream: BinaryIO, header: dict[str, Any], images: Float32 | npt.NDArray[np.uint8] | None = None) -> None:
+def send(stream: IO[bytes], header: dict[str, Any], images: Float32 | npt.NDArray[np.uint8] | None = None) -> None:
     """Write one message and flush it.
 
     Args:
@@ -68,7 +68,7 @@ def send(stream: BinaryIO, header: dict[str, Any], images: Float32 | npt.NDArray
     stream.flush()
 
 
-def receive_header(stream: BinaryIO) -> tuple[dict[str, Any], int] | None:
+def receive_header(stream: IO[bytes]) -> tuple[dict[str, Any], int] | None:
     """Read a header and the number of payload bytes behind it.
 
     None where the other side has gone, or speaks nonsense, after which nothing it sends can be read.
@@ -87,7 +87,7 @@ def receive_header(stream: BinaryIO) -> tuple[dict[str, Any], int] | None:
     return (header, payload_bytes) if isinstance(header, dict) else None
 
 
-def receive_images(stream: BinaryIO, shape: tuple[int, ...]) -> Float32 | None:
+def receive_images(stream: IO[bytes], shape: tuple[int, ...]) -> Float32 | None:
     """Read a payload straight into a new float32 array of `shape`; None where the other side has gone."""
     images = np.empty(shape, dtype=np.float32)
     view = images.data.cast("B")

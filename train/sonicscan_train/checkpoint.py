@@ -7,13 +7,13 @@ ever executed: no pickle is read.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from sonicscan.errors import ModelError
+from sonicscan.files import sha256_of
 from sonicscan.spec import ModelSpec
 from sonicscan_train.backbones import Detector, build, full_name, load_exactly, read_weights
 
@@ -90,8 +90,7 @@ def weights_digest(folder: Path) -> str:
         ModelError: the file cannot be read.
     """
     try:
-        with (folder / WEIGHTS_NAME).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(folder / WEIGHTS_NAME)
     except OSError as error:
         raise ModelError(f"the weights {folder / WEIGHTS_NAME} cannot be read: {error.strerror or error}.") from error
 
