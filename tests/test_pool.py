@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from synthesis import music, write_sound
 
-from sonicscan.events import Abandoned, BatchDone, Done, Windows
+from sonicscan.events import Abandoned, BatchDone, Done, Visit, Windows
 from sonicscan.limits import Budget, Clock
 from sonicscan.pool import WorkerPool
 from sonicscan.results import Track
@@ -63,7 +63,7 @@ def test_a_worker_that_talks_nonsense_costs_its_file_a_row(
     monkeypatch.setattr(sys, "executable", str(worker))
     outcomes = []
     with WorkerPool(Job(AudioSpec(), WindowPlan(12)), 1, 60.0, 9) as pool:
-        pool.start([Track(b"a.mp3", 0, 0), Track(b"b.mp3", 0, 0)])
+        pool.start([Visit(Track(b"a.mp3", 0, 0)), Visit(Track(b"b.mp3", 0, 0))])
         while (event := pool.events.get(timeout=60)) is not None:
             assert isinstance(event, Abandoned | Done)
             if isinstance(event, Done):
@@ -74,11 +74,11 @@ def test_a_worker_that_talks_nonsense_costs_its_file_a_row(
 def test_every_track_comes_to_an_end_once(tmp_path: Path) -> None:
     good = write_sound(tmp_path / "good.flac", music(12.0))
     names = [bytes(good), b"/nowhere/x.mp3", bytes(tmp_path), bytes(good), b"/dev/null"]
-    tracks = [Track(name, 0, 0) for name in names]
+    visits = [Visit(Track(name, 0, 0)) for name in names]
     done: list[Done] = []
     windows: dict[int, int] = {}
     with WorkerPool(Job(AudioSpec(), WindowPlan(12)), 2, 60.0, 3) as pool:
-        pool.start(tracks)
+        pool.start(visits)
         lanes = 2
         while lanes:
             event = pool.events.get(timeout=60)

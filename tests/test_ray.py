@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +29,9 @@ from sonicscan.scanning import Scan, ScanOptions
 from sonicscan.windows import WindowPlan
 
 PROGRAM = Path(sys.executable).with_name("sonicscan")
+# A header of 255 channels at 768 kHz, and as many bytes of them as a header can claim.
+_FRAME = 255 * 4
+VAST = (b"RIFF", 0xFFFFFFFF, b"WAVEfmt ", 16, 3, 255, 768000, 768000 * _FRAME % 2**32, _FRAME, 32, b"data", 0xFFFFFFF0)
 # Ray Data warns of its own settings.
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
 
@@ -72,6 +78,11 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_sound(root / f"{k:02d}.flac", music(11.0, seed=k))
     (root / "empty.mp3").touch()
     (root / "text.mp3").write_text("this is not music\n" * 100)
+    hostile = bytearray((root / "00.flac").read_bytes())
+    hostile[2000:2600] = b"\xff" * 600
+    (root / "damaged.flac").write_bytes(hostile)
+    (root / "vast.wav").write_bytes(struct.pack("<4sI8sIHHIIHH4sI", *VAST) + bytes(4096))
+    os.mkfifo(root / "pipe.mp3")
     (root / "gone.mp3").symlink_to("nowhere.mp3")
     (root / "caf\udce9.wav").write_bytes(write_sound(root / "x.wav", music(6.0)).read_bytes())
     return root
@@ -116,9 +127,40 @@ def test_the_report_is_the_local_engines(
     assert {line for line in lines[0] if "_total{" in line} == {line for line in lines[1] if "_total{" in line}
 
 
-@pytest.mark.slow
-def test_a_node_that_dies_costs_no_row(
+def test_adaptive_windows_are_the_local_engines(
     cluster: TwoNodes, library: Path, calibrated_model: Path, tmp_path: Path
+) -> None:
+    """A track on the threshold is visited again until all its windows are known, one far from it once."""
+    on = write_sound(tmp_path / "on.flac", music(67.0, seed=1))
+    write_sound(tmp_path / "off.flac", np.tile(music(5.0, seed=2), (13, 1)))
+    (tmp_path / "text.mp3").write_bytes((library / "text.mp3").read_bytes())
+    every = ScanOptions(model=calibrated_model, windows=WindowPlan(None))
+    threshold = next(iter(Scan(every).score(listing([on])))).score
+    adaptive = dataclasses.replace(every, windows=WindowPlan.parse("adaptive", adaptive=True), threshold=threshold)
+    expected = list(Scan(adaptive).score(listing([tmp_path])))
+    assert sorted((Path(row.path).name, row.windows) for row in expected) == [
+        ("off.flac", 6),
+        ("on.flac", 13),
+        ("text.mp3", 0),
+    ]
+    assert_equal(list(RayScan(adaptive, cluster.address).score(listing([tmp_path]))), expected)
+
+
+def kill_actor(stage: str) -> None:
+    """Kill a process that runs `stage`, as its title tells."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            title = (process / "cmdline").read_bytes()
+            if title.startswith(b"ray::") and stage.encode() in title:
+                os.kill(int(process.name), signal.SIGKILL)
+                return
+    raise AssertionError(f"no process runs {stage}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["node", "Decoding", "Detecting"])
+def test_what_dies_costs_no_row(
+    victim: str, cluster: TwoNodes, library: Path, calibrated_model: Path, tmp_path: Path
 ) -> None:
     """Both nodes are full of actors, so the one that dies takes some with it."""
     options = ScanOptions(model=calibrated_model, windows=WindowPlan(None))
@@ -132,6 +174,12 @@ def test_a_node_that_dies_costs_no_row(
     results = scan.score(tracks)
     found = [next(results) for _ in range(3)]
     assert scan.retries == 0
+    if victim != "node":
+        kill_actor(victim)
+        found += results
+        assert scan.retries > 0
+        assert_equal(found, expected)
+        return
     cluster.kill()
     try:
         found += results

@@ -98,13 +98,23 @@ def test_what_libraries_say_is_shown_without_secrets(monkeypatch: pytest.MonkeyP
     assert caught.value.__suppress_context__  # a traceback does not show the library's words either
 
 
-def test_a_protocol_without_its_package_says_what_to_install() -> None:
-    program = "import sys; sys.modules['s3fs'] = None\nfrom sonicscan.cli import main\nmain()"
-    done = subprocess.run(
-        [sys.executable, "-c", program, "s3://bucket/x", "--out", "r.parquet"], capture_output=True, text=True
-    )
+@pytest.mark.parametrize(
+    ("url", "package", "extra"),
+    [
+        ("s3://bucket/x", "s3fs", "s3"),
+        ("gs://bucket/x", "gcsfs", "gs"),
+        ("hf://datasets/a/b/x", "huggingface_hub", "hf"),
+    ],
+)
+def test_a_protocol_without_its_package_says_what_to_install(url: str, package: str, extra: str) -> None:
+    program = f"import sys; sys.modules['{package}'] = None\nfrom sonicscan.cli import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", program, url, "--out", "r.parquet"], capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == "Error: s3:// needs a package that is not installed: pip install 'sonicscan[s3]'.\n"
+    needs = f"{url.split(':')[0]}:// needs a package that is not installed: pip install 'sonicscan[{extra}]'."
+    assert done.stderr == f"Error: {needs}\n"
+
+
+def test_there_is_nothing_behind_an_unknown_protocol() -> None:
     with pytest.raises(RemoteError, match="no protocol nope://"):
         listing(["nope://x"])
 
@@ -352,7 +362,7 @@ def test_secrets_are_in_no_message_report_or_journal(
 
 def test_a_server_that_knows_no_ranges(web: Callable[[str], str], tmp_path: Path) -> None:
     path = write_sound(tmp_path / "web" / "long.wav", music(40.0))
-    with sound_at(web("long.wav").encode(), whole=False) as file:
+    with sound_at(web("long.wav").encode(), -1, whole=False) as file:
         assert isinstance(file, RemoteFile)
         found = list(read_windows(file, AudioSpec(), WindowPlan(3)))
         assert (file.requests, file.fetched) == (1, path.stat().st_size)

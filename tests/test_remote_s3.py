@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.server
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,20 +18,25 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from faults import PROGRAM, Row, finish, journal_rows, make_library, rows_of, run, start, wait_for
+from faults import PROGRAM, Row, answers, finish, journal_rows, make_library, rows_of, run, start, wait_for
 
 SIGNED = "AWS4-HMAC-SHA256 Credential=A/20261101/us-east-1/s3/aws4_request"  # the server looks no closer
 SECRET = "wJalrXUtnFEMIK7MDENG"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where moto's server writes a line for each request."""
+    return tmp_path_factory.mktemp("moto") / "log"
+
+
+@pytest.fixture(scope="module")
+def server(server_log: Path) -> Iterator[str]:
     """The address of moto's server, in a process of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("moto") / "log"
-    with log.open("wb") as file:
+    with server_log.open("wb") as file:
         process = subprocess.Popen([PROGRAM.with_name("moto_server"), "-p", str(port)], stdout=file, stderr=file)
     address = f"http://127.0.0.1:{port}"
     try:
@@ -40,12 +45,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
-
-
-def answers(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-        return True
-    return False
 
 
 def put(server: str, path: str, content: bytes = b"") -> None:
@@ -114,12 +113,15 @@ def journal_in(tmp_path: Path) -> Path:
 
 
 def test_library_model_and_report_in_s3(
-    server: str, bucket: str, library: Path, local: dict[str, Row], calibrated_model: Path, tmp_path: Path
+    server: str, server_log: Path, bucket: str, library: Path, local: dict[str, Row], tmp_path: Path
 ) -> None:
     out = f"{bucket}/reports/2026-11.parquet"
     arguments = [f"{bucket}/cat", "--model", f"{bucket}/models/m.onnx", "--workers", 2]
+    began = server_log.stat().st_size
     code, said = run(*arguments, "--out", out)
     assert code == 0, said
+    requests = re.findall(r'"([A-Z]+ /music/cat/)', server_log.read_bytes()[began:].decode())
+    assert requests == ["GET /music/cat/"] * 16  # the listing has told all that a worker needs to fetch a small file
     assert "Traceback" not in said
     assert "Unclosed" not in said
     rows = report_of(server, "music/reports/2026-11.parquet", tmp_path)

@@ -109,7 +109,7 @@ def score_tracks(
     with WorkerPool(job, options.workers, options.timeout_s, budget) as pool:
         batcher = Batcher(Detector(model, options.batch_size), deliver, lambda: pool.events.put(BatchDone()))
         with contextlib.closing(batcher):
-            pool.start(tracks)
+            pool.start(map(Visit, tracks))
             lanes = options.workers
             while lanes:
                 match pool.events.get():
@@ -139,20 +139,20 @@ def score_tracks(
                     visited = pending.pop(ticket)
                     assert visited.done is not None
                     track, reading = visited.done.visit.track, visited.reading(visited.done)
-                    part = _next_part(job, reading, model, thresholds)
-                    if part is not None:
-                        pool.again(Visit(track, part, reading))
+                    if (further := next_visit(track, reading, job, model, thresholds)) is not None:
+                        pool.again(further)
                         continue
                     pool.settled()
                     yield track_result(track, reading.outcome, reading.starts_s, reading.logits, model, thresholds)
 
 
-def _next_part(job: Job, reading: Reading, model: Model, thresholds: Thresholds | None) -> tuple[int, int] | None:
-    """Which windows an adaptive plan still needs of a track."""
+def next_visit(track: Track, reading: Reading, job: Job, model: Model, thresholds: Thresholds | None) -> Visit | None:
+    """The visit that an adaptive plan still needs of a track; None where `reading` is all that is needed."""
     if not job.plan.adaptive or thresholds is None:
         return None
     margins = aggregate.window_margins(np.stack(reading.logits), model.spec.temperature) if reading.logits else ()
-    return next_part(reading, margins, thresholds)
+    part = next_part(reading, margins, thresholds)
+    return None if part is None else Visit(track, part, reading)
 
 
 def track_result(

@@ -26,7 +26,6 @@ from sonicscan import remote, wire
 from sonicscan.errors import STATUSES, SonicscanError
 from sonicscan.events import Abandoned, Done, Event, Failed, Idle, Visit, Windows
 from sonicscan.limits import Budget, Clock
-from sonicscan.results import Track
 from sonicscan.wire import Job
 
 ATTEMPTS = 2
@@ -58,7 +57,7 @@ class WorkerPool:
         self._timeout_s = timeout_s
         self._budget = Budget(budget)
         self._lanes = [_Lane(self) for _ in range(workers)]
-        self._tracks: Iterator[Track] = iter(())
+        self._visits: Iterator[Visit] = iter(())
         self._again: deque[Visit] = deque()
         self._unsettled = 0
         self._waiting = 0
@@ -68,9 +67,9 @@ class WorkerPool:
         self._closing = threading.Event()
         self.events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
 
-    def start(self, tracks: Iterable[Track]) -> None:
-        """Begin decoding `tracks`; `events` yields what comes, then one None for each worker."""
-        self._tracks = iter(tracks)
+    def start(self, visits: Iterable[Visit]) -> None:
+        """Begin with `visits`, of a track each; `events` yields what comes, then one None for each worker."""
+        self._visits = iter(visits)
         for lane in self._lanes:
             lane.thread.start()
         threading.Thread(target=self._watch, name="sonicscan-watch", daemon=True).start()
@@ -116,9 +115,9 @@ class WorkerPool:
             while not self._closing.is_set():
                 if self._again:
                     return self._again.popleft()
-                if (track := next(self._tracks, None)) is not None:
+                if (visit := next(self._visits, None)) is not None:
                     self._unsettled += 1
-                    return Visit(track)
+                    return visit
                 if not (self._job.plan.adaptive and self._unsettled):
                     return None
                 self._waiting += 1
@@ -203,7 +202,8 @@ class _Lane:
             address = visit.track.address or visit.track.path
             held = remote.held_here(address)
             content = None if held is None else np.frombuffer(held, dtype=np.uint8)
-            wire.send(pipe.stdin, {"path": os.fsdecode(address), "part": visit.part}, content)
+            wanted = {"path": os.fsdecode(address), "size": visit.track.size, "part": visit.part}
+            wire.send(pipe.stdin, wanted, content)
         except OSError as error:
             raise _WorkerGone from error
         while True:

@@ -132,11 +132,12 @@ class _Reader(io.RawIOBase):
 
 
 @contextlib.contextmanager
-def sound_at(path: bytes, whole: bool, content: bytes | None = None) -> Iterator[bytes | RemoteFile]:
+def sound_at(path: bytes, size: int, whole: bool, content: bytes | None = None) -> Iterator[bytes | RemoteFile]:
     """What the decoder opens: `path` itself, or the `RemoteFile` behind it where it is a URL.
 
     Args:
         path: a file's name, or a URL.
+        size: what the listing said of it, bytes; -1 where it said nothing, and a URL is asked.
         whole: all of it will be read.
         content: the file's bytes, where they came along.
 
@@ -146,22 +147,18 @@ def sound_at(path: bytes, whole: bool, content: bytes | None = None) -> Iterator
     if not remote.is_url(path):
         yield path
         return
-    with _opened(Url(path.decode("utf-8", "surrogateescape")), whole, content) as file:
+    with _opened(Url(path.decode("utf-8", "surrogateescape")), size, whole, content) as file:
         yield file
 
 
-def _opened(url: Url, whole: bool, content: bytes | None) -> RemoteFile:
+def _opened(url: Url, size: int, whole: bool, content: bytes | None) -> RemoteFile:
     if content is not None:
         return RemoteFile(lambda start, stop: content[start:stop], len(content))
     try:
         files, path = remote.filesystem(url)
-        found = remote.info(url)
+        known = size if size >= 0 else _size_of(url)
     except RemoteError as error:
         raise AudioError(error.status, str(error)) from None
-    if found.get("type") != "file":
-        raise AudioError("unsupported", "not a regular file.")
-    if found.get("size") is None:
-        raise AudioError("unsupported", "its server does not say how long it is.")
 
     def fetch(start: int, stop: int) -> bytes:
         try:
@@ -170,4 +167,13 @@ def _opened(url: Url, whole: bool, content: bytes | None) -> RemoteFile:
         except RemoteError as error:
             raise AudioError(error.status, str(error)) from None
 
-    return RemoteFile(fetch, int(found["size"]), whole)
+    return RemoteFile(fetch, known, whole)
+
+
+def _size_of(url: Url) -> int:
+    found = remote.info(url)
+    if found.get("type") != "file":
+        raise AudioError("unsupported", "not a regular file.")
+    if found.get("size") is None:
+        raise AudioError("unsupported", "its server does not say how long it is.")
+    return int(found["size"])

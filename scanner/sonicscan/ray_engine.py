@@ -33,9 +33,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sonicscan import errors
+from sonicscan.adaptive import Reading
 from sonicscan.detector import Device
-from sonicscan.engine import track_result
+from sonicscan.engine import next_visit, track_result
 from sonicscan.errors import InputError, SonicscanError
+from sonicscan.events import Visit
 from sonicscan.pool import ATTEMPTS
 from sonicscan.ray_cluster import Cluster, Shares
 from sonicscan.ray_stages import Decoding, Detecting
@@ -65,16 +67,12 @@ class RayScan(Scan):
         retries: how often something died, and tracks were given to what was left.
 
     Raises:
-        InputError: Ray is not installed, there is no cluster at `address`, or the windows are adaptive.
+        InputError: Ray is not installed, or there is no cluster at `address`.
     """
 
     def __init__(self, options: ScanOptions, address: str | None = None, gpus_per_actor: float = 0.0) -> None:
         if gpus_per_actor < 0:
             raise InputError(f"--gpus-per-actor is a share of a GPU or a number of them, not {gpus_per_actor:g}.")
-        if options.windows.adaptive:
-            raise InputError(
-                "--windows adaptive needs the local engine: with Ray, ask for a number of windows or `all`."
-            )
         # The driver needs the contract alone; the cluster's GPUs are the actors'.
         super().__init__(dataclasses.replace(options, device=Device("cpu"), threads=1))
         self.options = options
@@ -101,12 +99,14 @@ class RayScan(Scan):
         listed = iter(tracks)
         size = _FIRST_CHUNK * self._cluster.shares().decoders
         lister = ThreadPoolExecutor(1, thread_name_prefix="sonicscan-listing")
+        further: list[Visit] = []  # what an adaptive plan still needs of tracks that it has looked at
         try:
             following = lister.submit(_chunk, listed, size)
-            while chunk := following.result():
+            while chunk := [*further, *following.result()]:
                 following = lister.submit(_chunk, listed, size)
                 chunk_began = time.perf_counter()
-                for result in self._score_all(chunk):
+                further.clear()
+                for result in self._score_all(chunk, further):
                     self.stats.wall_s = time.perf_counter() - began
                     yield result
                 pace = len(chunk) / (time.perf_counter() - chunk_began)
@@ -114,13 +114,13 @@ class RayScan(Scan):
         finally:
             lister.shutdown(wait=False, cancel_futures=True)
 
-    def _score_all(self, chunk: list[Track]) -> Iterator[FileResult]:
-        """Score a chunk, whatever fails."""
+    def _score_all(self, chunk: list[Visit], further: list[Visit]) -> Iterator[FileResult]:
+        """Score a chunk, whatever fails; what needs another visit is put into `further`."""
         groups = [(chunk, 0)]  # with the number of times that a track has failed alone
         while groups:
             group, failed = groups.pop()
             missing = dict(enumerate(group))
-            failure = yield from self._score_once(group, missing)
+            failure = yield from self._score_once(group, missing, further)
             left = list(missing.values())
             if left:
                 self.retries += 1
@@ -134,10 +134,12 @@ class RayScan(Scan):
                 groups.append((left, failed + 1))
             elif left:
                 error = f"the Ray processes that scored it died ({failure}), {ATTEMPTS} times."
-                yield track_result(left[0], {"status": "crashed", "error": error}, [], [], self.model, self.thresholds)
+                yield self._row(left[0].track, Reading({"status": "crashed", "error": error}))
 
-    def _score_once(self, chunk: list[Track], missing: dict[int, Track]) -> Generator[FileResult, None, str]:
-        """One dataset: yields rows and takes them out of `missing`; returns why some are left."""
+    def _score_once(
+        self, chunk: list[Visit], missing: dict[int, Visit], further: list[Visit]
+    ) -> Generator[FileResult, None, str]:
+        """One dataset: yields rows and takes what is done out of `missing`; returns why some are left."""
         import ray.exceptions
         from ray.data.exceptions import ExecutionTimeoutError
 
@@ -151,15 +153,23 @@ class RayScan(Scan):
                 here = open_tracks.setdefault((piece["track"], piece["ticket"]), _Open())
                 here.add(piece, len(self.model.spec.classes))
                 if here.complete and piece["track"] in missing:
-                    track = missing.pop(piece["track"])
+                    visit = missing.pop(piece["track"])
                     for key in [key for key in open_tracks if key[0] == piece["track"]]:
                         del open_tracks[key]
-                    yield here.result(track, self)
+                    track, reading = visit.track, here.reading(visit)
+                    another = next_visit(track, reading, self._job, self.model, self.thresholds)
+                    if another is not None:
+                        further.append(another)
+                        continue
+                    yield self._row(track, reading)
         except (ray.exceptions.RayError, ExecutionTimeoutError) as error:
             return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         return "its rows were lost"
 
-    def _pieces(self, chunk: list[Track], s: Shares) -> Iterator[dict[str, Any]]:
+    def _row(self, track: Track, reading: Reading) -> FileResult:
+        return track_result(track, reading.outcome, reading.starts_s, reading.logits, self.model, self.thresholds)
+
+    def _pieces(self, chunk: list[Visit], s: Shares) -> Iterator[dict[str, Any]]:
         """The rows of the second stage, as they come."""
         import ray.data
 
@@ -169,8 +179,14 @@ class RayScan(Scan):
         context.execution_no_progress_timeout_s = 2 * self.options.timeout_s + _STALL_S
         block = min(max(1, len(chunk) // (8 * s.decoders)), _MAX_BLOCK)
         folder = os.fsencode(Path.cwd())
-        paths = [_absolute(track, folder) for track in chunk]
-        table = pa.table({"track": pa.array(range(len(chunk)), pa.int64()), "path": pa.array(paths, pa.binary())})
+        table = pa.table(
+            {
+                "track": pa.array(range(len(chunk)), pa.int64()),
+                "path": pa.array([_absolute(visit.track, folder) for visit in chunk], pa.binary()),
+                "size": pa.array([visit.track.size for visit in chunk], pa.int64()),
+                "part": pa.array([visit.part for visit in chunk], pa.list_(pa.int64())),
+            }
+        )
         # A dead actor is not started again in place: there may be no room for it on the nodes that are left.
         common: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": None, "max_restarts": 0}
         model = (self._model_ref, self.model.path.name, self._actor_device, s.threads, self._batch_size)
@@ -222,11 +238,12 @@ class _Open:
     def complete(self) -> bool:
         return self.outcome is not None and len(self.logits) == self.windows
 
-    def result(self, track: Track, scan: RayScan) -> FileResult:
+    def reading(self, visit: Visit) -> Reading:
+        """What this visit to the track and those before it have brought."""
         assert self.outcome is not None
         order = range(self.windows)
-        starts, logits = [self.starts_s[k] for k in order], [self.logits[k] for k in order]
-        return track_result(track, self.outcome, starts, logits, scan.model, scan.thresholds)
+        before: Reading = visit.before or Reading()
+        return before.and_then(self.outcome, [self.starts_s[k] for k in order], [self.logits[k] for k in order])
 
 
 def _absolute(track: Track, folder: bytes) -> bytes:
@@ -235,5 +252,5 @@ def _absolute(track: Track, folder: bytes) -> bytes:
     return address if is_url(address) else os.path.join(folder, address)  # noqa: PTH118 - bytes
 
 
-def _chunk(tracks: Iterator[Track], size: int) -> list[Track]:
-    return list(itertools.islice(tracks, size))
+def _chunk(tracks: Iterator[Track], size: int) -> list[Visit]:
+    return [Visit(track) for track in itertools.islice(tracks, size)]

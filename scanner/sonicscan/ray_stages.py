@@ -21,7 +21,7 @@ import pyarrow as pa
 from sonicscan.batching import Batcher
 from sonicscan.detector import Detector, Device, load_model
 from sonicscan.errors import SonicscanError
-from sonicscan.events import Abandoned, Done, Failed, Windows
+from sonicscan.events import Abandoned, Done, Failed, Visit, Windows
 from sonicscan.pool import WorkerPool
 from sonicscan.results import Track
 from sonicscan.wire import Job
@@ -49,19 +49,20 @@ class Decoding:
     """
 
     def __init__(self, job: Job, timeout_s: float) -> None:
-        self._feed: queue.SimpleQueue[Track] = queue.SimpleQueue()
+        self._feed: queue.SimpleQueue[Visit] = queue.SimpleQueue()
         self._pool = WorkerPool(job, 1, timeout_s, AHEAD_BYTES // (4 * job.audio.n_mels * job.audio.n_frames))
         self._pool.start(iter(self._feed.get, None))
         self._fatal: dict[str, Any] | None = None
 
-    def __call__(self, tracks: pa.Table) -> Iterator[pa.Table]:
-        """Pieces of `tracks` (track, path), in their order."""
+    def __call__(self, visits: pa.Table) -> Iterator[pa.Table]:
+        """Pieces of `visits` (track, path, size, part), in their order."""
         if self._fatal is not None:
             yield _piece(-1, 0, 0, outcome=self._fatal)
             return
-        for path in tracks.column("path").to_pylist():
-            self._feed.put(Track(path, 0, 0))
-        for number in tracks.column("track").to_pylist():
+        rows = visits.to_pylist()
+        for row in rows:
+            self._feed.put(Visit(Track(row["path"], row["size"], 0), row["part"]))
+        for number in (row["track"] for row in rows):
             first = 0
             while True:
                 match self._pool.events.get():

@@ -24,9 +24,9 @@ _WEB = ("http", "https")
 # What puts an object there whole or not at all; elsewhere it is renamed once it is whole.
 _ATOMIC = ("abfs", "az", "gcs", "gs", "hf", "s3", "s3a")
 _BUCKETS = ("gcs", "gs", "s3", "s3a")
-_EXTRAS = {"s3": "s3", "s3a": "s3"}
-_PACKAGES = {"abfs": "adlfs", "az": "adlfs", "gcs": "gcsfs", "gs": "gcsfs", "hf": "huggingface_hub"}
-_PACKAGES |= dict.fromkeys(_WEB, "aiohttp") | dict.fromkeys(("sftp", "ssh"), "paramiko")
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "hf": "hf"}
+_PACKAGES = dict.fromkeys(("abfs", "az"), "adlfs") | dict.fromkeys(("sftp", "ssh"), "paramiko")
+_PACKAGES |= dict.fromkeys(_WEB, "aiohttp")
 
 _USER = re.compile(r"(?<=://)[^/\s@'\"]*@")
 _PARAMETER = re.compile(

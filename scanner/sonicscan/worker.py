@@ -25,6 +25,7 @@ from sonicscan.decode import AudioFacts, read_windows
 from sonicscan.errors import AudioError, Status
 from sonicscan.melspec import LogMel
 from sonicscan.ranges import RemoteFile, sound_at
+from sonicscan.results import Track
 from sonicscan.sources import from_os_error, open_regular
 
 SILENT_PEAK = 1e-3  # -60 dBFS
@@ -50,7 +51,8 @@ def main() -> None:
         while (message := wire.receive_header(jobs)) is not None:
             part = message[0].get("part")
             content = jobs.read(message[1]) or None
-            _answer(os.fsencode(message[0]["path"]), content, job.for_part(part and tuple(part)), logmel, answers)
+            track = Track(os.fsencode(message[0]["path"]), message[0]["size"], 0)
+            _answer(track, content, job.for_part(part and tuple(part)), logmel, answers)
 
 
 def _die_with_parent() -> None:
@@ -82,16 +84,16 @@ def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def _answer(name: bytes, content: bytes | None, job: wire.Job, logmel: LogMel, answers: BinaryIO) -> None:
+def _answer(track: Track, content: bytes | None, job: wire.Job, logmel: LogMel, answers: BinaryIO) -> None:
     """Send the images of a file, then how it went."""
     began = time.perf_counter()
     outbox = _Outbox(answers)
     outcome: dict[str, Any] = {}
     try:
-        with sound_at(name, job.hash or job.plan.count is None, content) as path:
+        with sound_at(track.path, track.size, job.hash or job.plan.count is None, content) as path:
             if job.hash:
                 outcome["content_hash"] = _content_hash(path)
-            outcome["tags"] = _tags(name, path)
+            outcome["tags"] = _tags(track.path, path)
             facts = _send_windows(path, job, logmel, outbox)
         outcome.update(dataclasses.asdict(facts))
         outcome["warnings"] = list(facts.warnings)
