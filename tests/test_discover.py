@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import os
 import socket
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -264,3 +267,19 @@ def test_file_lists() -> None:
 def test_listed_files_that_are_gone_stay_in(tmp_path: Path) -> None:
     tracks = list(Listing((os.fsencode(tmp_path / "gone.mp3"),), Selection()))
     assert tracks == [Track(os.fsencode(tmp_path / "gone.mp3"), -1, 0)]
+
+
+def test_a_folder_takes_no_more_memory_as_its_files_are_listed(tmp_path: Path) -> None:
+    for k in range(3000):
+        (tmp_path / f"{k}.mp3").touch()
+    tracks = iter(listing([tmp_path]))
+    next(tracks)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for _ in itertools.islice(tracks, 2500):
+            pass
+        grown = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert grown < 50_000
