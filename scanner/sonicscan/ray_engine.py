@@ -187,24 +187,23 @@ class RayScan(Scan):
                 "part": pa.array([visit.part for visit in chunk], pa.list_(pa.int64())),
             }
         )
+        blocks = [table.slice(k, block) for k in range(0, len(chunk), block)]
         # A dead actor is not started again in place: there may be no room for it on the nodes that are left.
         common: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": None, "max_restarts": 0}
         model = (self._model_ref, self.model.path.name, self._actor_device, s.threads, self._batch_size)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")  # max_restarts has no other way in
-            dataset: ray.data.Dataset = ray.data.from_arrow(
-                [table.slice(k, block) for k in range(0, len(chunk), block)]
-            )
+            dataset: ray.data.Dataset = ray.data.from_arrow(blocks)
             dataset = dataset.map_batches(
                 Decoding,
                 fn_constructor_args=(self._job, self.options.timeout_s),
-                compute=ray.data.ActorPoolStrategy(size=s.decoders),
+                compute=ray.data.ActorPoolStrategy(size=min(s.decoders, len(blocks))),
                 num_cpus=s.decoder_cpus,
                 **common,
             ).map_batches(
                 Detecting,
                 fn_constructor_args=model,
-                compute=ray.data.ActorPoolStrategy(size=s.detectors),
+                compute=ray.data.ActorPoolStrategy(size=min(s.detectors, len(blocks))),
                 num_cpus=s.detector_cpus,
                 num_gpus=s.detector_gpus,
                 **common,
