@@ -120,7 +120,7 @@ def test_library_model_and_report_in_s3(
     began = server_log.stat().st_size
     code, said = run(*arguments, "--out", out)
     assert code == 0, said
-    requests = re.findall(r'"([A-Z]+ /music/cat/)', server_log.read_bytes()[began:].decode())
+    requests = re.findall(r"([A-Z]+ /music/cat/)", server_log.read_bytes()[began:].decode())
     assert requests == ["GET /music/cat/"] * 16  # the listing has told all that a worker needs to fetch a small file
     assert "Traceback" not in said
     assert "Unclosed" not in said
