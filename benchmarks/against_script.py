@@ -10,9 +10,7 @@ they take of real tracks with a real model (adaptive_windows.py).
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from typing import Any
 import numpy as np
 import obvious_script
 import torch
-from material import add_folders, exported, library, sound_files, tracks
+from material import add_folders, exported, library, quiet_decoders, sound_files, tracks
 from paired import Claim, conclude, in_turns, median, parser, ratio, wall
 
 from sonicscan import aggregate
@@ -132,19 +130,6 @@ def main() -> None:
             what = "a verdict on a track of three minutes, Lambda int8 and adaptive windows, of the script's speed"
             claims.append(Claim(what, ratio(times, 0, 1), 12, note=note))
     conclude(claims, options)
-
-
-@contextlib.contextmanager
-def quiet_decoders() -> Any:
-    """Keep what C libraries say of odd files off the terminal."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 if __name__ == "__main__":

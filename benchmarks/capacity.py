@@ -24,7 +24,7 @@ import soundfile
 from sonicscan.decode import read_windows
 from sonicscan.detector import Detector, Device, load_model
 from sonicscan.melspec import LogMel
-from sonicscan.models import bundled_model
+from sonicscan.models import chosen_model
 from sonicscan.windows import WindowPlan
 
 RATE, TRACK_S, BATCH = 44100, 180, 8
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="ONNX model [default: the bundled one]")
     parser.add_argument("--rounds", type=int, default=7)
     given = parser.parse_args()
-    model = load_model(given.model or bundled_model(), Device("cpu"), threads=1)
+    model = load_model(chosen_model(given.model), Device("cpu"), threads=1)
     log_mel, plan = LogMel(model.spec.audio), WindowPlan()
     print(
         f"{datetime.date.today()}, {platform.machine()}, Python {platform.python_version()}, "

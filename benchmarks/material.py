@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import csv
 import dataclasses
+import os
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -90,6 +91,19 @@ def write(path: Path, sound: Float32, rate: int) -> None:
     part.rename(path)
 
 
+@contextlib.contextmanager
+def quiet_decoders() -> Iterator[None]:
+    """Keep what C libraries say of odd files off the terminal."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def joined_excerpts(corpus: Path, folder: Path, a_source: int) -> dict[str, str]:
     """Tracks of two to three minutes, each of excerpts of one source drawn at random; their labels by name.
 
@@ -160,14 +174,25 @@ def free_model(options: argparse.Namespace) -> Path:
 
 
 def exported(options: argparse.Namespace, backbone: str, precision: str = "fp32") -> tuple[object, Path]:
-    """A backbone with random weights, as a PyTorch module and as the file that sonicscan-export makes of it.
+    """A backbone with random weights, as timm's own PyTorch module and as the file that sonicscan-export makes of it.
 
     The file is marked as trained, so that the scanner gives verdicts when it is told a threshold.
     """
+    import timm
+
     from sonicscan_export import convert
 
     network = convert.untrained(backbone, "none", 0, ("human", "ai"))
-    network.detector.eval()
+    detector = network.detector.eval()
+    plain = timm.create_model(detector.architecture, num_classes=2).eval()
+    plain.load_state_dict(
+        {
+            name.removeprefix("backbone.")
+            if name.startswith("backbone.")
+            else name.replace("head.", "head.fc."): tensor
+            for name, tensor in detector.state_dict().items()
+        }
+    )
     path: Path = options.work / f"{backbone}-{precision}.onnx"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,7 +206,7 @@ def exported(options: argparse.Namespace, backbone: str, precision: str = "fp32"
                 spec = ModelSpec.from_metadata(entry.value, path)
                 entry.value = dataclasses.replace(spec, untrained=False).to_json()
         onnx.save(model, path)
-    return network.detector, path
+    return plain, path
 
 
 def _manifest(options: argparse.Namespace) -> Path:

@@ -14,7 +14,7 @@ os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL
 
 import librosa
 import numpy as np
-from material import add_folders, tracks
+from material import add_folders, quiet_decoders, tracks
 from obvious_script import log_mel_image
 from paired import Claim, conclude, cpu, in_turns, median, parser, ratio
 
@@ -42,7 +42,8 @@ def main() -> None:
         starts = PLAN.starts(len(sound), SPEC.window_samples)
         images["librosa"] = [log_mel_image(sound[start : start + SPEC.window_samples], SPEC) for start in starts]
 
-    times = in_turns(lambda: cpu(librosas), lambda: cpu(sonicscan), rounds=options.rounds or 15, warm_up=2)
+    with quiet_decoders():
+        times = in_turns(lambda: cpu(librosas), lambda: cpu(sonicscan), rounds=options.rounds or 15, warm_up=2)
     gap = max(float(np.abs(a - b).max()) for a, b in zip(images["librosa"], images["sonicscan"], strict=True))
     note = f"{1e3 * median(times, 0):.0f} ms and {1e3 * median(times, 1):.0f} ms; images differ by at most {gap:.1g}"
     conclude([Claim("librosa's time to prepare a track, of sonicscan's", ratio(times, 0, 1), 4, note=note)], options)

@@ -4,31 +4,43 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from synthesis import write_model
 
 torch = pytest.importorskip("torch")
 
 import onnxruntime  # noqa: E402
 
+from sonicscan.errors import ModelError  # noqa: E402
 from sonicscan.melspec import LogMel  # noqa: E402
 from sonicscan.spec import AudioSpec, ModelSpec  # noqa: E402
-from sonicscan_train.bundled.augment import Augmentation, augment, standardise  # noqa: E402
+from sonicscan_train import checkpoint  # noqa: E402
+from sonicscan_train.bundled.augment import Augmentation, augment, standardise, warped  # noqa: E402
 from sonicscan_train.bundled.batches import OWN, Batches, Pool, Sampling, weights  # noqa: E402
 from sonicscan_train.bundled.codecs import Codec, round_trip  # noqa: E402
 from sonicscan_train.bundled.corpus import Excerpt, excerpt_samples  # noqa: E402
-from sonicscan_train.bundled.evaluate import finish, main_scores  # noqa: E402
-from sonicscan_train.bundled.export import export, folded  # noqa: E402
-from sonicscan_train.bundled.fit import Schedule, fit  # noqa: E402
+from sonicscan_train.bundled.evaluate import calibrate, main_scores  # noqa: E402
+from sonicscan_train.bundled.export import bare_spec, export, read_members  # noqa: E402
+from sonicscan_train.bundled.fit import Schedule, Teacher, fit  # noqa: E402
 from sonicscan_train.bundled.measure import auc, caught_at  # noqa: E402
 from sonicscan_train.bundled.melcache import MelFrames, cache_decibels, to_float, window_decibels  # noqa: E402
 from sonicscan_train.bundled.members import MEMBERS  # noqa: E402
-from sonicscan_train.bundled.network import ARCHITECTURE, Ensemble, SonicNet, whitened  # noqa: E402
+from sonicscan_train.bundled.network import (  # noqa: E402
+    ARCHITECTURE,
+    Ensemble,
+    SonicNet,
+    folded,
+    restored,
+    whitened,
+)
 from sonicscan_train.bundled.prepare import prepare, training_pools  # noqa: E402
 from sonicscan_train.bundled.split import Holdout, components, left_out  # noqa: E402
+from sonicscan_train.bundled.student import Pupil, save_checkpoint  # noqa: E402
 
 SPEC = AudioSpec()
 HOLDOUT = Holdout(sources=("gen-b",), creators_of=(("gen-a", 0.4),), human_excerpts=4, keep=("site-0",))
@@ -206,15 +218,19 @@ def test_resumed_run_equals_an_uninterrupted_one_and_exports(corpus: Path, tmp_p
     batches = Batches(pools, SPEC, Sampling(batch=4), Augmentation(), 7)
     schedule = Schedule(steps=4, checkpoint_every=2, narrow=64)
     states = [
-        fit(batches, schedule, member.whiten, tmp_path / f"whole_{i}", _ignore) for i, member in enumerate(MEMBERS)
+        fit(functools.partial(SonicNet, whiten=member.whiten), batches, schedule, tmp_path / f"whole_{i}", _ignore)
+        for i, member in enumerate(MEMBERS)
     ]
+    second = functools.partial(SonicNet, whiten=MEMBERS[1].whiten)
     with pytest.raises(KeyboardInterrupt):
-        fit(batches, schedule, MEMBERS[1].whiten, tmp_path / "parts", _interrupt)
-    resumed = fit(batches, schedule, MEMBERS[1].whiten, tmp_path / "parts", _ignore)
+        fit(second, batches, schedule, tmp_path / "parts", _interrupt)
+    resumed = fit(second, batches, schedule, tmp_path / "parts", _ignore)
     assert all(torch.equal(states[1][name], resumed[name]) for name in resumed)
 
     path = tmp_path / "model.onnx"
-    spec, scored = finish(states, prepared, corpus, path, {"steps": 4})
+    export(states, bare_spec(SPEC, ARCHITECTURE), path)
+    spec, scored = calibrate(path, prepared, corpus, {"steps": 4})
+    assert spec.provenance == {"precision": "fp32", "steps": 4}
     assert spec.calibration.n == sum(e.label == "human" for e in scored.excerpts) > 0
     assert "AUC" in spec.metrics["summary"]
     assert len(main_scores(scored).scores) == len(scored.scores)  # the codec excerpt shares a song with training
@@ -223,12 +239,82 @@ def test_resumed_run_equals_an_uninterrupted_one_and_exports(corpus: Path, tmp_p
     image = np.random.default_rng(0).standard_normal((3, 3, 256, 256)).astype(np.float32)
     logits, maps = session.run(None, {"spectrogram": image})
     assert np.abs(maps.mean(axis=(2, 3)) - logits).max() < 1e-5
-    members = [SonicNet(whiten=member.whiten) for member in MEMBERS]
-    for member, state in zip(members, states, strict=True):
-        member.load_state_dict(state)
-    network = Ensemble(members).eval()
+    network = Ensemble([restored(state, member.whiten) for member, state in zip(MEMBERS, states, strict=True)])
     with torch.no_grad():
-        assert np.abs(network(torch.from_numpy(image))[0].numpy() - logits).max() < 1e-4
+        of_networks = network(torch.from_numpy(image))[0].numpy()
+    # Weights are stored in float16, so a file differs from the networks, and what is read from it does not.
+    assert np.abs(of_networks - logits).max() < 2e-3
+    assert path.stat().st_size < 0.6 * sum(4 * value.numel() for state in states for value in state.values())
+    taken = Ensemble([restored(s, member.whiten) for member, s in zip(MEMBERS, read_members(path), strict=True)])
+    with torch.no_grad():
+        assert np.abs(taken(torch.from_numpy(image))[0].numpy() - logits).max() < 1e-4
+
+    # Lambda learns from them, and becomes a checkpoint that says the same.
+    teacher = Teacher([restored(state, member.whiten) for member, state in zip(MEMBERS, states, strict=True)])
+    two = Schedule(steps=2, narrow=128, wide_share=0.5)
+    learnt = fit(Pupil, batches, two, tmp_path / "student", _ignore, teacher)
+    save_checkpoint(learnt, tmp_path / "lambda")
+    detector, contract = checkpoint.load(tmp_path / "lambda")
+    pupil = Pupil().eval()
+    pupil.load_state_dict(learnt)
+    with torch.no_grad():
+        one = torch.from_numpy(image[:1, :1])
+        torch.testing.assert_close(detector(one.expand(-1, 3, -1, -1)), pupil.train_logits(one))
+    assert contract.architecture == detector.architecture == "whitened_lambda_resnet26rpt_256"
+    with pytest.raises(ModelError, match="holds no members"):
+        read_members(write_model(tmp_path / "other.onnx"))
+
+
+def test_a_teacher_has_its_share_of_the_target() -> None:
+    torch.manual_seed(0)
+    networks = [SonicNet().eval(), SonicNet().eval()]
+    images, target = torch.randn(4, 1, 256, 128), torch.tensor([0.0, 1.0, 0.0, 1.0])
+    assert torch.equal(Teacher(networks, 0.0).blend(images, target), target)
+    said = Teacher(networks, 1.0).blend(images, target)
+    with torch.no_grad():
+        logits = torch.stack([network.train_logits(images) for network in networks]).mean(dim=0)
+    expected = torch.softmax(logits, dim=1)[:, 1]
+    torch.testing.assert_close(said, expected, atol=0.02, rtol=0)  # bfloat16
+    torch.testing.assert_close(Teacher(networks, 0.25).blend(images, target), 0.75 * target + 0.25 * said)
+
+
+def test_a_warp_moves_rows_up_and_down() -> None:
+    decibels = torch.full((3, 256, 8), -80.0)
+    decibels[:, 100] = 0.0
+    decibels[:, 250] = -10.0
+    moved = warped(decibels, torch.tensor([1.0, 1.1, 0.9]).view(3, 1, 1))
+    assert torch.equal(moved[0], decibels[0])
+    assert moved.argmax(dim=1).unique(dim=1).flatten().tolist() == [100, 110, 90]
+    assert moved[1, 200:].max() < -60  # row 250 has left at the top
+    assert moved[2, 225].min() == -10.0
+    assert moved[2, 232:].max() == -80.0  # nothing comes in from above
+
+
+def test_lambda_layers_say_what_timms_say_and_take_narrower_images() -> None:
+    timm = pytest.importorskip("timm")
+    from sonicscan_train.lambda_layer import FactoredLambdaLayer, factor_lambda_layers
+
+    torch.manual_seed(0)
+    network = timm.create_model("lambda_resnet26rpt_256", num_classes=0).eval()
+    layers = [m for m in network.modules() if type(m).__name__ == "LambdaLayer"]
+    assert len(layers) == 3
+    for layer in layers:
+        torch.nn.init.normal_(layer.pos_emb)  # timm's start is nearly zero, which any order would give
+    inputs = [torch.randn(2, layer.qkv.in_channels, *layer.feat_size) for layer in layers]
+    with torch.no_grad():
+        before = [layer(x) for layer, x in zip(layers, inputs, strict=True)]
+        factor_lambda_layers(network)
+        assert {type(layer) for layer in layers} == {FactoredLambdaLayer}
+        for layer, x, old in zip(layers, inputs, before, strict=True):
+            torch.testing.assert_close(layer(x), old, atol=1e-5, rtol=1e-4)
+        # A layer that was built for half the width, with that part of the embedding that it can use, says the same.
+        wide = layers[2]
+        narrow = type(wide).__mro__[1](512, feat_size=(8, 4), r=None, dim_head=16).eval()
+        own = {name: value for name, value in wide.state_dict().items() if name != "pos_emb"}
+        narrow.load_state_dict(own | {"pos_emb": wide.pos_emb[:, 4:11]})
+        x = torch.randn(2, 512, 8, 4)
+        torch.testing.assert_close(wide(x), narrow(x), atol=1e-5, rtol=1e-4)
+        assert network.forward_features(torch.randn(1, 3, 256, 128)).shape == (1, 2048, 8, 4)
 
 
 def test_export_leaves_nothing_of_the_machine_in_the_file(tmp_path: Path) -> None:

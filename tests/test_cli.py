@@ -18,6 +18,8 @@ import pytest
 from synthesis import calibrated, music, write_model, write_sound
 
 from sonicscan import report
+from sonicscan.files import sha256_of
+from sonicscan.models import DEFAULT, bundled_models
 from sonicscan.spec import ModelSpec
 
 MakeModel = Callable[..., Path]
@@ -411,3 +413,22 @@ def test_a_broken_model_is_exit_2_and_no_report(small_library: Path, tmp_path: P
     assert done.returncode == 2
     assert b"not numbers" in done.stderr
     assert not (tmp_path / "r.parquet").exists()
+
+
+def test_bundled_models_are_found_by_name_and_say_what_they_are_worth(small_library: Path, tmp_path: Path) -> None:
+    default = sonicscan(small_library, "--out", tmp_path / "default.parquet")
+    assert default.returncode == 0, default.stderr
+    assert set(bundled_models()) > {DEFAULT}
+    for name, path in bundled_models().items():
+        out = tmp_path / f"{name}.parquet"
+        done = sonicscan(small_library, "--model", name, "--out", out)
+        assert done.returncode == 0, done.stderr
+        (line,) = [line for line in done.stderr.decode().splitlines() if "using the bundled model" in line]
+        for fact in (path.name, "AUC", "certified", "model-card.md"):
+            assert fact in line
+        assert report.metadata_of(report.read(out).schema)["model_digest"] == sha256_of(path)
+    scores = [report.read(tmp_path / f"{name}.parquet").column("score").to_pylist() for name in ("default", DEFAULT)]
+    assert scores[0] == scores[1]
+    missing = sonicscan(small_library, "--model", "sonicnet_xxl")
+    assert missing.returncode == 2
+    assert b"sonicnet_xxl" in missing.stderr

@@ -259,6 +259,25 @@ def test_a_disk_that_is_full_for_the_report(suffix: str, tmp_path: Path) -> None
         assert list(disk.iterdir()) == [out]
 
 
+def test_a_disk_that_is_full_for_the_report_of_a_scan(library: Path, calibrated_model: Path, tmp_path: Path) -> None:
+    """The journal, on another disk, keeps what was done until there is room for the report."""
+    with small_disk(tmp_path / "disk", 64) as disk:
+        out, journal = disk / "r.parquet", tmp_path / "j"
+        out.write_bytes(b"the report before")
+        (disk / "filler").write_bytes(bytes(56 << 10))
+        arguments = [library, "--model", calibrated_model, "--out", out, "--journal", journal]
+        said = one_sentence(*run(*arguments))
+        assert "r.parquet" in said
+        assert "No space left" in said
+        assert out.read_bytes() == b"the report before"
+        assert sorted(path.name for path in disk.iterdir()) == ["filler", "r.parquet"]
+        (disk / "filler").unlink()
+        code, said = run(*arguments)
+        assert code == 0, said
+        assert "120 rows of an interrupted scan" in said
+        assert len(rows_of(out)) == 120
+
+
 def test_a_target_that_is_read_only(library: Path, calibrated_model: Path, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 512) as disk:
         (disk / "r.parquet").write_bytes(b"the report before")

@@ -38,7 +38,7 @@ class MaxErrors(click.ParamType[tuple[float, bool]]):
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("paths", nargs=-1, type=click.Path(path_type=str))
-@click.option("--model", type=LocationType(), help="ONNX model. [default: the bundled one]")
+@click.option("--model", type=LocationType(), help="ONNX model, or a bundled one's name. [default: sonicnet_s]")
 @click.option("--out", help="Report: .parquet, .csv, .jsonl, folder/, or - for JSON Lines. [default: a table]")
 @click.option("--part-size", type=click.IntRange(1), metavar="ROWS", help="Rows of a part of --out folder/. [50000]")
 @click.option("--files-from", metavar="FILE|-", help="Scan the files listed in FILE, one a line.")

@@ -57,6 +57,7 @@ class Model:
         spec: its contract.
         session: input `spectrogram`, outputs `logits` and `class_maps`.
         device: where the session really runs.
+        parallel: batches to run at once.
         note: why it is not the GPU, where `auto` was asked for; empty otherwise.
     """
 
@@ -65,16 +66,19 @@ class Model:
     spec: ModelSpec
     session: ort.InferenceSession
     device: Device
+    parallel: int = 1
     note: str = ""
 
 
-def load_model(path: Path, device: Device | None = None, threads: int = 0) -> Model:
+def load_model(path: Path, device: Device | None = None, threads: int = 0, parallel: int = 1) -> Model:
     """Load a model and check it against the contract.
 
     Args:
         path: an ONNX file written by sonicscan-export.
         device: where to run it; `auto` takes CUDA where it really starts.
         threads: CPU threads; 0 leaves it to ONNX Runtime.
+        parallel: batches among which they are divided on the CPU. A batch to a thread scans faster than all threads on
+            one batch, which wait for each other after every layer, and longer where a decoder has one's processor.
 
     Raises:
         ModelError: not there, damaged, or without the contract.
@@ -99,10 +103,12 @@ def load_model(path: Path, device: Device | None = None, threads: int = 0) -> Mo
         if session is None and device.kind == "cuda":
             raise DeviceError(f"--device {device} does not start: {note}")
     if session is None:
-        session, running = _session(blob, path, [_CPU], threads), Device("cpu")
+        each = max(1, threads // parallel) if threads else 0
+        session, running = _session(blob, path, [_CPU], each), Device("cpu")
     else:
-        running = Device("cuda", device.index)
-    return Model(path, hashlib.sha256(blob).hexdigest(), _contract(session, path), session, running, note)
+        running, parallel = Device("cuda", device.index), 1
+    digest = hashlib.sha256(blob).hexdigest()
+    return Model(path, digest, _contract(session, path), session, running, parallel, note)
 
 
 def _session(blob: bytes, path: Path, providers: list[object], threads: int) -> ort.InferenceSession:

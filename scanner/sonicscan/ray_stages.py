@@ -99,7 +99,7 @@ class Detecting:
             path = Path(folder) / name
             path.write_bytes(ray.get(model))
             try:
-                loaded = load_model(path, device, threads)
+                loaded = load_model(path, device, threads, parallel=max(1, threads))
             except SonicscanError as error:
                 self._fatal = _fatal(error)
                 return

@@ -192,7 +192,7 @@ def _print_json(figures: Summary | Difference) -> None:
 
 @main.command()
 @click.argument("audio", type=_FILE)
-@click.option("--model", type=_FILE, help="ONNX model. [default: the bundled one]")
+@click.option("--model", type=_FILE, help="ONNX model, or a bundled one's name. [default: sonicnet_s]")
 @click.option("--out", type=_FILE, required=True, help="x.png, or x.html with a player.")
 @click.option("--windows", default="12", show_default=True, metavar="N|all", help="Windows looked at, as in the scan.")
 @click.option("--max-fpr", type=_RATE, metavar="F", help="Certified false-positive rate of `flagged`. [default: 0.01]")
@@ -208,13 +208,13 @@ def explain(
 
         require_libraries()
         from sonicscan.detector import Device, load_model
-        from sonicscan.models import bundled_model
+        from sonicscan.models import chosen_model
         from sonicscan.reporting import evidence, explained, pictures
         from sonicscan.windows import WindowPlan
 
         if out.suffix not in (".png", ".html"):
             raise InputError(f"--out {out}: the name must end in .png or .html.")
-        loaded = load_model(model or bundled_model(), Device("cpu"))
+        loaded = load_model(chosen_model(model), Device("cpu"))
         limits = _limits(loaded.spec, max_fpr, threshold)
         plan = WindowPlan.parse(windows)
         try:
@@ -248,7 +248,7 @@ def _limits(spec: ModelSpec, max_fpr: float | None, threshold: float | None) -> 
 @click.option(
     "--explain", "explain_n", type=click.IntRange(1, 100), metavar="N", help="Evidence for the N highest tracks."
 )
-@click.option("--model", type=_FILE, help="The model of the scan, for --explain. [default: the bundled one]")
+@click.option("--model", type=_FILE, help="The model of the scan, for --explain. [default: sonicnet_s]")
 @click.option("--since", type=_FILE, metavar="OLD", help="An earlier report to compare with.")
 @click.option("--fdr", type=_RATE, default=0.05, show_default=True, help="False-discovery rate to flag at.")
 @_depth
@@ -285,10 +285,10 @@ def html(
         evidence: dict[bytes, Explained] = {}
         notes: list[str] = []
         if library is not None and explain_n is not None:
-            from sonicscan.models import bundled_model
+            from sonicscan.models import chosen_model
             from sonicscan.reporting.highest import explain_highest
 
-            evidence, notes = explain_highest(source, library, explain_n, model or bundled_model())
+            evidence, notes = explain_highest(source, library, explain_n, chosen_model(model))
         text = audit_page(
             source, out, fdr=fdr, depth=depth, reviewed=decisions, earlier=earlier, evidence=evidence, notes=notes
         )

@@ -16,7 +16,7 @@ from sonicscan.discover import Selection, listing
 from sonicscan.errors import InputError
 from sonicscan.machine import usable_cpus
 from sonicscan.modelcache import fetched
-from sonicscan.models import bundled_card, bundled_model
+from sonicscan.models import bundled_card, bundled_models, chosen_model
 from sonicscan.remote import Location, Url, located
 from sonicscan.results import FileResult, Track
 from sonicscan.spec import ModelSpec, digest_of
@@ -25,7 +25,7 @@ from sonicscan.windows import WindowPlan
 from sonicscan.wire import Job
 
 DEFAULT_MAX_FPR = 0.01
-_CPU_BATCH, _CUDA_BATCH = 8, 64
+_CPU_BATCH, _CUDA_BATCH = 4, 64  # a larger batch is no faster on a CPU, and leaves the last ones to fewer threads
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ScanOptions:
     """What a scan does, but for where files come from and rows go to.
 
     Attributes:
-        model: ONNX file or its URL; None for the bundled one.
+        model: ONNX file, its URL, or the name of a bundled one; None for the default.
         windows: which windows of each track are scored.
         max_fpr: certified false-positive rate of `flagged`; ignored where `threshold` is given.
         threshold: score from which a track is flagged, in 0..1.
@@ -88,9 +88,9 @@ class Scan:
     def __init__(self, options: ScanOptions) -> None:
         self.options = options
         cpus = usable_cpus()
-        named = options.model or bundled_model()
-        path = fetched(named) if isinstance(named, Url) else named
-        self.model: Model = load_model(path, options.device, options.threads or cpus)
+        path = fetched(options.model) if isinstance(options.model, Url) else chosen_model(options.model)
+        threads = options.threads or cpus
+        self.model: Model = load_model(path, options.device, threads, parallel=threads)
         on_cpu = self.model.device.kind == "cpu"
         self._engine = engine.EngineOptions(
             # On the CPU the model needs the processors more than decoding does; beside a GPU it is the reverse.
@@ -160,7 +160,7 @@ def now() -> str:
 def _notes(model: Model, options: ScanOptions) -> list[str]:
     spec = model.spec
     notes = []
-    if options.model is None:
+    if model.path in bundled_models().values():
         quality = spec.metrics.get("summary", "its quality has not been measured")
         notes.append(f"using the bundled model {model.path.name}: {quality}; card: {bundled_card() or spec.card}.")
     if spec.untrained:
@@ -216,7 +216,7 @@ def scan(
 
     Args:
         paths: a file, a folder or a URL (`s3://bucket/catalogue`), or several.
-        model: ONNX file with the sonicscan contract, or its URL; None for the bundled one.
+        model: ONNX file with the sonicscan contract, its URL, or the name of a bundled one; None for the default.
         windows: windows of each track that are scored, evenly spread; None for all of them,
             "adaptive" for as many as settle the verdict that all of them would give.
         max_fpr: certified false-positive rate of the verdict `flagged`.

@@ -157,6 +157,18 @@ def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], what: str) ->
     module.load_state_dict(dict(tensors))
 
 
+class _WhitenedLambda(nn.Module):
+    """LambdaResNet26rpt that does not see an image's mean spectrum, as most networks of the bundled model do not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, _ = _timm(ALIASES["lambda"], ALIASES["lambda"], pretrained=False)
+        self.num_features = cast(int, self.inner.num_features)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        return cast(Tensor, cast(Any, self.inner).forward_features(network.whitened(x, network.WHITEN_ROWS)))
+
+
 class _SonicNet(nn.Module):
     """The bundled model's network, in the shape that timm gives its own."""
 
@@ -172,12 +184,17 @@ class _SonicNet(nn.Module):
 
 # The one place to register a network that is not timm's: its name, and what makes it. As timm's models it has
 # `num_features: int` (C) and `forward_features(x [B, 3, 256, 256]) -> [B, C, 8, 8]`.
-OWN_NETWORKS: Mapping[str, Callable[[], nn.Module]] = {network.ARCHITECTURE: _SonicNet}
+OWN_NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
+    network.ARCHITECTURE: _SonicNet,
+    "whitened_lambda_resnet26rpt_256": _WhitenedLambda,
+}
 
 
 def _timm(requested: str, architecture: str, *, pretrained: bool) -> tuple[nn.Module, bool]:
     """timm's model without its classifier, and whether it is channels-last."""
     import timm
+
+    from sonicscan_train.lambda_layer import factor_lambda_layers
 
     if pretrained and requested == architecture and architecture in _PRETRAINED_TAGS:
         requested = f"{architecture}.{_PRETRAINED_TAGS[architecture]}"
@@ -194,6 +211,7 @@ def _timm(requested: str, architecture: str, *, pretrained: bool) -> tuple[nn.Mo
             f"the pretrained weights of {requested} cannot be fetched ({_first_line(error)}); "
             "go online once, or pass --weights FILE."
         ) from error
+    factor_lambda_layers(model)
     if architecture not in ALIASES.values():
         _check_contract(architecture, model)
     return model, getattr(model, "output_fmt", "NCHW") == "NHWC"

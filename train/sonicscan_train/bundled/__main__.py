@@ -5,72 +5,122 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 import torch
+from torch import Tensor
 
 from sonicscan.spec import AudioSpec
 from sonicscan_train.bundled.augment import Augmentation
-from sonicscan_train.bundled.batches import Batches, Sampling
-from sonicscan_train.bundled.evaluate import evaluation, finish, judging, stress_sample, stress_table
-from sonicscan_train.bundled.fit import Schedule, fit
-from sonicscan_train.bundled.members import DATA_SEED, MEMBERS
-from sonicscan_train.bundled.network import ARCHITECTURE
-from sonicscan_train.bundled.prepare import prepare, training_pools
+from sonicscan_train.bundled.batches import Batches, Pool, Sampling
+from sonicscan_train.bundled.evaluate import calibrate, evaluation, judging, stress_sample, stress_table
+from sonicscan_train.bundled.export import bare_spec, export, read_members
+from sonicscan_train.bundled.fit import Schedule, Teacher, fit
+from sonicscan_train.bundled.members import DATA_SEED, LAMBDA, MEMBERS
+from sonicscan_train.bundled.network import ARCHITECTURE, SonicNet, restored
+from sonicscan_train.bundled.prepare import Prepared, prepare, training_pools
 from sonicscan_train.bundled.render import data_table, markdown
 from sonicscan_train.bundled.split import Holdout
+from sonicscan_train.bundled.student import Pupil, save_checkpoint
+from sonicscan_train.clips import Clip
+from sonicscan_train.manifest import write_split
 
+SPEC = AudioSpec()
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 @click.command()
 @click.argument("corpus", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--out", type=FOLDER, required=True, help="Run folder: checkpoint, logs, model, figures.")
+@click.option("--out", type=FOLDER, required=True, help="Run folder: checkpoints, logs, model, figures.")
 @click.option("--cache", type=FOLDER, help="Folder of decoded sound and log-mel, some 4 GB. [default: OUT/cache]")
-@click.option("--steps", type=click.IntRange(min=1), help="Of each member. [default: its own]")
 @click.option("--copies", type=click.IntRange(min=0), default=3, show_default=True, help="Varied versions of a sound.")
-@click.option("--member", type=click.IntRange(0, len(MEMBERS) - 1), help="Train this one only, beside another process.")
+@click.option("--only", type=click.Choice([*map(str, range(len(MEMBERS))), "lambda"]), help="Train this one, no more.")
+@click.option("--take", type=FILE, help="Bundled model of an earlier run: members that it has are not trained again.")
+@click.option("--judge", type=FILE, help="Calibrate and evaluate this ONNX file, in place; train nothing.")
 @click.option("--stress", type=click.IntRange(min=0), default=330, show_default=True, help="Excerpts of each class.")
 def main(
-    corpus: Path, out: Path, cache: Path | None, steps: int | None, copies: int, member: int | None, stress: int
+    corpus: Path,
+    out: Path,
+    cache: Path | None,
+    copies: int,
+    only: str | None,
+    take: Path | None,
+    judge: Path | None,
+    stress: int,
 ) -> None:
     """Train, export, calibrate and evaluate the bundled model from CORPUS; goes on where it was interrupted.
 
-    Its members train one after the other, or each in a process of its own with --member; the run without --member
-    then takes up what they left.
+    Its members train one after the other and then Lambda, which learns from them; or each in a process of its own with
+    --only, and the run without it takes up what they left. OUT/lambda is then a checkpoint for `sonicscan-export`, with
+    OUT/split.csv as its --calibration-data, and --judge gives the file that comes of it its calibration and figures.
     """
-    spec = AudioSpec()
     cache = cache or out / "cache"
     out.mkdir(parents=True, exist_ok=True)
-    prepared = prepare(corpus, cache, Holdout(), spec)
+    prepared = prepare(corpus, cache, Holdout(), SPEC)
     (out / "data.md").write_text(data_table(prepared.excerpts, prepared.judges), encoding="utf-8")
-    pools = training_pools(prepared, cache, copies, DATA_SEED, spec)
-    say(f"{len(prepared.training_rows)} excerpts train, {sum(prepared.judges)} are left out")
-    states, runs = [], []
-    for i, planned in enumerate(MEMBERS):
-        if member in (None, i):
-            schedule = Schedule(steps=steps or planned.steps, seed=planned.seed)
-            sampling = Sampling(paired=planned.paired)
-            batches = Batches(pools, spec, sampling, Augmentation(), planned.seed)
-            states.append(fit(batches, schedule, planned.whiten, out / f"member_{i}", say))
-            runs.append({"whiten": planned.whiten, **dataclasses.asdict(schedule), **dataclasses.asdict(sampling)})
-    if member is not None:
-        return
-    model = out / f"{ARCHITECTURE}.onnx"
-    run = {
-        "members": runs,
-        "copies": copies,
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-    }
-    contract, scored = finish(states, prepared, corpus, model, run)
+    write_split(as_clips(prepared, corpus), out / "split.csv")
+    if judge is None:
+        pools = training_pools(prepared, cache, copies, DATA_SEED, SPEC)
+        say(f"{len(prepared.training_rows)} excerpts train, {sum(prepared.judges)} are left out")
+        taken = {} if take is None else dict(enumerate(read_members(take)))
+        wanted = range(len(MEMBERS)) if only is None else LAMBDA.teachers if only == "lambda" else [int(only)]
+        for i in wanted:
+            if i not in taken:
+                taken[i] = train_member(i, pools, out)
+        if only in (None, "lambda"):
+            save_checkpoint(train_lambda(taken, pools, out), out / "lambda")
+        if only is not None:
+            return
+        judge = out / f"{ARCHITECTURE}.onnx"
+        export([taken[i] for i in range(len(MEMBERS))], bare_spec(SPEC, ARCHITECTURE), judge)
+        run: dict[str, object] = {
+            "members": [dataclasses.asdict(member) for member in MEMBERS],
+            "copies": copies,
+            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        }
+    else:
+        run = {}
+    contract, scored = calibrate(judge, prepared, corpus, run)
     say(str(contract.metrics["summary"]))
     figures = evaluation(contract, scored, prepared, cache)
-    write(out, figures)
+    write(out, judge.stem, figures)
     if stress:
         sample = stress_sample(judging(prepared), stress, DATA_SEED)
-        figures["stress"] = stress_table(contract, model, corpus, sample, cache / "stress", say)
-        write(out, figures)
+        figures["stress"] = stress_table(contract, judge, corpus, sample, cache / f"stress-{judge.stem}", say)
+        write(out, judge.stem, figures)
+
+
+def as_clips(prepared: Prepared, corpus: Path) -> list[Clip]:
+    """The excerpts as `sonicscan-export` takes them: those that are left out calibrate."""
+    parts = ["calibration" if judge else "train" for judge in prepared.judges]
+    return [
+        Clip(path=str(corpus / e.path), label=e.label, source=e.source, group=e.group, part=part)
+        for e, part in zip(prepared.excerpts, parts, strict=True)
+    ]
+
+
+def train_member(i: int, pools: list[Pool], out: Path) -> dict[str, Tensor]:
+    """Averaged weights of a member, trained or taken up in `out`."""
+    member = MEMBERS[i]
+    batches = Batches(pools, SPEC, Sampling(paired=member.paired), Augmentation(p_warp=member.p_warp), member.seed)
+    schedule = Schedule(steps=member.steps, seed=member.seed)
+    return fit(lambda: SonicNet(whiten=member.whiten), batches, schedule, out / f"member_{i}", say)
+
+
+def train_lambda(members: Mapping[int, dict[str, Tensor]], pools: list[Pool], out: Path) -> dict[str, Tensor]:
+    """Averaged weights of Lambda, taught by some of the members."""
+    teacher = Teacher([restored(members[i], MEMBERS[i].whiten) for i in LAMBDA.teachers], LAMBDA.share)
+    batches = Batches(pools, SPEC, Sampling(), Augmentation(p_warp=LAMBDA.p_warp), LAMBDA.seed)
+    schedule = Schedule(
+        steps=LAMBDA.steps,
+        learning_rate=LAMBDA.learning_rate,
+        average_decay=LAMBDA.average_decay,
+        seed=LAMBDA.seed,
+    )
+    return fit(Pupil, batches, schedule, out / "student", say, teacher)
 
 
 def say(line: str) -> None:
@@ -78,10 +128,10 @@ def say(line: str) -> None:
     click.echo(line, err=True)
 
 
-def write(out: Path, figures: dict[str, object]) -> None:
-    """`evaluation.json` and `evaluation.md`."""
-    (out / "evaluation.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
-    (out / "evaluation.md").write_text(markdown(figures), encoding="utf-8")
+def write(out: Path, name: str, figures: dict[str, object]) -> None:
+    """`NAME.json` and `NAME.md`."""
+    (out / f"{name}.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    (out / f"{name}.md").write_text(markdown(figures), encoding="utf-8")
 
 
 if __name__ == "__main__":

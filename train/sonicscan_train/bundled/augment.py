@@ -28,6 +28,8 @@ class Augmentation:
         cutoff_rows: range of the low-pass cut-off, as a share of the mel rows (0.78 is 4.0 kHz, 1 is 8 kHz).
         slope_rows: range of rows over which the low-pass falls by 80 dB.
         time_mask, row_mask: widest masks, as shares of the frames and of the rows.
+        warp: the most by which the frequency axis is stretched or squeezed, as a share of it: where exactly a decoder
+            leaves its marks is another matter with the next one.
     """
 
     p_eq: float = 0.8
@@ -46,6 +48,8 @@ class Augmentation:
     p_mask: float = 0.7
     time_mask: float = 0.2
     row_mask: float = 0.13
+    p_warp: float = 0.0
+    warp: float = 0.12
 
 
 def standardise(decibels: Tensor, spec: AudioSpec) -> Tensor:
@@ -65,6 +69,24 @@ def _chosen(n: int, p: float, rng: torch.Generator) -> Tensor:
     return (torch.rand(n, 1, 1, generator=rng) < p).float()
 
 
+def warped(decibels: Tensor, scale: Tensor) -> Tensor:
+    """Mel rows moved from r to r * scale, interpolated; what comes from above the top row is as quiet as the floor.
+
+    Args:
+        decibels: float32 [n, n_mels, n_frames], at most 0.
+        scale: of each window, [n, 1, 1].
+    """
+    n, mels, frames = decibels.shape
+    source = torch.arange(mels, dtype=torch.float32).view(1, mels, 1) / scale
+    below = source.floor().clamp(0, mels - 1)
+    share = (source - below).clamp(0.0, 1.0)
+    rows = below.long().expand(n, mels, frames)
+    low = decibels.gather(1, rows)
+    high = decibels.gather(1, (rows + 1).clamp_max(mels - 1))
+    floor = decibels.amin(dim=(1, 2), keepdim=True)
+    return torch.where(source <= mels - 1, low + share * (high - low), floor)
+
+
 def augment(decibels: Tensor, settings: Augmentation, spec: AudioSpec, rng: torch.Generator) -> Tensor:
     """Standardised images of randomly changed windows.
 
@@ -81,6 +103,9 @@ def augment(decibels: Tensor, settings: Augmentation, spec: AudioSpec, rng: torc
     rows = torch.arange(mels, dtype=torch.float32).view(1, mels, 1)
     x = decibels - decibels.amax(dim=(1, 2), keepdim=True)
     x = x.clamp_min(-spec.top_db)
+    if settings.p_warp:
+        chosen = _chosen(n, settings.p_warp, rng)
+        x = warped(x, 1.0 + chosen * _uniform(n, -settings.warp, settings.warp, rng))
     knots = torch.randn(n, 1, settings.eq_knots, generator=rng) * _uniform(n, 0.0, settings.eq_db, rng)
     curve = functional.interpolate(knots, size=mels, mode="linear", align_corners=True).transpose(1, 2)
     x = x + curve * _chosen(n, settings.p_eq, rng)

@@ -9,21 +9,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 import sonicscan
-from sonicscan.spec import AudioSpec, Calibration, ModelSpec
+from sonicscan.spec import Calibration, ModelSpec
 from sonicscan.thresholds import certified_threshold, tracks_needed
 from sonicscan_train.bundled.corpus import Excerpt
-from sonicscan_train.bundled.export import export, write_spec
+from sonicscan_train.bundled.export import read_spec, write_spec
 from sonicscan_train.bundled.measure import auc, by_source, headline, trivial_baseline
 from sonicscan_train.bundled.melcache import cache_decibels
-from sonicscan_train.bundled.network import ARCHITECTURE
 from sonicscan_train.bundled.prepare import Prepared
 from sonicscan_train.bundled.score import Scored, fit_temperature, scan_excerpts
 from sonicscan_train.bundled.stress import CONDITIONS, write_condition
@@ -36,12 +34,22 @@ LICENSE_NOTE = (
 )
 
 
-def finish(
-    states: Sequence[dict[str, Tensor]], prepared: Prepared, corpus: Path, path: Path, run: dict[str, Any]
-) -> tuple[ModelSpec, Scored]:
-    """Exports, scores the left-out excerpts with the scanner, calibrates; returns the contract and the scores."""
-    bare = ModelSpec(architecture=ARCHITECTURE, audio=AudioSpec(), tool_version=sonicscan.__version__)
-    export(states, bare, path)
+def calibrate(path: Path, prepared: Prepared, corpus: Path, run: dict[str, Any]) -> tuple[ModelSpec, Scored]:
+    """Scores the left-out excerpts with the scanner on a finished file and writes what they give into its contract.
+
+    Args:
+        path: an ONNX file with a contract; graph and weights stay as they are.
+        prepared, corpus: the excerpts.
+        run: how the file was made, added to its provenance.
+    """
+    before = read_spec(path)
+    bare = ModelSpec(
+        architecture=before.architecture,
+        audio=before.audio,
+        tool_version=sonicscan.__version__,
+        provenance={"precision": "fp32", **before.provenance, **run},
+    )
+    write_spec(path, bare)
     judges = judging(prepared)
     names = [e.path for e in judges]
     temperature = fit_temperature(scan_excerpts(path, corpus, names, judges))
@@ -65,7 +73,6 @@ def finish(
         calibration=calibration,
         metrics=figures | {"summary": summary(figures, calibration)},
         data_digest=prepared.data_digest,
-        provenance={"precision": "fp32", **run},
         license_note=LICENSE_NOTE,
         card=CARD,
     )

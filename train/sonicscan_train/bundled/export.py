@@ -1,7 +1,7 @@
 """Averaged weights to one ONNX file that carries the contract.
 
-The graph is exported in eval mode with batch normalisation folded into the convolutions, float32 throughout:
-the file is small enough (about 15 MB) that fp16 or int8 would buy nothing worth another evaluation.
+The graph is exported in eval mode with batch normalisation folded into the convolutions. It computes in float32;
+its weights are stored in float16, which halves the file, and are cast when it is loaded.
 """
 
 from __future__ import annotations
@@ -12,29 +12,40 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from sonicscan.errors import ModelError
 from sonicscan.spec import INPUT_NAME, METADATA_KEY, OUTPUT_NAMES, AudioSpec, ModelSpec
 from sonicscan_train.bundled.members import MEMBERS
-from sonicscan_train.bundled.network import Ensemble, SonicNet
+from sonicscan_train.bundled.network import Ensemble, restored
 
 OPSET = 20
+HALF = ".half"  # suffix of weights that are stored in float16
+_SMALL = 1024  # numbers under which a tensor stays in float32
 
 
-def folded(network: SonicNet) -> SonicNet:
-    """The same function with every batch normalisation inside the convolution before it."""
-    network.eval()
-    layers: list[nn.Module] = []
-    for layer in network.stages:
-        if isinstance(layer, nn.BatchNorm2d):
-            convolution = layers.pop()
-            assert isinstance(convolution, nn.Conv2d)
-            layer = torch.nn.utils.fuse_conv_bn_eval(convolution, layer)
-        layers.append(nn.ReLU() if isinstance(layer, nn.ReLU) else layer)
-    network.stages = nn.Sequential(*layers)
-    return network
+def read_members(path: Path) -> list[dict[str, Tensor]]:
+    """The folded weights of the members of a file that `export` wrote; a run need not train them again.
+
+    Raises:
+        ModelError: a file of another kind.
+    """
+    graph = onnx.load(path).graph
+    tensors = {w.name.removesuffix(HALF): onnx.numpy_helper.to_array(w).astype(np.float32) for w in graph.initializer}
+    states: list[dict[str, Tensor]] = []
+    while f"members.{len(states)}.head.bias" in tensors:
+        prefix = f"members.{len(states)}."
+        state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        # The exporter gives the head's weights, which it reshaped, a name of its own; the convolution tells it.
+        maps = next(node for node in graph.node if f"{prefix}head.bias" in node.input)
+        state["head.weight"] = tensors[maps.input[1]][:, :, 0, 0]
+        states.append({name: torch.from_numpy(value.copy()) for name, value in state.items()})
+    if not states:
+        raise ModelError(f"{path} holds no members that could be taken from it.")
+    return states
 
 
 def export(states: Sequence[dict[str, Tensor]], spec: ModelSpec, path: Path) -> None:
@@ -45,11 +56,7 @@ def export(states: Sequence[dict[str, Tensor]], spec: ModelSpec, path: Path) -> 
         spec: the contract to carry.
         path: of the file.
     """
-    members = []
-    for member, state in zip(MEMBERS, states, strict=True):
-        network = SonicNet(len(spec.classes), member.whiten)
-        network.load_state_dict(state)
-        members.append(folded(network))
+    members = [restored(state, member.whiten, len(spec.classes)) for member, state in zip(MEMBERS, states, strict=True)]
     example = torch.zeros(2, 3, spec.audio.n_mels, spec.audio.n_frames)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # the exporter prints its progress
         warnings.simplefilter("ignore")
@@ -66,8 +73,33 @@ def export(states: Sequence[dict[str, Tensor]], spec: ModelSpec, path: Path) -> 
     if program is None:
         raise RuntimeError("torch.onnx.export returned nothing")
     model = program.model_proto
+    store_in_half(model)
     onnx.checker.check_model(model)
     _write(model, spec, path)
+
+
+def store_in_half(model: onnx.ModelProto) -> None:
+    """Store large weights in float16, each with a cast to float32 behind it; what is computed stays in float32.
+
+    ONNX Runtime casts constants once, when it loads the graph.
+    """
+    casts = []
+    for weights in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(weights)
+        if values.dtype != np.float32 or values.size < _SMALL:
+            continue
+        name = weights.name
+        weights.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), name + HALF))
+        casts.append(onnx.helper.make_node("Cast", [name + HALF], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def read_spec(path: Path) -> ModelSpec:
+    """The contract in a file."""
+    found = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    return ModelSpec.from_metadata(found.get(METADATA_KEY), path)
 
 
 def write_spec(path: Path, spec: ModelSpec) -> None:

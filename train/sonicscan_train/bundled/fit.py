@@ -1,27 +1,53 @@
-"""The training loop: a fixed number of steps, nothing selected, the averaged weights of the last step ship.
+"""The training loop: a fixed number of steps, nothing selected, the averaged weights of the last step count.
 
 With no early stopping and no choice among checkpoints, the left-out set is never looked at while training, so
 its figures are not the best of many. The learning rate rises, stays, and falls linearly over the last
 part: a run that turns out too slow for its hour can be resumed with fewer steps and is the run that
 those fewer steps would have given. All but the last steps see halves of windows, which takes half the time.
+
+A network may have a teacher: then it learns to say what the teacher says of the same image, augmentation and all, as
+much as what the image is (Hinton, Vinyals, Dean, "Distilling the knowledge in a neural network", 2015).
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from sonicscan_train.bundled.batches import Batches
-from sonicscan_train.bundled.network import Average, SonicNet
+from sonicscan_train.bundled.network import Average
+
+
+class Trainee(Protocol):
+    """A network that can be trained here: a module, and logits of images of any width."""
+
+    def train_logits(self, image: Tensor) -> Tensor:
+        """float32 [n, 1, 256, frames] to logits [n, 2]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Networks whose mean a trainee learns from, and how much of its target is theirs, in 0..1."""
+
+    networks: Sequence[Trainee]
+    share: float = 0.5
+
+    @torch.no_grad()
+    def blend(self, images: Tensor, target: Tensor) -> Tensor:
+        """The probability of `ai` that each image should get: its own, and the teacher's."""
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = torch.stack([network.train_logits(images).float() for network in self.networks]).mean(dim=0)
+        return (1.0 - self.share) * target + self.share * torch.sigmoid(logits[:, 1] - logits[:, 0])
 
 
 @dataclass(frozen=True)
@@ -58,15 +84,30 @@ def loss_of(logits: Tensor, target: Tensor, smoothing: float) -> Tensor:
     return functional.binary_cross_entropy_with_logits(logits[:, 1] - logits[:, 0], smoothed)
 
 
-def fit(batches: Batches, schedule: Schedule, whiten: int, out: Path, say: Callable[[str], None]) -> dict[str, Tensor]:
-    """Trains one member, or goes on from `out/last.pt`, and returns the averaged weights.
+def fit(
+    make: Callable[[], nn.Module],
+    batches: Batches,
+    schedule: Schedule,
+    out: Path,
+    say: Callable[[str], None],
+    teacher: Teacher | None = None,
+) -> dict[str, Tensor]:
+    """Trains one network, or goes on from `out/last.pt`, and returns the averaged weights.
 
     Writes `metrics.jsonl` (loss, learning rate, windows/s) and `last.pt` as it goes.
+
+    Args:
+        make: gives the network, a `Trainee`; called after seeding, so its weights are the schedule's.
+        batches: what it sees.
+        schedule: how long, and how fast it learns.
+        out: folder of the run.
+        say: gets a line every 50 steps.
+        teacher: what else it learns from.
     """
     torch.set_num_threads(schedule.threads)
     torch.manual_seed(schedule.seed)
     out.mkdir(parents=True, exist_ok=True)
-    network = SonicNet(whiten=whiten).to(memory_format=torch.channels_last)
+    network: Any = make().to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(network.parameters(), schedule.learning_rate, weight_decay=schedule.weight_decay)
     average = Average(network, schedule.average_decay)
     checkpoint, first = out / "last.pt", 0
@@ -85,6 +126,8 @@ def fit(batches: Batches, schedule: Schedule, whiten: int, out: Path, say: Calla
         for group in optimiser.param_groups:
             group["lr"] = schedule.rate(step)
         images = images.contiguous(memory_format=torch.channels_last)
+        if teacher is not None:
+            target = teacher.blend(images, target)
         # bfloat16 more than doubles windows/s on CPUs with AVX512-BF16 or AMX; weights stay float32.
         with torch.autocast("cpu", torch.bfloat16):
             logits = network.train_logits(images)
@@ -124,7 +167,7 @@ def prefetched(batches: Batches, schedule: Schedule, first: int) -> Iterator[tup
             yield step, batch
 
 
-def save(path: Path, network: SonicNet, optimiser: torch.optim.Optimizer, average: Average, step: int) -> None:
+def save(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer, average: Average, step: int) -> None:
     """Checkpoint, whole or not at all."""
     temporary = path.with_suffix(".tmp")
     torch.save(

@@ -9,7 +9,7 @@ convolution at 128x128 cost 30% of the throughput in bfloat16 and was left out.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch.nn import functional
 
 ARCHITECTURE = "sonicnet_s"
 WIDTHS = (24, 48, 96, 160, 224)
+WHITEN_ROWS = 31  # mel rows over which a mean spectrum is smoothed that a network does not see
 
 
 def block(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
@@ -79,6 +80,31 @@ class SonicNet(nn.Module):
         features = self.features(spectrogram)
         maps = functional.conv2d(features, self.head.weight[:, :, None, None], self.head.bias)
         return maps.mean(dim=(2, 3)), maps
+
+
+def folded(network: SonicNet) -> SonicNet:
+    """The same function with every batch normalisation inside the convolution before it."""
+    network.eval()
+    layers: list[nn.Module] = []
+    for layer in network.stages:
+        if isinstance(layer, nn.BatchNorm2d):
+            convolution = layers.pop()
+            assert isinstance(convolution, nn.Conv2d)
+            layer = torch.nn.utils.fuse_conv_bn_eval(convolution, layer)
+        layers.append(nn.ReLU() if isinstance(layer, nn.ReLU) else layer)
+    network.stages = nn.Sequential(*layers)
+    return network
+
+
+def restored(state: Mapping[str, Tensor], whiten: int, classes: int = 2) -> SonicNet:
+    """A trained network, folded and in evaluation mode, from weights that are folded already or not."""
+    network = SonicNet(classes, whiten)
+    if "stages.1.running_mean" in state:
+        network.load_state_dict(dict(state))
+        return folded(network)
+    network = folded(network)
+    network.load_state_dict(dict(state))
+    return network
 
 
 class Ensemble(nn.Module):
