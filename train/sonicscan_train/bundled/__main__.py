@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import platform
 from collections.abc import Mapping
@@ -65,9 +64,10 @@ def main(
     if judge is None:
         pools = training_pools(prepared, cache, copies, DATA_SEED, SPEC)
         say(f"{len(prepared.training_rows)} excerpts train, {sum(prepared.judges)} are left out")
-        taken = {} if take is None else dict(enumerate(read_members(take)))
-        wanted = range(len(MEMBERS)) if only is None else LAMBDA.teachers if only == "lambda" else [int(only)]
-        for i in wanted:
+        taken = {} if take is None else read_members(take)
+        shipped = [i for i, member in enumerate(MEMBERS) if member.ships]
+        needed = {*shipped, *LAMBDA.teachers} if only is None else LAMBDA.teachers if only == "lambda" else {int(only)}
+        for i in sorted(needed):
             if i not in taken:
                 taken[i] = train_member(i, pools, out)
         if only in (None, "lambda"):
@@ -75,9 +75,8 @@ def main(
         if only is not None:
             return
         judge = out / f"{ARCHITECTURE}.onnx"
-        export([taken[i] for i in range(len(MEMBERS))], bare_spec(SPEC, ARCHITECTURE), judge)
+        export({i: taken[i] for i in shipped}, bare_spec(SPEC, ARCHITECTURE), judge)
         run: dict[str, object] = {
-            "members": [dataclasses.asdict(member) for member in MEMBERS],
             "copies": copies,
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
         }

@@ -48,19 +48,15 @@ def main(corpus: Path, out: Path, take: Path | None) -> None:
     rows = []
     for n in range(1, len(networks) + 1):
         for chosen in itertools.combinations(range(len(networks)), n):
-            rows.append((figures(excerpts, margins, chosen), "".join(name_of(list(networks)[i]) for i in chosen)))
+            names = "".join(MEMBERS[list(networks)[i]].name for i in chosen)
+            rows.append((figures(excerpts, margins, chosen), names))
     for (auc, *caught), names in sorted(rows):
         click.echo(f"{names:8} AUC {auc:.3f}  caught at 1% and 5% FPR: {caught[0]:.1%}, {caught[1]:.1%}")
 
 
-def name_of(member: int) -> str:
-    """A for the first, as the card has them."""
-    return chr(ord("A") + member)
-
-
 def members(out: Path, take: Path | None) -> Iterator[tuple[int, SonicNet]]:
     """The trained members by number: averaged weights from the run folder, or those of an earlier file."""
-    taken = {} if take is None else dict(enumerate(read_members(take)))
+    taken = {} if take is None else read_members(take)
     for i, member in enumerate(MEMBERS):
         checkpoint = out / f"member_{i}" / "last.pt"
         if checkpoint.exists():

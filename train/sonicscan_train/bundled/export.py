@@ -7,9 +7,10 @@ its weights are stored in float16, which halves the file, and are cast when it i
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,8 @@ HALF = ".half"  # suffix of weights that are stored in float16
 _SMALL = 1024  # numbers under which a tensor stays in float32
 
 
-def read_members(path: Path) -> list[dict[str, Tensor]]:
-    """The folded weights of the members of a file that `export` wrote; a run need not train them again.
+def read_members(path: Path) -> dict[int, dict[str, Tensor]]:
+    """The folded weights of the members of a file of ours, by their number in `MEMBERS`: none need be trained again.
 
     Raises:
         ModelError: a file of another kind.
@@ -43,20 +44,25 @@ def read_members(path: Path) -> list[dict[str, Tensor]]:
         maps = next(node for node in graph.node if f"{prefix}head.bias" in node.input)
         state["head.weight"] = tensors[maps.input[1]][:, :, 0, 0]
         states.append({name: torch.from_numpy(value.copy()) for name, value in state.items()})
-    if not states:
+    recipes = read_spec(path).provenance.get("members", [])
+    if not states or len(recipes) != len(states):
         raise ModelError(f"{path} holds no members that could be taken from it.")
-    return states
+    numbers = {(member.steps, member.seed): i for i, member in enumerate(MEMBERS)}
+    made = [(recipe["steps"], recipe["seed"]) for recipe in recipes]
+    return {numbers[key]: state for key, state in zip(made, states, strict=True) if key in numbers}
 
 
-def export(states: Sequence[dict[str, Tensor]], spec: ModelSpec, path: Path) -> None:
+def export(states: Mapping[int, dict[str, Tensor]], spec: ModelSpec, path: Path) -> None:
     """Writes the members' mean as an ONNX file; `write_spec` can change the metadata later, without touching the graph.
 
     Args:
-        states: one member's weights each, in the order of `MEMBERS`.
+        states: weights by number in `MEMBERS`; their recipes go into the provenance.
         spec: the contract to carry.
         path: of the file.
     """
-    members = [restored(state, member.whiten, len(spec.classes)) for member, state in zip(MEMBERS, states, strict=True)]
+    members = [restored(state, MEMBERS[i].whiten, len(spec.classes)) for i, state in states.items()]
+    recipes = [dataclasses.asdict(MEMBERS[i]) for i in states]
+    spec = dataclasses.replace(spec, provenance={**spec.provenance, "members": recipes})
     example = torch.zeros(2, 3, spec.audio.n_mels, spec.audio.n_frames)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # the exporter prints its progress
         warnings.simplefilter("ignore")

@@ -19,6 +19,7 @@ class Member:
         seed: of its weights and batches.
         paired: as in `Sampling`.
         p_warp: as in `Augmentation`.
+        ships: whether it is part of the mean; one that is not teaches, or was the worse.
     """
 
     whiten: int
@@ -26,6 +27,12 @@ class Member:
     seed: int
     paired: bool
     p_warp: float = 0.0
+    ships: bool = True
+
+    @property
+    def name(self) -> str:
+        """A for the first of `MEMBERS`, as the model card has them."""
+        return chr(ord("A") + MEMBERS.index(self))
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class Student:
     share: float
 
 
-# Differences between members, not their number, make a mean better than they are.
+# A to E. Differences between members, not their number, make a mean better than they are.
 MEMBERS = (
     Member(whiten=0, steps=7000, seed=20261123, paired=False),
     Member(whiten=WHITEN_ROWS, steps=7000, seed=20261124, paired=False),
