@@ -56,6 +56,15 @@ def check_against_torch(model: onnxruntime.InferenceSession, detector: torch.nn.
     assert np.abs(maps.mean(axis=(2, 3), dtype=np.float64) - logits).max() <= 1e-5 * scale
 
 
+def test_tables_of_indices_are_stored_narrow(exported_lambda: tuple[Path, Result]) -> None:
+    graph = onnx.load(exported_lambda[0]).graph
+    tables = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer if np.prod(t.dims) >= 1024}
+    assert not [name for name, table in tables.items() if table.dtype == np.int64]
+    narrow = [table for name, table in tables.items() if name.endswith(".narrow")]
+    # Two layers look at 16 x 16 places, and positions lie up to 15 to either side.
+    assert sorted((t.dtype.name, t.shape, int(t.max())) for t in narrow)[:2] == [("uint8", (256, 256, 2), 30)] * 2
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_lambda_says_what_pytorch_says_at_any_batch(exported_lambda: tuple[Path, Result]) -> None:
