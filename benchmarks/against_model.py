@@ -27,7 +27,7 @@ def main() -> None:
     add_folders(arguments, "library")
     options = arguments.parse_args()
     with quiet_decoders():
-        paths = tracks(options, [120.0, 180.0, 240.0, 150.0] * 2, [".mp3", ".ogg"])
+        paths = tracks(options, [120.0, 180.0, 240.0, 150.0] * 4, [".mp3", ".ogg"])
         _, model = exported(options, "lambda")
         scan = Scan(ScanOptions(model=model, windows=ALL, threshold=0.5, device=Device("cpu")))
         n = sum(row.windows for row in scan.score(listing(paths)))

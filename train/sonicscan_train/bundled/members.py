@@ -57,9 +57,9 @@ class Student:
 
 # A to E. Differences between members, not their number, make a mean better than they are.
 MEMBERS = (
-    Member(whiten=0, steps=7000, seed=20261123, paired=False),
+    Member(whiten=0, steps=7000, seed=20261123, paired=False, ships=False),
     Member(whiten=WHITEN_ROWS, steps=7000, seed=20261124, paired=False),
-    Member(whiten=WHITEN_ROWS, steps=5000, seed=20261123, paired=True),
+    Member(whiten=WHITEN_ROWS, steps=5000, seed=20261123, paired=True, ships=False),
     Member(whiten=WHITEN_ROWS, steps=14000, seed=20261125, paired=False, p_warp=0.5),
     Member(whiten=0, steps=7000, seed=20261126, paired=False, p_warp=0.5),
 )
