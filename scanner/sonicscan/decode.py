@@ -91,9 +91,10 @@ def read_windows(path: bytes | RemoteFile, spec: AudioSpec, plan: WindowPlan) ->
         AudioError: no sound could be read.
     """
     meter = _Meter()
-    with contextlib.closing(open_source(path)) as source:
+    whole = plan.count is None and not plan.adaptive
+    with contextlib.closing(open_source(path, forwards=whole)) as source:
         claimed = source.claimed_frames
-        if plan.count is None and not plan.adaptive:
+        if whole:
             found = yield from _all_windows(source, spec, meter)
         else:
             found = yield from _planned_windows(path, source, spec, plan, meter)
@@ -106,7 +107,7 @@ def read_mono(path: bytes, sample_rate: int, max_s: float | None = None) -> Floa
     Raises:
         AudioError: no sound could be read.
     """
-    with contextlib.closing(open_source(path)) as source:
+    with contextlib.closing(open_source(path, forwards=True)) as source:
         limit = None if max_s is None else round(max_s * sample_rate)
         parts: list[Float32] = []
         n = 0
@@ -229,7 +230,7 @@ def _unchanged(block: Float32, last: bool) -> Float32:
 
 def _count_frames(path: bytes | RemoteFile) -> int:
     """Frames that can really be decoded, by decoding them all."""
-    with contextlib.closing(open_source(path)) as source:
+    with contextlib.closing(open_source(path, forwards=True)) as source:
         n = 0
         while block := len(source.read(BLOCK_FRAMES)):
             n += block

@@ -13,6 +13,7 @@ import av.logging
 import numpy as np
 import numpy.typing as npt
 import soxr
+from av.audio.fifo import AudioFifo
 
 from sonicscan.errors import AudioError
 
@@ -20,6 +21,7 @@ Float32 = npt.NDArray[np.float32]
 
 SAMPLE_RATES = range(2000, 1_536_001)
 _MAX_BAD_PACKETS = 200  # one after the other
+_JOINED_SAMPLES = 16384
 
 # Containers and elementary streams that hold sound; demuxers that open further files are left out.
 _AV_FORMATS = (
@@ -101,13 +103,26 @@ class AvSource:
         return seconds or None
 
     def _decode(self) -> Iterator[Float32]:
+        """Mono blocks. Turning one of FFmpeg's frames into an array takes longer than decoding it: they are joined."""
+        kind, joined = None, AudioFifo()
+        for frame in self._decoded():
+            frame.pts = None  # the queue would insist on times without gaps
+            if (this := (frame.format.name, frame.layout.nb_channels, frame.sample_rate)) != kind:
+                yield from self._mono(joined.read())
+                kind, joined = this, AudioFifo()
+            joined.write(frame)
+            if joined.samples >= _JOINED_SAMPLES:
+                yield from self._mono(joined.read())
+        yield from self._mono(joined.read())
+
+    def _decoded(self) -> Iterator[av.AudioFrame]:
         bad = in_a_row = 0
         packets = self._container.demux(self._stream)
         while in_a_row < _MAX_BAD_PACKETS:
             try:
                 for frame in next(packets).decode():
                     if isinstance(frame, av.AudioFrame) and frame.samples:
-                        yield self._mono(frame)
+                        yield frame
                         in_a_row = 0
             except (StopIteration, av.error.EOFError):
                 return
@@ -117,18 +132,20 @@ class AvSource:
                 bad, in_a_row = bad + 1, in_a_row + 1
                 self.ended_badly = f"{bad} damaged packets" if bad > 1 else "a damaged packet"
 
-    def _mono(self, frame: av.AudioFrame) -> Float32:
+    def _mono(self, frame: av.AudioFrame | None) -> Iterator[Float32]:
+        if frame is None:
+            return
         samples = frame.to_ndarray()
         channels = frame.layout.nb_channels
         planes = samples if frame.format.is_planar else samples.reshape(-1, channels).T
         if not np.issubdtype(planes.dtype, np.floating):
             zero, scale = _INTEGER_SAMPLES[planes.dtype.name]
             planes = (planes.astype(np.float32) - zero) / scale
-        mono: Float32 = planes.mean(axis=0, dtype=np.float32)
         if not self._started:
             # HE-AAC announces half its rate; the first frame tells the real one.
             self.sample_rate, self.channels, self._started = frame.sample_rate, channels, True
-        return mono if frame.sample_rate == self.sample_rate else self._at_first_rate(mono, frame.sample_rate)
+        mono: Float32 = planes.mean(axis=0, dtype=np.float32)
+        yield mono if frame.sample_rate == self.sample_rate else self._at_first_rate(mono, frame.sample_rate)
 
     def _at_first_rate(self, mono: Float32, rate: int) -> Float32:
         """Sound whose rate changes on the way: chained streams, HE-AAC that says so late."""
