@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.special
 
+from sonicscan.results import Verdict
 from sonicscan.spec import ModelSpec
-from sonicscan.thresholds import Thresholds, Verdict, p_value
+from sonicscan.thresholds import Thresholds, p_value
 
 Float64 = npt.NDArray[np.float64]
 

@@ -18,7 +18,7 @@ from sonicscan.engine import EngineStats
 from sonicscan.errors import STATUSES, InputError, SonicscanError
 from sonicscan.files import replacing
 from sonicscan.progress import Tally
-from sonicscan.thresholds import VERDICTS
+from sonicscan.results import VERDICTS
 
 EVERY_S = 5.0
 _UNEXPECTED = 1

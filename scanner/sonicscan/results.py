@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from sonicscan.errors import Status
-from sonicscan.thresholds import Verdict
+
+Verdict = Literal["flagged", "review", "clear"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
 class Track(NamedTuple):

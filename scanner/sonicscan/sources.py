@@ -85,7 +85,7 @@ def open_source(path: bytes | RemoteFile, forwards: bool = False) -> Source:
 
 
 def _opened(file: io.RawIOBase, forwards: bool) -> Source:
-    """libsndfile's source; FFmpeg's where it is the quicker, or libsndfile refuses the file or cannot tell its length."""
+    """libsndfile's source; FFmpeg's where it is quicker, or libsndfile refuses the file or cannot tell its length."""
     if forwards and _is_vorbis(file):
         with contextlib.suppress(AudioError):
             return AvSource(file)

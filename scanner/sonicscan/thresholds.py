@@ -11,16 +11,13 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import scipy.special
 
 from sonicscan.errors import InputError
+from sonicscan.results import Verdict
 from sonicscan.spec import Calibration
-
-Verdict = Literal["flagged", "review", "clear"]
-VERDICTS: tuple[Verdict, ...] = ("flagged", "review", "clear")
 
 CONFIDENCE = 0.95
 REVIEW_FACTOR = 10.0  # `review` begins at the threshold of ten times the rate asked for

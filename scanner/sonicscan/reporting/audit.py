@@ -21,8 +21,7 @@ from sonicscan.reporting.html import embedded, own_script, plotly_script, render
 from sonicscan.reporting.reviewed import Reviewed
 from sonicscan.reporting.summary import Group, Summary, common_folder, summarise
 from sonicscan.reporting.words import LIMITS, card, count, findings, percent
-from sonicscan.results import FileResult
-from sonicscan.thresholds import VERDICTS
+from sonicscan.results import VERDICTS, FileResult
 
 MAX_ROWS = 50_000  # more make a browser slow; the report itself has them all
 MAX_STRIP = 40  # bars of a strip

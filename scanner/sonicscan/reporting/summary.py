@@ -20,8 +20,7 @@ from sonicscan.reporting.statistics import (
     smallest_batch,
     wilson,
 )
-from sonicscan.results import FileResult
-from sonicscan.thresholds import VERDICTS
+from sonicscan.results import VERDICTS, FileResult
 
 NO_ARTIST = "(no artist tag)"
 
