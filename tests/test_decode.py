@@ -19,6 +19,7 @@ from synthesis import music, write_sound
 
 from sonicscan.decode import AudioFacts, Window, read_mono, read_windows
 from sonicscan.errors import AudioError
+from sonicscan.ffmpeg import AvSource
 from sonicscan.sources import open_source
 from sonicscan.spec import AudioSpec
 from sonicscan.windows import WindowPlan
@@ -354,6 +355,35 @@ def test_sound_whose_rate_changes_on_the_way_keeps_its_pitch(tmp_path: Path) -> 
     assert len(sound) / SPEC.sample_rate == pytest.approx(8.1, abs=0.2)
     later = mono(music(4.0, 44100, seed=2), 44100)
     assert likeness(sound[-len(later) :], later) > 0.9
+
+
+def test_sound_whose_channels_change_on_the_way(tmp_path: Path) -> None:
+    """FFmpeg's frames are joined, but never those of one layout with those of another."""
+    sound = music(4.0, 44100, 1)
+    one = encode(tmp_path / "one.aac", sound, 44100, "aac", "adts").read_bytes()
+    both = np.concatenate([sound, np.zeros_like(sound)], axis=1)  # the mean of the channels is half as loud
+    two = encode(tmp_path / "two.aac", both, 44100, "aac", "adts").read_bytes()
+    path = tmp_path / "both.aac"
+    path.write_bytes(one + two)
+    heard = read_mono(os.fsencode(path), SPEC.sample_rate)
+    expected = mono(sound, 44100)
+    first, second = heard[: len(expected)], heard[-len(expected) :]
+    assert likeness(first, expected) > 0.9
+    assert likeness(second, expected) > 0.9
+    assert np.square(second).mean() / np.square(first).mean() == pytest.approx(0.25, abs=0.02)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_ogg_vorbis_is_the_same_read_from_start_to_end(channels: int, tmp_path: Path) -> None:
+    """FFmpeg reads it then, and libsndfile where there are seeks."""
+    path = write_sound(tmp_path / "song.ogg", music(20.0, 44100, channels))
+    read = []
+    for forwards in (False, True):
+        with contextlib.closing(open_source(os.fsencode(path), forwards)) as source:
+            assert (source.codec, source.channels, source.claimed_frames) == ("vorbis", channels, 882000)
+            assert isinstance(source, AvSource) == forwards
+            read.append(source.read(1_000_000))
+    np.testing.assert_allclose(read[0], read[1], atol=1e-5)
 
 
 # --- What the facts say ---------------------------------------------------------------------------
