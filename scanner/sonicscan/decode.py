@@ -230,7 +230,7 @@ def _unchanged(block: Float32, last: bool) -> Float32:
 
 def _count_frames(path: bytes | RemoteFile) -> int:
     """Frames that can really be decoded, by decoding them all."""
-    with contextlib.closing(open_source(path, forwards=True)) as source:
+    with contextlib.closing(open_source(path)) as source:
         n = 0
         while block := len(source.read(BLOCK_FRAMES)):
             n += block

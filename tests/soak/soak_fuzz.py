@@ -147,7 +147,8 @@ def extremes(folder: Path) -> None:
 
 
 @pytest.mark.timeout(7200)
-def test_every_mutant_has_its_row(calibrated_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("windows", ["12", "all"])  # with seeks, and from start to end: decoders differ
+def test_every_mutant_has_its_row(windows: str, calibrated_model: Path, tmp_path: Path) -> None:
     library, out = tmp_path / "library", tmp_path / "r.parquet"
     library.mkdir()
     mutants(library, originals(tmp_path / "originals"), FILES)
@@ -167,6 +168,8 @@ def test_every_mutant_has_its_row(calibrated_model: Path, tmp_path: Path) -> Non
         "-q",
         "--include",
         "*",
+        "--windows",
+        windows,
     )
 
     def watch() -> None:
@@ -183,7 +186,8 @@ def test_every_mutant_has_its_row(calibrated_model: Path, tmp_path: Path) -> Non
     watcher.join()
     rows = rows_of(out)
     counts = Counter(row["status"] for row in rows.values())
-    print(f"\nfuzz: {n} files in {time.monotonic() - began:.0f} s, rows lost {n - len(rows)}, {dict(counts)}")
+    took = time.monotonic() - began
+    print(f"\nfuzz: {n} files, {windows} windows, in {took:.0f} s, rows lost {n - len(rows)}, {dict(counts)}")
     print(f"fuzz: a worker took at most {peak[0]} MB")
     strange = {p: (r["status"], r["error"]) for p, r in rows.items() if r["status"] not in ANSWERS}
     kept = Path("/tmp/sonicscan-fuzz")
