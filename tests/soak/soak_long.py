@@ -1,6 +1,6 @@
 """A long scan: memory, open descriptors and throughput stay as they are.
 
-make soak, or: pytest -s tests/soak/soak_long.py     SONICSCAN_SOAK=N sets how many files (default 30000)
+make soak, or: pytest -s tests/soak/soak_long.py     SONICSCAN_SOAK=N sets how many files (default 42000)
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from faults import children, finish, make_library, rows_of, start
 
-FILES = int(os.environ.get("SONICSCAN_SOAK", "30000"))
+FILES = int(os.environ.get("SONICSCAN_SOAK", "42000"))
 DIFFERENT = 40
 SECONDS = 60.0  # of sound in each
 
