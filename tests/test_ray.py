@@ -164,7 +164,7 @@ def test_what_dies_costs_no_row(
 ) -> None:
     """Both nodes are full of actors, so the one that dies takes some with it."""
     options = ScanOptions(model=calibrated_model, windows=WindowPlan(None))
-    for k in range(120):
+    for k in range(600):  # so that whatever dies has something in hand
         (tmp_path / f"{k}.flac").symlink_to(library / f"{k % 24:02d}.flac")
     (tmp_path / "empty.mp3").touch()
     tracks = listing([tmp_path])
