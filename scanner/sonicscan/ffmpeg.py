@@ -52,7 +52,7 @@ class AvSource:
         self.ended_badly = ""
         self._converter: tuple[int, soxr.ResampleStream] | None = None
         self._started = False
-        self._frames = self._decode()
+        self._frames = map(self._mono, self._joined())
         self._rest = next(self._frames, None)
         if self._rest is None:
             because = f" ({self.ended_badly})" if self.ended_badly else ""
@@ -102,18 +102,20 @@ class AvSource:
         self._open()
         return seconds or None
 
-    def _decode(self) -> Iterator[Float32]:
-        """Mono blocks. Turning one of FFmpeg's frames into an array takes longer than decoding it: they are joined."""
-        kind, joined = None, AudioFifo()
+    def _joined(self) -> Iterator[av.AudioFrame]:
+        """Longer frames: turning each of FFmpeg's own into an array takes longer than decoding it."""
+        kind, queue = None, AudioFifo()
         for frame in self._decoded():
             frame.pts = None  # the queue would insist on times without gaps
-            if (this := (frame.format.name, frame.layout.nb_channels, frame.sample_rate)) != kind:
-                yield from self._mono(joined.read())
-                kind, joined = this, AudioFifo()
-            joined.write(frame)
-            if joined.samples >= _JOINED_SAMPLES:
-                yield from self._mono(joined.read())
-        yield from self._mono(joined.read())
+            this = (frame.format.name, frame.layout.nb_channels, frame.sample_rate)
+            if queue.samples >= _JOINED_SAMPLES or this != kind:
+                if (joined := queue.read()) is not None:
+                    yield joined
+                if this != kind:
+                    kind, queue = this, AudioFifo()
+            queue.write(frame)
+        if (joined := queue.read()) is not None:
+            yield joined
 
     def _decoded(self) -> Iterator[av.AudioFrame]:
         bad = in_a_row = 0
@@ -132,20 +134,18 @@ class AvSource:
                 bad, in_a_row = bad + 1, in_a_row + 1
                 self.ended_badly = f"{bad} damaged packets" if bad > 1 else "a damaged packet"
 
-    def _mono(self, frame: av.AudioFrame | None) -> Iterator[Float32]:
-        if frame is None:
-            return
+    def _mono(self, frame: av.AudioFrame) -> Float32:
         samples = frame.to_ndarray()
         channels = frame.layout.nb_channels
         planes = samples if frame.format.is_planar else samples.reshape(-1, channels).T
         if not np.issubdtype(planes.dtype, np.floating):
             zero, scale = _INTEGER_SAMPLES[planes.dtype.name]
             planes = (planes.astype(np.float32) - zero) / scale
+        mono: Float32 = planes.mean(axis=0, dtype=np.float32)
         if not self._started:
             # HE-AAC announces half its rate; the first frame tells the real one.
             self.sample_rate, self.channels, self._started = frame.sample_rate, channels, True
-        mono: Float32 = planes.mean(axis=0, dtype=np.float32)
-        yield mono if frame.sample_rate == self.sample_rate else self._at_first_rate(mono, frame.sample_rate)
+        return mono if frame.sample_rate == self.sample_rate else self._at_first_rate(mono, frame.sample_rate)
 
     def _at_first_rate(self, mono: Float32, rate: int) -> Float32:
         """Sound whose rate changes on the way: chained streams, HE-AAC that says so late."""

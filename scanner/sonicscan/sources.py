@@ -68,7 +68,7 @@ def open_source(path: bytes | RemoteFile, forwards: bool = False) -> Source:
 
     Args:
         path: the file's name, as bytes, or an open remote file.
-        forwards: it will be read from start to end.
+        forwards: it is read from its start on, with no seek.
 
     Raises:
         AudioError: with the status that says why there is no sound to be had.
