@@ -1,0 +1,55 @@
+"""Ogg Vorbis read from start to end, by libsndfile and by FFmpeg: what each takes, and whether they agree.
+
+    python benchmarks/decoders.py [--library FOLDER] [--rounds N]
+
+Prints the processor time for each five seconds of tracks of three minutes, and the largest difference of a sample.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+from pathlib import Path
+
+import numpy as np
+from material import add_folders, library, quiet_decoders, sound_files, tracks
+from paired import cpu, in_turns, median, parser
+
+from sonicscan.ffmpeg import AvSource
+from sonicscan.sndfile import SndfileSource
+from sonicscan.sources import Source
+
+READERS: tuple[type[Source], ...] = (SndfileSource, AvSource)
+
+
+def samples(reader: type[Source], path: Path) -> np.ndarray:
+    blocks = []
+    with contextlib.closing(reader(io.FileIO(path))) as source:
+        while len(block := source.read(65536)):
+            blocks.append(block)
+    return np.concatenate(blocks)
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    add_folders(arguments, "library")
+    options = arguments.parse_args()
+    with quiet_decoders():
+        paths = tracks(options, [180.0] * 4, [".mp3", ".ogg"])[1::2]
+        times = in_turns(
+            *(functools.partial(cpu, lambda r=r: [samples(r, path) for path in paths]) for r in READERS),
+            rounds=options.rounds or 5,
+        )
+        short = [path for path in sound_files(library(options)) if path.suffix == ".ogg"]
+        pairs = [[samples(reader, path) for reader in READERS] for path in paths + short]
+    windows = 180.0 * len(paths) / 5.0
+    for k, name in enumerate(("libsndfile", "FFmpeg")):
+        print(f"{name}: {1000 * median(times, k) / windows:.2f} ms for five seconds")
+    lengths = all(len(a) == len(b) for a, b in pairs)
+    gap = max(float(np.abs(a[: len(b)] - b[: len(a)]).max()) for a, b in pairs)
+    print(f"{len(pairs)} files: lengths {'equal' if lengths else 'differ'}, samples differ by at most {gap:.1e}")
+
+
+if __name__ == "__main__":
+    main()
