@@ -25,7 +25,7 @@ from sonicscan.detector import Model
 from sonicscan.machine import usable_cpus
 from sonicscan_export import data, onnxfile, verify
 from sonicscan_export.convert import MAX_DRIFT, Network, from_checkpoint, untrained
-from sonicscan_export.graph import to_onnx
+from sonicscan_export.graph import narrow_indices, to_onnx
 from sonicscan_export.precision import PRECISIONS, Precision, Quantiser, to_half
 
 BATCH = 8
@@ -56,6 +56,8 @@ def measure(network: Network, manifest: Path, rounds: int) -> None:
 
         int8 = Quantiser(full, windows.images[:n]).within(MAX_DRIFT["int8"], drift, print)
         graphs: dict[Precision, onnx.ModelProto] = {"fp32": full, "fp16": to_half(full), "int8": int8.model}
+        for graph in graphs.values():
+            narrow_indices(graph)
         models = {precision: load(graphs[precision], precision) for precision in PRECISIONS}
         times: dict[Precision, list[float]] = {precision: [] for precision in PRECISIONS}
         for k in range(rounds + 1):
