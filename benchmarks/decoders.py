@@ -1,4 +1,4 @@
-"""Ogg Vorbis read from start to end, by libsndfile and by FFmpeg: what each takes, and whether they agree.
+"""Ogg Vorbis and Opus read from start to end, by libsndfile and by FFmpeg: what each takes, and whether they agree.
 
     python benchmarks/decoders.py [--library FOLDER] [--rounds N]
 
@@ -36,19 +36,22 @@ def main() -> None:
     add_folders(arguments, "library")
     options = arguments.parse_args()
     with quiet_decoders():
-        paths = tracks(options, [180.0] * 4, [".mp3", ".ogg"])[1::2]
-        times = in_turns(
-            *(functools.partial(cpu, lambda r=r: [samples(r, path) for path in paths]) for r in READERS),
-            rounds=options.rounds or 5,
-        )
-        short = [path for path in sound_files(library(options)) if path.suffix == ".ogg"]
-        pairs = [[samples(reader, path) for reader in READERS] for path in paths + short]
-    windows = 180.0 * len(paths) / 5.0
-    for k, name in enumerate(("libsndfile", "FFmpeg")):
-        print(f"{name}: {1000 * median(times, k) / windows:.2f} ms for five seconds")
-    lengths = all(len(a) == len(b) for a, b in pairs)
-    gap = max(float(np.abs(a[: len(b)] - b[: len(a)]).max()) for a, b in pairs)
-    print(f"{len(pairs)} files: lengths {'equal' if lengths else 'differ'}, samples differ by at most {gap:.1e}")
+        for codec, suffix, paths in (
+            ("Vorbis", ".ogg", tracks(options, [180.0] * 4, [".mp3", ".ogg"])[1::2]),
+            ("Opus", ".opus", tracks(options, [180.0] * 2, [".opus"])),
+        ):
+            times = in_turns(
+                *(functools.partial(cpu, lambda r=r, p=paths: [samples(r, path) for path in p]) for r in READERS),
+                rounds=options.rounds or 5,
+            )
+            short = [path for path in sound_files(library(options)) if path.suffix == suffix]
+            pairs = [[samples(reader, path) for reader in READERS] for path in paths + short]
+            windows = 180.0 * len(paths) / 5.0
+            for k, name in enumerate(("libsndfile", "FFmpeg")):
+                print(f"{codec}, {name}: {1000 * median(times, k) / windows:.2f} ms for five seconds")
+            lengths = "equal" if all(len(a) == len(b) for a, b in pairs) else "differ"
+            gap = max(float(np.abs(a[: len(b)] - b[: len(a)]).max()) for a, b in pairs)
+            print(f"{codec}, {len(pairs)} files: lengths {lengths}, samples differ by at most {gap:.1e}")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from sonicscan.spec import METADATA_KEY, ModelSpec
 Float32 = npt.NDArray[np.float32]
 
 _RATE = 44100
+_OPUS_RATE = 48000
 _SOUND = {".mp3", ".ogg", ".opus", ".flac", ".wav"}
 
 
@@ -64,28 +65,30 @@ def tracks(options: argparse.Namespace, seconds: Sequence[float], suffixes: Sequ
     paths = []
     for k, length in enumerate(seconds):
         path = folder / f"{k}-{length:g}{suffixes[k % len(suffixes)]}"
+        rate = _OPUS_RATE if path.suffix == ".opus" else _RATE
         if not path.is_file():
             if given is not None:
-                mono = _joined(sound_files(given), length, k)
-                write(path, np.stack([mono, 0.9 * mono], axis=1), _RATE)
+                mono = _joined(sound_files(given), length, rate, k)
+                write(path, np.stack([mono, 0.9 * mono], axis=1), rate)
             else:
-                write(path, melody(length, _RATE, k), _RATE)
+                write(path, melody(length, rate, k), rate)
         paths.append(path)
     return paths
 
 
-def _joined(paths: list[Path], seconds: float, seed: int) -> Float32:
+def _joined(paths: list[Path], seconds: float, rate: int, seed: int) -> Float32:
     random.Random(seed).shuffle(paths)
     parts: list[Float32] = []
-    while sum(map(len, parts)) < seconds * _RATE:
-        parts += [read_mono(bytes(path), _RATE) for path in paths]
-    return np.concatenate(parts)[: round(seconds * _RATE)]
+    while sum(map(len, parts)) < seconds * rate:
+        parts += [read_mono(bytes(path), rate) for path in paths]
+    return np.concatenate(parts)[: round(seconds * rate)]
 
 
 def write(path: Path, sound: Float32, rate: int) -> None:
     """Write whole or not at all, a second at a time."""
     part = path.with_name("part-" + path.name)
-    with soundfile.SoundFile(part, "w", rate, 1 if sound.ndim == 1 else sound.shape[1]) as file:
+    kind = {"format": "OGG", "subtype": "OPUS"} if path.suffix == ".opus" else {}
+    with soundfile.SoundFile(part, "w", rate, 1 if sound.ndim == 1 else sound.shape[1], **kind) as file:
         for start in range(0, len(sound), rate):
             file.write(sound[start : start + rate])
     part.rename(path)

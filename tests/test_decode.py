@@ -373,17 +373,52 @@ def test_sound_whose_channels_change_on_the_way(tmp_path: Path) -> None:
     assert np.square(second).mean() / np.square(first).mean() == pytest.approx(0.25, abs=0.02)
 
 
-@pytest.mark.parametrize("channels", [1, 2])
-def test_ogg_vorbis_is_the_same_read_from_start_to_end(channels: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "rate", "channels"), [("ogg", 44100, 1), ("ogg", 44100, 2)] + [("opus", 48000, n) for n in (1, 2, 6)]
+)
+def test_ogg_is_the_same_read_from_start_to_end(suffix: str, rate: int, channels: int, tmp_path: Path) -> None:
     """FFmpeg reads it then, and libsndfile where there are seeks."""
-    path = write_sound(tmp_path / "song.ogg", music(20.0, 44100, channels))
+    path = write_sound(tmp_path / f"song.{suffix}", music(20.0, rate, channels), rate)
+    codec = {"ogg": "vorbis", "opus": "opus"}[suffix]
     read = []
     for forwards in (False, True):
         with contextlib.closing(open_source(os.fsencode(path), forwards)) as source:
-            assert (source.codec, source.channels, source.claimed_frames) == ("vorbis", channels, 882000)
+            assert (source.codec, source.channels, source.claimed_frames) == (codec, channels, 20 * rate)
             assert isinstance(source, AvSource) == forwards
             read.append(source.read(1_000_000))
+    assert len(read[0]) == 20 * rate
     np.testing.assert_allclose(read[0], read[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("noted_rate", [0, 8000, 16000, 22050, 24000, 44100, 48000, 192000])
+def test_opus_is_heard_in_full_whatever_rate_its_header_notes(noted_rate: int, tmp_path: Path) -> None:
+    """The note is of what was encoded, 0 for unknown (RFC 7845, 5.1): the stream has 48 kHz and all their sound."""
+    path = write_sound(tmp_path / "song.opus", music(20.0, 48000), 48000)
+    plain = windows_of(path, 3)
+    content = bytearray(path.read_bytes())
+    assert content[28:36] == b"OpusHead"
+    end = content.index(b"OggS", 4)
+    content[40:44] = struct.pack("<I", noted_rate)
+    content[22:26] = bytes(4)
+    content[22:26] = struct.pack("<I", ogg_checksum(content[:end]))
+    path.write_bytes(content)
+    for windows in (3, None):
+        found, facts = windows_of(path, windows)
+        assert (facts.status, facts.sample_rate, facts.duration_s) == ("ok", 48000, 20.0)
+        if windows:
+            assert facts == plain[1]
+            for window, expected in zip(found, plain[0], strict=True):
+                np.testing.assert_allclose(window.samples, expected.samples, atol=1e-3)
+
+
+def ogg_checksum(page: bytes | bytearray) -> int:
+    """The CRC of an Ogg page whose own four bytes are zero (RFC 3533, 6)."""
+    crc = 0
+    for byte in page:
+        crc ^= byte << 24
+        for _ in range(8):
+            crc = (crc << 1 ^ (0x104C11DB7 if crc & 0x80000000 else 0)) & 0xFFFFFFFF
+    return crc
 
 
 # --- What the facts say ---------------------------------------------------------------------------

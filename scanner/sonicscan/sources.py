@@ -1,9 +1,9 @@
 """Opens a sound file, whatever it is, as one forward stream of mono float32 blocks.
 
 libsndfile reads most files and seeks to the sample; what it cannot read (AAC, ALAC, WMA, WavPack,
-Matroska ...) goes to FFmpeg through PyAV, which here only moves forwards. So does Ogg Vorbis that is read
-from start to end: FFmpeg takes two thirds of libsndfile's time for the same samples. The content decides, never
-the name. Both are given an open file rather than a name: names that are not UTF-8 work, a sibling
+Matroska ...) goes to FFmpeg through PyAV, which here only moves forwards. So do Ogg Vorbis and Opus that are read
+from start to end: FFmpeg takes two thirds and one third of libsndfile's time for the same samples. The content decides,
+never the name. Both are given an open file rather than a name: names that are not UTF-8 work, a sibling
 `._track.mp3` is not taken for a resource fork, and a playlist cannot make FFmpeg open anything else.
 """
 
@@ -28,6 +28,8 @@ from sonicscan.sndfile import SndfileSource
 Float32 = npt.NDArray[np.float32]
 
 MAX_CHANNELS = 64
+_NARROW_OPUS_RATE = 24000  # Hz; up to it, libsndfile decodes at less than 48 kHz
+_BEGINS_STREAM = 0x02  # flag of an Ogg page
 
 _ERRNO_STATUS: dict[int, Status] = {
     errno.EACCES: "permission_denied",
@@ -86,7 +88,7 @@ def open_source(path: bytes | RemoteFile, forwards: bool = False) -> Source:
 
 def _opened(file: io.RawIOBase, forwards: bool) -> Source:
     """libsndfile's source; FFmpeg's where it is quicker, or libsndfile refuses the file or cannot tell its length."""
-    if forwards and _is_vorbis(file):
+    if _is_ogg_for_ffmpeg(file, forwards):
         with contextlib.suppress(AudioError):
             return AvSource(file)
         file.seek(0)
@@ -142,11 +144,22 @@ def _checked(source: Source) -> Source:
     return source
 
 
-def _is_vorbis(file: io.RawIOBase) -> bool:
-    """Whether this is an Ogg file whose first stream is Vorbis."""
-    page = file.read(35) or b""
+def _is_ogg_for_ffmpeg(file: io.RawIOBase, forwards: bool) -> bool:
+    """Whether this is Ogg Vorbis or Opus that FFmpeg reads quicker, or Opus that libsndfile would decode in part.
+
+    Opus is a stream of 48 kHz. Its header also notes the rate of what was encoded, 0 for unknown (RFC 7845, 5.1):
+    libsndfile decodes at that rate, 0 as 8 kHz, and drops all sound above half of it.
+    """
+    head = file.read(512) or b""
     file.seek(0)
-    return page[:4] == b"OggS" and page[28:] == b"\x01vorbis"
+    if head[:4] != b"OggS" or len(head) < 512:
+        return False
+    next_page = head[27 + head[26] + sum(head[27 : 27 + head[26]]) :]
+    if len(next_page) < 6 or next_page[:4] != b"OggS" or next_page[5] & _BEGINS_STREAM:
+        return False  # several streams in turns: the two may choose different ones
+    if head[28:36] == b"OpusHead":
+        return forwards or int.from_bytes(head[40:44], "little") <= _NARROW_OPUS_RATE
+    return forwards and head[28:35] == b"\x01vorbis"
 
 
 def _is_mp3_without_length(file: io.RawIOBase) -> bool:
