@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import struct
 import subprocess
@@ -20,6 +21,7 @@ from synthesis import music, write_sound
 from sonicscan.decode import AudioFacts, Window, read_mono, read_windows
 from sonicscan.errors import AudioError
 from sonicscan.ffmpeg import AvSource
+from sonicscan.sndfile import SndfileSource
 from sonicscan.sources import open_source
 from sonicscan.spec import AudioSpec
 from sonicscan.windows import WindowPlan
@@ -185,14 +187,34 @@ def test_half_a_file_is_never_ok_with_sound_that_is_not_there(
 NO_CLAIM = {"adpcm.wav", "gsm.wav", "rf64.wav", "mp3.wav", "ac3.wav", "g722.wav"}
 
 
-@pytest.mark.parametrize("suffix", ["mp3", "flac", "ogg", "wav", "m4a"])
-def test_forward_seeks_equal_a_full_decode(suffix: str, tmp_path: Path) -> None:
-    sound = music(95.0, seed=3)
-    path = tmp_path / f"long.{suffix}"
-    if suffix == "m4a":
-        encode(path, sound, 44100, "aac", "ipod")
-    else:
-        write_sound(path, sound)
+BY_FFMPEG = {
+    "aac.m4a": ("aac", "ipod"),
+    "alac.m4a": ("alac", "ipod"),
+    "flac.mp4": ("flac", "mp4"),
+    "mp3.mp4": ("libmp3lame", "mp4"),
+    "opus.mp4": ("libopus", "mp4"),
+    "opus.opus": ("libopus", "ogg"),
+    "opus.webm": ("libopus", "webm"),
+    "aac.mka": ("aac", "matroska"),
+    "wavpack.wv": ("wavpack", "wv"),
+}
+JUMPED = {"aac.m4a", "alac.m4a", "flac.mp4", "mp3.mp4", "opus.mp4"}
+
+
+def long_file(folder: Path, kind: str) -> Path:
+    """95 seconds: `mp3`, `flac` ..., or one of `BY_FFMPEG`."""
+    path, rate = folder / f"long.{kind}", 48000 if "opus" in kind else 44100
+    sound = music(95.0, rate, seed=3)
+    if kind not in BY_FFMPEG:
+        return write_sound(path, sound, rate)
+    # AAC without the noise that a decoder draws for itself
+    options = {"aac_pns": "0"} if kind.startswith("aac") else {}
+    return encode(path, sound, rate, *BY_FFMPEG[kind], options=options)
+
+
+@pytest.mark.parametrize("kind", ["mp3", "flac", "ogg", "wav", *BY_FFMPEG])
+def test_forward_seeks_equal_a_full_decode(kind: str, tmp_path: Path) -> None:
+    path = long_file(tmp_path, kind)
     windows, facts = windows_of(path, 5)
     whole = read_mono(os.fsencode(path), SPEC.sample_rate)
     assert [w.start_s for w in windows] == pytest.approx(
@@ -203,7 +225,48 @@ def test_forward_seeks_equal_a_full_decode(suffix: str, tmp_path: Path) -> None:
         expected = whole[start : start + LENGTH]
         error = np.abs(window.samples[: len(expected)] - expected)
         # MP3 decoders find their feet within a frame or two of a seek.
-        assert error[2205:].max() <= (2e-3 if suffix == "mp3" else 2e-4)
+        assert error[2205:].max() <= (2e-3 if kind == "mp3" else 2e-4)
+
+
+class CountedFile(io.FileIO):
+    """Adds up the bytes that are read."""
+
+    count = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        content = super().read(size)
+        self.count += len(content)
+        return content
+
+
+@pytest.mark.parametrize("kind", BY_FFMPEG)
+def test_seeks_jump_where_the_container_tells_the_sample(kind: str, tmp_path: Path) -> None:
+    path = long_file(tmp_path, kind)
+    file = CountedFile(path)
+    with contextlib.closing(AvSource(file)) as source:
+        rate = source.sample_rate
+        whole = read_mono(os.fsencode(path), rate)
+        for second in (0, 1, 45, 46, 93):
+            source.seek(second * rate)
+            heard = source.read(rate)
+            assert np.abs(heard - whole[second * rate : (second + 1) * rate]).max() <= 2e-4, second
+        if kind != "opus.opus":  # in Ogg, places are found by halving
+            assert (file.count < 0.5 * path.stat().st_size) == (kind in JUMPED)
+        source.seek(200 * rate)
+        assert len(source.read(1000)) == 0
+
+
+@pytest.mark.parametrize("codec", ["aac", "alac"])
+def test_half_an_mp4_with_its_index_in_front_is_truncated(codec: str, tmp_path: Path) -> None:
+    """A jump behind the end of what there is goes back to the start, and finds how much that is."""
+    sound = music(95.0, seed=3)
+    path = encode(tmp_path / "x.m4a", sound, 44100, codec, "ipod", container_options={"movflags": "faststart"})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    windows, facts = windows_of(path, 6)
+    assert facts.status == "truncated"
+    assert 40 < facts.duration_s < 55
+    assert len(windows) == 6
+    assert all(likeness(w.samples, mono(sound, 44100)[round(w.start_s * 22050) :][:LENGTH]) > 0.98 for w in windows)
 
 
 @pytest.mark.parametrize("rate", [48000, 32000, 22050, 16000, 44101, 96000])
@@ -377,17 +440,19 @@ def test_sound_whose_channels_change_on_the_way(tmp_path: Path) -> None:
     ("suffix", "rate", "channels"), [("ogg", 44100, 1), ("ogg", 44100, 2)] + [("opus", 48000, n) for n in (1, 2, 6)]
 )
 def test_ogg_is_the_same_read_from_start_to_end(suffix: str, rate: int, channels: int, tmp_path: Path) -> None:
-    """FFmpeg reads it then, and libsndfile where there are seeks."""
+    """FFmpeg reads it then, and libsndfile where it seeks better."""
     path = write_sound(tmp_path / f"song.{suffix}", music(20.0, rate, channels), rate)
-    codec = {"ogg": "vorbis", "opus": "opus"}[suffix]
     read = []
-    for forwards in (False, True):
-        with contextlib.closing(open_source(os.fsencode(path), forwards)) as source:
+    for reader in (SndfileSource, AvSource):
+        with contextlib.closing(reader(io.FileIO(path))) as source:
+            codec = {"ogg": "vorbis", "opus": "opus"}[suffix]
             assert (source.codec, source.channels, source.claimed_frames) == (codec, channels, 20 * rate)
-            assert isinstance(source, AvSource) == forwards
             read.append(source.read(1_000_000))
     assert len(read[0]) == 20 * rate
     np.testing.assert_allclose(read[0], read[1], atol=1e-5)
+    for forwards in (False, True):
+        with contextlib.closing(open_source(os.fsencode(path), forwards)) as source:
+            assert isinstance(source, AvSource) == (forwards or suffix == "opus")
 
 
 @pytest.mark.parametrize("noted_rate", [0, 8000, 16000, 22050, 24000, 44100, 48000, 192000])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 from collections.abc import Iterator
+from fractions import Fraction
 
 import av
 import av.container
@@ -23,6 +25,8 @@ SAMPLE_RATES = range(2000, 1_536_001)
 _MAX_BAD_PACKETS = 200  # one after the other
 _JOINED_SAMPLES = 16384
 _OPUS_RATE = 48000
+_JUMP_S = 2.0  # a jump costs as much as decoding less than that
+_LEAD_S = 0.5  # of decoding before the first sample that counts: overlaps, MP3's bit reservoir
 
 # Containers and elementary streams that hold sound; demuxers that open further files are left out.
 _AV_FORMATS = (
@@ -50,8 +54,16 @@ def _decoder(context: av.AudioCodecContext) -> av.AudioCodecContext:
     return decoder
 
 
+def _samples_before(frame: av.AudioFrame) -> int | None:
+    """What the frame's timestamp says of its place; None where that is no whole number of samples."""
+    if frame.pts is None or frame.time_base is None:
+        return None
+    samples = frame.pts * frame.time_base * frame.sample_rate
+    return int(samples) if samples.denominator == 1 else None
+
+
 class AvSource:
-    """A `sources.Source` that moves forwards only: a seek decodes and drops. Owns `file` from then on.
+    """A `sources.Source` that jumps where timestamps count samples, else decodes and drops. Owns `file` from then on.
 
     Raises:
         AudioError: there is no sound in it that FFmpeg can decode.
@@ -65,10 +77,11 @@ class AvSource:
         self.claimed_frames: int | None = None
         packets_s = self._packets_s() if unsized else None
         self.ended_badly = ""
+        self._bad_packets = 0
+        self._can_jump = False
         self._converter: tuple[int, soxr.ResampleStream] | None = None
         self._started = False
-        self._frames = map(self._mono, self._joined())
-        self._rest = next(self._frames, None)
+        self._decode_from(self._from_start())
         if self._rest is None:
             because = f" ({self.ended_badly})" if self.ended_badly else ""
             raise AudioError("unreadable", f"no sound could be decoded{because}.")
@@ -122,10 +135,27 @@ class AvSource:
         self._open()
         return seconds or None
 
-    def _joined(self) -> Iterator[av.AudioFrame]:
+    def _from_start(self) -> Iterator[av.AudioFrame]:
+        """All frames. The second shows whether timestamps count samples, so that a jump can tell where it ends."""
+        exact = self._container.format.name.startswith("mov,") or (self._container.format.name, self.codec) == (
+            "ogg",
+            "opus",
+        )
+        n = 0
+        for k, frame in enumerate(self._decoded()):
+            if k == 1:
+                self._can_jump = exact and _samples_before(frame) == n
+            n += frame.samples
+            yield frame
+
+    def _decode_from(self, frames: Iterator[av.AudioFrame]) -> None:
+        self._frames = map(self._mono, self._joined(frames))
+        self._rest = next(self._frames, None)
+
+    def _joined(self, frames: Iterator[av.AudioFrame]) -> Iterator[av.AudioFrame]:
         """Longer frames: turning each of FFmpeg's own into an array takes longer than decoding it."""
         kind, queue = None, AudioFifo()
-        for frame in self._decoded():
+        for frame in frames:
             frame.pts = None  # the queue would insist on times without gaps
             this = (frame.format.name, frame.layout.nb_channels, frame.sample_rate)
             if queue.samples >= _JOINED_SAMPLES or this != kind:
@@ -138,7 +168,7 @@ class AvSource:
             yield joined
 
     def _decoded(self) -> Iterator[av.AudioFrame]:
-        bad = in_a_row = 0
+        in_a_row = 0
         packets = self._container.demux(self._stream)
         while in_a_row < _MAX_BAD_PACKETS:
             try:
@@ -151,7 +181,8 @@ class AvSource:
             except MemoryError:  # FFmpeg's own is one of its other errors too
                 raise
             except av.error.FFmpegError:
-                bad, in_a_row = bad + 1, in_a_row + 1
+                self._bad_packets, in_a_row = self._bad_packets + 1, in_a_row + 1
+                bad = self._bad_packets
                 self.ended_badly = f"{bad} damaged packets" if bad > 1 else "a damaged packet"
 
     def _mono(self, frame: av.AudioFrame) -> Float32:
@@ -182,8 +213,39 @@ class AvSource:
         return converted
 
     def seek(self, frame: int) -> None:
+        if self._can_jump and frame - self._position > _JUMP_S * self.sample_rate:
+            self._jump(frame)
         while self._position < frame and len(self.read(min(65536, frame - self._position))):
             pass
+
+    def _jump(self, frame: int) -> None:
+        """Go on shortly before `frame`, or from the start where the container leads elsewhere."""
+        landed = None
+        try:
+            time_base = self._stream.time_base or Fraction(1, self.sample_rate)
+            self._container.seek(int((frame / self.sample_rate - _LEAD_S) / time_base), stream=self._stream)
+            self._decoder.flush_buffers()
+            frames = self._decoded()
+            next(frames)  # what overlaps with the frame before it is missing, and some decoders cut it short
+            first = next(frames)
+            landed = _samples_before(first) if first.sample_rate == self.sample_rate else None
+        except MemoryError:
+            raise
+        except (StopIteration, av.error.FFmpegError):
+            pass
+        if landed is not None and 0 <= landed <= frame:
+            self._can_jump = landed >= self._position  # no use otherwise
+            self._decode_from(itertools.chain([first], frames))
+            self._position = landed
+        else:
+            self._can_jump, self._converter = False, None
+            self._container.close()
+            self._file.seek(0)
+            facts = self.sample_rate, self.channels
+            self._open()
+            self.sample_rate, self.channels = facts
+            self._decode_from(self._decoded())
+            self._position = 0
 
     def read(self, frames: int) -> Float32:
         parts: list[Float32] = []

@@ -1,10 +1,10 @@
 """Opens a sound file, whatever it is, as one forward stream of mono float32 blocks.
 
-libsndfile reads most files and seeks to the sample; what it cannot read (AAC, ALAC, WMA, WavPack,
-Matroska ...) goes to FFmpeg through PyAV, which here only moves forwards. So do Ogg Vorbis and Opus that are read
-from start to end: FFmpeg takes two thirds and one third of libsndfile's time for the same samples. The content decides,
-never the name. Both are given an open file rather than a name: names that are not UTF-8 work, a sibling
-`._track.mp3` is not taken for a resource fork, and a playlist cannot make FFmpeg open anything else.
+libsndfile reads most files and seeks to the sample; what it cannot read (AAC, ALAC, WMA, WavPack, Matroska ...)
+goes to FFmpeg through PyAV. So do Ogg Opus, and Ogg Vorbis that is read from start to end: FFmpeg takes two fifths and
+two thirds of libsndfile's time for the same samples. The content decides, never the name. Both are given an open file
+rather than a name: names that are not UTF-8 work, a sibling `._track.mp3` is not taken for a resource fork, and a
+playlist cannot make FFmpeg open anything else.
 """
 
 from __future__ import annotations
@@ -145,10 +145,11 @@ def _checked(source: Source) -> Source:
 
 
 def _is_ogg_for_ffmpeg(file: io.RawIOBase, forwards: bool) -> bool:
-    """Whether this is Ogg Vorbis or Opus that FFmpeg reads quicker, or Opus that libsndfile would decode in part.
+    """Whether this is Ogg Opus, or Ogg Vorbis to be read from start to end: FFmpeg is quicker there.
 
-    Opus is a stream of 48 kHz. Its header also notes the rate of what was encoded, 0 for unknown (RFC 7845, 5.1):
-    libsndfile decodes at that rate, 0 as 8 kHz, and drops all sound above half of it.
+    Of remote Opus, libsndfile reads fewer bytes. But Opus is a stream of 48 kHz: its header also notes the rate of what
+    was encoded, 0 for unknown (RFC 7845, 5.1), and libsndfile decodes at that rate, 0 as 8 kHz, and drops all sound
+    above half of it.
     """
     head = file.read(512) or b""
     file.seek(0)
@@ -158,7 +159,8 @@ def _is_ogg_for_ffmpeg(file: io.RawIOBase, forwards: bool) -> bool:
     if len(next_page) < 6 or next_page[:4] != b"OggS" or next_page[5] & _BEGINS_STREAM:
         return False  # several streams in turns: the two may choose different ones
     if head[28:36] == b"OpusHead":
-        return forwards or int.from_bytes(head[40:44], "little") <= _NARROW_OPUS_RATE
+        noted_rate = int.from_bytes(head[40:44], "little")
+        return forwards or isinstance(file, io.FileIO) or noted_rate <= _NARROW_OPUS_RATE
     return forwards and head[28:35] == b"\x01vorbis"
 
 
