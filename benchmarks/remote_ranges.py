@@ -13,6 +13,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+from sounds import encode
 from synthesis import music, write_sound
 
 from sonicscan.decode import read_windows
@@ -24,9 +25,13 @@ from sonicscan.windows import WindowPlan
 def main() -> None:
     print("format      file  fetched  share  requests")
     with tempfile.TemporaryDirectory() as folder:
-        for suffix in ("wav", "flac", "ogg", "opus", "mp3"):
+        for suffix in ("wav", "flac", "ogg", "opus", "mp3", "m4a"):
             rate = 48000 if suffix == "opus" else 44100
-            path = write_sound(Path(folder) / f"x.{suffix}", np.tile(music(20.0, rate), (15, 1)), rate)
+            path, sound = Path(folder) / f"x.{suffix}", np.tile(music(20.0, rate), (15, 1))
+            if suffix == "m4a":
+                encode(path, sound, rate, "aac", "ipod", bit_rate=192_000)
+            else:
+                write_sound(path, sound, rate)
             content = path.read_bytes()
             with RemoteFile(lambda start, stop, content=content: content[start:stop], len(content)) as file:
                 for _ in read_windows(file, AudioSpec(), WindowPlan(12)):
