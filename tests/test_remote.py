@@ -249,7 +249,7 @@ def test_library_model_and_report_in_memory(memory: Any, small_library: Path, ca
     assert len(both) == 9  # URLs and folders side by side
     for result in both:
         wanted = local[Path(result.path).name]
-        assert (result.status, result.score) == ("ok", wanted.score)
+        assert (result.status, result.score) == ("ok", pytest.approx(wanted.score, abs=1e-6))
         assert result.content_hash
     table = report.sort(report.with_metadata(pa.Table.from_batches([report.to_batch(both)]), {"schema_version": "1"}))
     for suffix in report.SUFFIXES:
