@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -63,13 +64,13 @@ def main() -> None:
     print(f"numpy: {peak / 1e9:.0f} GFLOP/s; at that rate, with all else free, {peak / flop:.1f} windows/s")
 
 
-def flops_of(network: object) -> float:
+def flops_of(network: Callable[..., object]) -> float:
     """FLOP of one window, counted by PyTorch."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, 3, 256, 256))  # type: ignore[operator]
+        network(torch.zeros(1, 3, 256, 256))
     return float(counter.get_total_flops())
 
 

@@ -164,8 +164,8 @@ def test_ranges_give_the_same_windows_for_fewer_bytes(name: str, share: float, r
         found = list(read_windows(file, AudioSpec(), WindowPlan(12)))
     wanted = list(read_windows(os.fsencode(path), AudioSpec(), WindowPlan(12)))
     assert [window.start_s for window in found] == [window.start_s for window in wanted]
-    # Opus is libsndfile's here and FFmpeg's there.
-    assert all(np.allclose(a.samples, b.samples, 0, 1e-6) for a, b in zip(found, wanted, strict=True))
+    gap = 1e-6 if name.endswith("opus") else 0.0  # Opus is libsndfile's here and FFmpeg's there
+    assert all(np.abs(a.samples - b.samples).max() <= gap for a, b in zip(found, wanted, strict=True))
     assert file.fetched <= share * path.stat().st_size
     assert file.requests == len(ranges) <= requests
     for (_, stop), (following, _) in itertools.pairwise(sorted(ranges)):
@@ -249,7 +249,10 @@ def test_library_model_and_report_in_memory(memory: Any, small_library: Path, ca
     assert len(both) == 9  # URLs and folders side by side
     for result in both:
         wanted = local[Path(result.path).name]
-        assert (result.status, result.score) == ("ok", pytest.approx(wanted.score, abs=1e-6))
+        if result.codec == "opus":  # libsndfile's there and FFmpeg's here
+            assert (result.status, result.score) == ("ok", pytest.approx(wanted.score, abs=1e-6))
+        else:
+            assert (result.status, result.score) == ("ok", wanted.score)
         assert result.content_hash
     table = report.sort(report.with_metadata(pa.Table.from_batches([report.to_batch(both)]), {"schema_version": "1"}))
     for suffix in report.SUFFIXES:

@@ -112,6 +112,11 @@ class AvSource:
         self.sample_rate = stream.codec_context.sample_rate
         self.channels = stream.codec_context.channels
 
+    def _open_again(self) -> None:
+        self._container.close()
+        self._file.seek(0)
+        self._open()
+
     def _container_s(self) -> float | None:
         if self._stream.duration is not None and self._stream.time_base is not None:
             seconds = float(self._stream.duration * self._stream.time_base)
@@ -130,9 +135,7 @@ class AvSource:
             for packet in self._container.demux(self._stream):
                 if packet.duration and packet.time_base:
                     seconds += float(packet.duration * packet.time_base)
-        self._container.close()
-        self._file.seek(0)
-        self._open()
+        self._open_again()
         return seconds or None
 
     def _from_start(self) -> Iterator[av.AudioFrame]:
@@ -233,10 +236,8 @@ class AvSource:
             self._position = landed
         else:
             self._can_jump, self._converter = False, None
-            self._container.close()
-            self._file.seek(0)
             facts = self.sample_rate, self.channels
-            self._open()
+            self._open_again()
             self.sample_rate, self.channels = facts
             self._decode_from(self._decoded())
             self._position = 0
