@@ -1,6 +1,6 @@
 """Size, nodes, error and speed of exported models in each precision; the speeds are measured in one run, in turns.
 
-python benchmarks/export_table.py MANIFEST [--checkpoint FOLDER] [--rounds N] [BACKBONE]...
+python benchmarks/export_table.py MANIFEST [--checkpoint FOLDER] [--rounds N] [--max-drift D] [BACKBONE]...
 
 Without a checkpoint the backbones have random weights: errors are then those of arithmetic, and say little about
 verdicts. Prints rows of the table in docs/export.md.
@@ -37,7 +37,7 @@ def seconds(model: Model, images: data.Float32) -> float:
     return time.perf_counter() - began
 
 
-def measure(network: Network, manifest: Path, rounds: int) -> None:
+def measure(network: Network, manifest: Path, rounds: int, max_drift: float) -> None:
     found = data.read_calibration_data(manifest)
     n = data.RANGING_WINDOWS
     windows = data.real_windows(found.ranging, network.spec.audio, n + data.VERIFYING_WINDOWS, manifest.name)
@@ -54,7 +54,7 @@ def measure(network: Network, manifest: Path, rounds: int) -> None:
         def drift(graph: onnx.ModelProto) -> float:
             return verify.drift(reference.logits, verify.run(load(graph, "try"), checking.images, BATCH).logits)
 
-        int8 = Quantiser(full, windows.images[:n]).within(MAX_DRIFT["int8"], drift, print)
+        int8 = Quantiser(full, windows.images[:n]).within(max_drift, drift, print)
         graphs: dict[Precision, onnx.ModelProto] = {"fp32": full, "fp16": to_half(full), "int8": int8.model}
         for graph in graphs.values():
             narrow_indices(graph)
@@ -89,6 +89,7 @@ def main() -> None:
     parser.add_argument("backbones", nargs="*", default=[])
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--max-drift", type=float, default=MAX_DRIFT["int8"], help="of int8, as a share")
     options = parser.parse_args()
     today = datetime.datetime.now(datetime.UTC).date()
     print(
@@ -99,7 +100,7 @@ def main() -> None:
     networks = [from_checkpoint(options.checkpoint)] if options.checkpoint else []
     names = options.backbones or ([] if networks else ["lambda", "swin"])
     for network in [*networks, *(untrained(name, "none", 0, ("human", "ai")) for name in names)]:
-        measure(network, options.manifest, options.rounds)
+        measure(network, options.manifest, options.rounds, options.max_drift)
 
 
 if __name__ == "__main__":

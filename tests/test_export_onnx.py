@@ -20,7 +20,7 @@ from sonicscan.detector import load_model
 from sonicscan.errors import InputError, ModelError
 from sonicscan.scanning import scan
 from sonicscan.spec import METADATA_KEY, AudioSpec, ModelSpec
-from sonicscan_export import onnxfile
+from sonicscan_export import convert, data, onnxfile
 from sonicscan_export.cli import main
 from sonicscan_export.graph import to_onnx
 from sonicscan_train import checkpoint
@@ -34,7 +34,7 @@ def run(*args: object) -> Result:
 
 
 def images(n: int) -> Float32:
-    return np.random.default_rng(n).standard_normal((n, 3, 256, 256), dtype=np.float32)
+    return data.as_batch(data.synthetic_windows(AudioSpec(), n).images)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_tables_of_indices_are_stored_narrow(exported_lambda: tuple[Path, Result
 @pytest.mark.timeout(900)
 def test_lambda_says_what_pytorch_says_at_any_batch(exported_lambda: tuple[Path, Result]) -> None:
     model = load_model(exported_lambda[0])
-    detector = build("lambda", 3, seed=7).eval()
+    detector = convert.untrained("lambda", "none", 7, ("human", "suno", "udio")).detector.eval()
     for n in (1, 3):
         check_against_torch(model.session, detector, n)
 
@@ -77,7 +77,7 @@ def test_lambda_says_what_pytorch_says_at_any_batch(exported_lambda: tuple[Path,
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_swin_says_what_pytorch_says() -> None:
-    detector = build("swin", 2, seed=1).eval()
+    detector = convert.untrained("swin", "none", 1, ("human", "ai")).detector.eval()
     model = to_onnx(detector)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     check_against_torch(session, detector, 1)

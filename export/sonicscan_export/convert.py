@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import torch
 
 import sonicscan
 from sonicscan.errors import InputError, ModelError
@@ -19,10 +20,11 @@ from sonicscan_export import calibrate, data, onnxfile, precision, verify
 from sonicscan_export.graph import narrow_indices, to_onnx
 from sonicscan_export.precision import Precision
 from sonicscan_train import checkpoint
-from sonicscan_train.backbones import Detector, build, full_name
+from sonicscan_train.backbones import Detector, build, full_name, settle
 
 Say = Callable[[str], None]
 MAX_DRIFT: dict[Precision, float] = {"fp32": 1e-3, "fp16": 0.01, "int8": 0.05}
+_SETTLING_WINDOWS = 8
 _TOOLS = ("torch", "timm", "onnx", "onnxscript", "numpy")
 
 
@@ -87,6 +89,8 @@ def untrained(backbone: str, weights: str, seed: int, classes: tuple[str, ...]) 
         license_note="random weights" if random else "untrained head; the backbone's weights have terms of their own",
     )
     detector = build(backbone, len(classes), weights, seed=seed)
+    if random:
+        settle(detector, torch.from_numpy(data.as_batch(data.synthetic_windows(spec.audio, _SETTLING_WINDOWS).images)))
     return Network(detector, spec, {"weights": Path(weights).name, "seed": seed})
 
 

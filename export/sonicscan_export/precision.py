@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -149,12 +150,17 @@ class Quantiser:
         Raises:
             ModelError: not even half of the layers in float32 bring it under `max_drift`.
         """
+        began = time.monotonic()
         model = self.quantise()
         drift = measure(model)
+        took_s = time.monotonic() - began
         if drift <= max_drift:
             return Quantised(model, (), drift)
-        say(f"int8 drifts by {drift:.2%}, and {max_drift:.2%} is allowed: looking for the layers that hurt most.")
         layers = self.layers
+        say(
+            f"int8 drifts by {drift:.2%}, and {max_drift:.2%} is allowed: each of {len(layers)} layers is now tried in "
+            f"float32, which takes about {max(1, round(took_s * len(layers) / 60))} min."
+        )
         without = {layer: measure(self.quantise([layer])) for layer in layers}
         worst = sorted(layers, key=lambda layer: (without[layer], layer))
         n = 1

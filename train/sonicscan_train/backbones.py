@@ -106,6 +106,27 @@ def build(name: str, n_classes: int = 2, weights: str | Path = "none", *, seed: 
     return detector
 
 
+def settle(detector: Detector, images: Tensor) -> None:
+    """Gives a network of random weights what training would, in place: branches that count and settled norms.
+
+    timm starts the last norm of each residual branch at zero, which is good for training. As it stands, such a network
+    is its shortcuts alone: whatever a conversion does to the branches, the outputs stay the same. So scales that are
+    zero throughout become one, and batch norms take their statistics from `images`, float32 [B, 3, 256, 256].
+    """
+    norms = [m for m in detector.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for module in detector.modules():
+        scale = getattr(module, "weight", None)
+        if isinstance(scale, nn.Parameter) and scale.ndim == 1 and not scale.any():
+            nn.init.ones_(scale)
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        detector.train()(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a weights file, on the CPU; nothing in it is ever executed.
 
