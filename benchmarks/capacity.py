@@ -1,9 +1,10 @@
 """What one CPU does of a scan: the measured inputs of the capacity plan in docs/operations.md.
 
-python benchmarks/capacity.py [--model FILE] [--rounds 7]
+python benchmarks/capacity.py [--model FILE] [--windows N|all] [--rounds 7]
 
-Prints the CPU seconds that decoding a track of three minutes takes with the images of its 12 windows, and the windows
-that the model scores in a CPU second. CPU time, not wall time, so that other work counts only by the caches it shares.
+Prints the CPU seconds that decoding a track of three minutes takes with the images of its windows (12 unless told), and
+the windows that the model scores in a CPU second. CPU time, not wall time, so that other work counts only by the caches
+it shares.
 """
 
 from __future__ import annotations
@@ -53,10 +54,11 @@ def cpu_seconds(function: Callable[[], object], rounds: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", type=Path, help="ONNX model [default: the bundled one]")
+    parser.add_argument("--windows", default="12", help="of a track: N, or all of them")
     parser.add_argument("--rounds", type=int, default=7)
     given = parser.parse_args()
     model = load_model(chosen_model(given.model), Device("cpu"), threads=1)
-    log_mel, plan = LogMel(model.spec.audio), WindowPlan()
+    log_mel, plan = LogMel(model.spec.audio), WindowPlan.parse(given.windows)
     print(
         f"{datetime.date.today()}, {platform.machine()}, Python {platform.python_version()}, "
         f"onnxruntime {onnxruntime.__version__}, {model.path.name} ({model.spec.architecture})"
@@ -73,7 +75,7 @@ def main() -> None:
             print(f"decode_s of {suffix}: {taken:.3f} CPU seconds a track")
     images = np.random.default_rng(0).standard_normal((BATCH, 3, model.spec.audio.n_mels, model.spec.audio.n_frames))
     detector, batch = Detector(model, BATCH), images.astype(np.float32)
-    print(f"R: {BATCH / cpu_seconds(lambda: detector.logits(batch, BATCH), given.rounds):.0f} windows a CPU second")
+    print(f"R: {BATCH / cpu_seconds(lambda: detector.logits(batch, BATCH), given.rounds):.1f} windows a CPU second")
 
 
 if __name__ == "__main__":

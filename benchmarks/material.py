@@ -22,7 +22,7 @@ import soundfile
 from onnx import TensorProto, helper
 
 from sonicscan.decode import read_mono
-from sonicscan.demo import melody
+from sonicscan.demo import melody, write_sound
 from sonicscan.spec import METADATA_KEY, ModelSpec
 
 Float32 = npt.NDArray[np.float32]
@@ -85,13 +85,8 @@ def _joined(paths: list[Path], seconds: float, rate: int, seed: int) -> Float32:
 
 
 def write(path: Path, sound: Float32, rate: int) -> None:
-    """Write whole or not at all, a second at a time."""
-    part = path.with_name("part-" + path.name)
-    kind = {"format": "OGG", "subtype": "OPUS"} if path.suffix == ".opus" else {}
-    with soundfile.SoundFile(part, "w", rate, 1 if sound.ndim == 1 else sound.shape[1], **kind) as file:
-        for start in range(0, len(sound), rate):
-            file.write(sound[start : start + rate])
-    part.rename(path)
+    """Write whole or not at all."""
+    write_sound(path.with_name("part-" + path.name), sound, rate).rename(path)
 
 
 @contextlib.contextmanager

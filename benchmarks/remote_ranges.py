@@ -14,9 +14,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from sounds import encode
-from synthesis import music, write_sound
+from synthesis import music
 
 from sonicscan.decode import read_windows
+from sonicscan.demo import write_sound
 from sonicscan.ranges import RemoteFile
 from sonicscan.spec import AudioSpec
 from sonicscan.windows import WindowPlan

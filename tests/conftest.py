@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from synthesis import calibrated, music, write_model, write_sound
+from synthesis import calibrated, music, write_model
+
+from sonicscan.demo import write_sound
 
 
 @pytest.fixture(scope="session")

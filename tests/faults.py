@@ -17,7 +17,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from synthesis import music, write_sound
+from synthesis import music
+
+from sonicscan.demo import write_sound
 
 PROGRAM = Path(sys.executable).with_name("sonicscan")
 Row = dict[str, Any]

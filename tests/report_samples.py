@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from scipy.special import expit
-from synthesis import calibrated, music, write_model, write_sound
+from synthesis import calibrated, music, write_model
 
 from sonicscan import report
 from sonicscan.aggregate import judgement
+from sonicscan.demo import write_sound
 from sonicscan.report import SCHEMA_VERSION, to_batch, with_metadata
 from sonicscan.results import FileResult
 from sonicscan.spec import Calibration, ModelSpec

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
-import soundfile
 from onnx import TensorProto, helper
 
 from sonicscan.spec import METADATA_KEY, Calibration, ModelSpec
@@ -31,15 +30,6 @@ def music(seconds: float, sample_rate: int = 44100, channels: int = 2, seed: int
         note = np.exp(-3.0 * here) * sum(np.sin(2 * np.pi * pitch * k * here) / k for k in range(1, 9))
         sound[start : start + len(here)] += np.outer(note, 0.12 * random.uniform(0.5, 1.0, channels))
     return sound.astype(np.float32)
-
-
-def write_sound(path: Path, sound: Float32, sample_rate: int = 44100) -> Path:
-    """Write with libsndfile, in the format of the suffix, a second at a time (its Opus crashes on more)."""
-    kind = {"format": "OGG", "subtype": "OPUS"} if path.suffix == ".opus" else {}
-    with soundfile.SoundFile(path, "w", sample_rate, sound.shape[1], **kind) as file:
-        for start in range(0, len(sound), sample_rate):
-            file.write(sound[start : start + sample_rate])
-    return path
 
 
 def write_model(

@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthesis import calibrated, music, write_model, write_sound
+from synthesis import calibrated, music, write_model
 
 import sonicscan
 from sonicscan import aggregate
 from sonicscan.adaptive import ERROR_RATE, Reading, next_part
+from sonicscan.demo import write_sound
 from sonicscan.detector import Device, load_model
 from sonicscan.errors import InputError
 from sonicscan.reporting.evidence import explain

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from synthesis import calibrated, music, write_model, write_sound
+from synthesis import calibrated, music, write_model
 
 from sonicscan import report
+from sonicscan.demo import write_sound
 from sonicscan.files import sha256_of
 from sonicscan.models import DEFAULT, bundled_models
 from sonicscan.spec import ModelSpec

@@ -15,10 +15,11 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from synthesis import music, write_sound
+from synthesis import music
 
 from sonicscan import report, report_cli
 from sonicscan.dataset import JOURNAL, ReportedDataset
+from sonicscan.demo import write_sound
 from sonicscan.discover import Selection, listing
 from sonicscan.results import FileResult
 from sonicscan.scanning import Scan, ScanOptions

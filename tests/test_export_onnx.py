@@ -13,9 +13,10 @@ import onnxruntime
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from synthesis import calibrated, music, write_model, write_sound
+from synthesis import calibrated, music, write_model
 
 import sonicscan
+from sonicscan.demo import write_sound
 from sonicscan.detector import load_model
 from sonicscan.errors import InputError, ModelError
 from sonicscan.scanning import scan

@@ -11,8 +11,9 @@ import onnx
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from synthesis import music, write_sound
+from synthesis import music
 
+from sonicscan.demo import write_sound
 from sonicscan.errors import InputError, ModelError
 from sonicscan.scanning import scan
 from sonicscan.spec import AudioSpec, Calibration, ModelSpec

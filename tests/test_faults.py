@@ -35,9 +35,10 @@ from faults import (
     torment_workers,
     wait_for,
 )
-from synthesis import music, write_sound
+from synthesis import music
 
 from sonicscan import report
+from sonicscan.demo import write_sound
 from sonicscan.errors import STATUSES, ReportError
 from sonicscan.results import FileResult
 

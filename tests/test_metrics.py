@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from synthesis import music, write_sound
+from synthesis import music
 
+from sonicscan.demo import write_sound
 from sonicscan.engine import EngineStats
 from sonicscan.metrics import MetricsFile
 from sonicscan.progress import Tally

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import soundfile
 from sounds import encode
-from synthesis import music, write_sound
+from synthesis import music
 
 from sonicscan.decode import AudioFacts, read_windows
+from sonicscan.demo import write_sound
 from sonicscan.spec import AudioSpec
 from sonicscan.windows import WindowPlan
 

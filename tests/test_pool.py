@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from synthesis import music, write_sound
+from synthesis import music
 
+from sonicscan.demo import write_sound
 from sonicscan.events import Abandoned, BatchDone, Done, Visit, Windows
 from sonicscan.limits import Budget, Clock
 from sonicscan.pool import WorkerPool

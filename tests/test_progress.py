@@ -9,8 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from synthesis import music, write_sound
+from synthesis import music
 
+from sonicscan.demo import write_sound
 from sonicscan.progress import Tally
 from sonicscan.results import FileResult
 

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthesis import music, write_sound
+from synthesis import music
 
 from sonicscan import report
+from sonicscan.demo import write_sound
 from sonicscan.discover import listing
 from sonicscan.errors import InputError, ModelError
 from sonicscan.ray_cluster import share

@@ -20,11 +20,12 @@ import pyarrow as pa
 import pytest
 from faults import finish, journal_rows, rows_of, run, start, wait_for
 from sounds import encode
-from synthesis import calibrated, music, write_model, write_sound
+from synthesis import calibrated, music, write_model
 
 import sonicscan
 from sonicscan import modelcache, objects, remote, report, reported
 from sonicscan.decode import read_windows
+from sonicscan.demo import write_sound
 from sonicscan.discover import Selection, file_list, listing
 from sonicscan.errors import AudioError, InputError, RemoteError
 from sonicscan.ranges import BLOCK, RemoteFile, sound_at

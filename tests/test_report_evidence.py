@@ -20,10 +20,11 @@ from hypothesis.extra import numpy as hnp
 from onnx import helper
 from PIL import Image
 from scipy.special import logsumexp
-from synthesis import TINY_SPEC, calibrated, music, write_model, write_sound
+from synthesis import TINY_SPEC, calibrated, music, write_model
 
 import sonicscan
 from sonicscan.aggregate import flagged_ranges, track_margin, trimmed_mean, window_margins
+from sonicscan.demo import write_sound
 from sonicscan.detector import Device, load_model
 from sonicscan.errors import AudioError, ModelError
 from sonicscan.report_cli import main

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.special
-from synthesis import calibrated, music, write_model, write_sound
+from synthesis import calibrated, music, write_model
 
 import sonicscan
 from sonicscan import aggregate
 from sonicscan.decode import read_windows
-from sonicscan.demo import make_library
+from sonicscan.demo import make_library, write_sound
 from sonicscan.detector import Device, load_model
 from sonicscan.errors import InputError, ModelError
 from sonicscan.melspec import LogMel

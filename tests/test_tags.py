@@ -6,9 +6,10 @@ from pathlib import Path
 
 import av
 import pytest
-from synthesis import music, write_sound
+from synthesis import music
 
 import sonicscan
+from sonicscan.demo import write_sound
 
 TAGS = {"title": "Fjord", "artist": "Ann\tÅsdóttir", "album": "=1+1", "TSRC": "NOX001200001"}
 

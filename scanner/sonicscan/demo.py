@@ -37,19 +37,22 @@ def melody(seconds: float, sample_rate: int, seed: int) -> Float32:
     return np.asarray(sound, dtype=np.float32)
 
 
+def write_sound(path: Path, sound: Float32, sample_rate: int = _RATE) -> Path:
+    """Write sound, float32 [n] or [n, channels], with libsndfile in the format of the suffix; returns the path."""
+    kind = {"format": "OGG", "subtype": "OPUS"} if path.suffix == ".opus" else {}
+    with soundfile.SoundFile(path, "w", sample_rate, 1 if sound.ndim == 1 else sound.shape[1], **kind) as file:
+        for start in range(0, len(sound), sample_rate):  # libsndfile's Opus encoder crashes on long writes
+            file.write(sound[start : start + sample_rate])
+    return path
+
+
 def make_library(folder: Path) -> list[Path]:
     """Write one track in each of wav, flac, ogg, opus, mp3 and m4a; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for seed, suffix in enumerate(("wav", "flac", "ogg", "opus", "mp3")):
         rate = _OPUS_RATE if suffix == "opus" else _RATE
-        path = folder / f"melody {seed + 1}.{suffix}"
-        kind = {"format": "OGG", "subtype": "OPUS"} if suffix == "opus" else {}
-        with soundfile.SoundFile(path, "w", rate, 2, **kind) as file:
-            sound = melody(SECONDS, rate, seed)
-            for start in range(0, len(sound), rate):  # libsndfile's Opus encoder fails on long writes
-                file.write(sound[start : start + rate])
-        paths.append(path)
+        paths.append(write_sound(folder / f"melody {seed + 1}.{suffix}", melody(SECONDS, rate, seed), rate))
     paths.append(_write_m4a(folder / f"melody {len(paths) + 1}.m4a", melody(SECONDS, _RATE, len(paths))))
     return paths
 

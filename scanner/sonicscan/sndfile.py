@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 
@@ -21,6 +22,24 @@ _PROMISED = re.compile(r"^\s*(?:data|SSND|Data Size|riff)\s*: (\d+) \(should be 
 _STREAMED_SIZES = (range(2**31 - 2**16, 2**31 + 1), range(2**32 - 2**16, 2**32))
 
 
+# In Vorbis, libsndfile reaches what is less than 2 s ahead by counting what it decodes, and what is on the last page by
+# counting from the end that the page notes; both are out by up to a block. There we read on instead of seeking.
+_VORBIS_AHEAD_S, _VORBIS_END_S = 2.5, 5.0
+_MPG123_PREFRAMES = 4  # that it decodes before the frame it is sent to
+
+
+class _ForwardFile(soundfile.SoundFile):
+    """Reads on where the last read ended.
+
+    soundfile seeks there after every read of a file that says it is seekable, and a decoder that keeps bits from frame
+    to frame, as MP3's does, starts anew: at low bit rates, each read would begin with a few hundredths of a second of
+    something else.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
 class SndfileSource:
     """A `sources.Source` that seeks to the sample. Owns `file` from then on, unless it refuses it.
 
@@ -31,7 +50,7 @@ class SndfileSource:
     def __init__(self, file: io.RawIOBase) -> None:
         # A descriptor of its own, so that a refusal leaves `file` open for PyAV; the position is shared.
         opened = os.dup(file.fileno()) if isinstance(file, io.FileIO) else file
-        self._sound = soundfile.SoundFile(opened, closefd=True)
+        self._sound = _ForwardFile(opened, closefd=True)
         self._file = file
         self.sample_rate: int = self._sound.samplerate
         self.channels: int = self._sound.channels
@@ -43,12 +62,18 @@ class SndfileSource:
         self.ended_badly = ""
         self._at_end = False
         self._position = 0
+        self._seekable = soundfile.SoundFile.seekable(self._sound)
+        self._settling = _mp3_settling(self.sample_rate) if self.codec == "mp3" else 0
+        ahead, end = (_VORBIS_AHEAD_S, _VORBIS_END_S) if self.codec == "vorbis" else (0.0, 0.0)
+        self._least_jump = round(ahead * self.sample_rate)
+        self._last_jump = self._sound.frames - round(end * self.sample_rate)
         self._weights = np.full(self.channels, 1.0 / self.channels, dtype=np.float32)
 
     def seek(self, frame: int) -> None:
+        start = min(frame, self._last_jump) - self._settling
         try:
-            if self._sound.seekable():
-                self._position = self._sound.seek(min(frame, self._sound.frames))
+            if self._seekable and start > self._position + self._least_jump:
+                self._position = self._sound.seek(start)
         except soundfile.LibsndfileError as error:
             self._end(error)
         while self._position < frame and len(self.read(min(65536, frame - self._position))):
@@ -79,6 +104,20 @@ class SndfileSource:
     def close(self) -> None:
         self._sound.close()
         self._file.close()
+
+
+def _mp3_settling(sample_rate: int) -> int:
+    """For how many samples after a seek an MP3 may sound otherwise, at the lowest bit rate there is.
+
+    A frame of layer III may begin in the bits of the frames before it (ISO/IEC 11172-3, 2.4.2.7: up to 511 bytes; 255 in
+    13818-3), overlaps with one more, and comes out of the decoder up to one later.
+    """
+    if sample_rate >= 32000:
+        samples, borrowed, side_information, bit_rate = 1152, 511, 17, 32000
+    else:
+        samples, borrowed, side_information, bit_rate = 576, 255, 9, 8000
+    main_data = samples / 8 * bit_rate / sample_rate - 4 - 2 - side_information  # header and checksum
+    return max(0, math.ceil(borrowed / main_data) + 2 - _MPG123_PREFRAMES) * samples
 
 
 def _claimed_frames(sound: soundfile.SoundFile) -> int | None:

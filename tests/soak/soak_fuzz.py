@@ -19,8 +19,9 @@ import pytest
 import soundfile
 from faults import children, finish, rows_of, start
 from sounds import encode
-from synthesis import music, write_sound
+from synthesis import music
 
+from sonicscan.demo import write_sound
 from sonicscan.errors import STATUSES
 
 FILES = int(os.environ.get("SONICSCAN_FUZZ", "5000"))
