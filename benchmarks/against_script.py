@@ -50,7 +50,10 @@ def script(network: Any, paths: Sequence[Path], margins: dict[str, np.ndarray]) 
 
 
 def margin_gap(rows: Sequence[FileResult], margins: dict[str, np.ndarray]) -> float:
-    """The largest difference of a track margin, over the windows that both have (silent ones have no score)."""
+    """The largest difference of a track margin, over the windows that both have (silent ones have no score).
+
+    Of margins beyond 1 it is a share: random weights take odd sound, such as a bass alone, to hundreds.
+    """
     gaps = [0.0]
     for row in rows:
         if row.window_margins:
@@ -58,7 +61,8 @@ def margin_gap(rows: Sequence[FileResult], margins: dict[str, np.ndarray]) -> fl
             at = [round(start / AudioSpec().window_s) for start in row.window_starts_s or []]
             both = [(k, m) for k, m in zip(at, row.window_margins, strict=True) if k < len(theirs)]
             ours = aggregate.track_margin([m for _, m in both])
-            gaps.append(abs(ours - aggregate.track_margin(theirs[[k for k, _ in both]])))
+            wanted = aggregate.track_margin(theirs[[k for k, _ in both]])
+            gaps.append(abs(ours - wanted) / max(1.0, abs(wanted)))
     return max(gaps)
 
 

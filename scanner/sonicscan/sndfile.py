@@ -109,8 +109,8 @@ class SndfileSource:
 def _mp3_settling(sample_rate: int) -> int:
     """For how many samples after a seek an MP3 may sound otherwise, at the lowest bit rate there is.
 
-    A frame of layer III may begin in the bits of the frames before it (ISO/IEC 11172-3, 2.4.2.7: up to 511 bytes; 255 in
-    13818-3), overlaps with one more, and comes out of the decoder up to one later.
+    A frame of layer III may begin in the bits of the frames before it (up to 511 bytes, ISO/IEC 11172-3, 2.4.2.7; 255
+    in 13818-3), overlaps with one more, and comes out of the decoder up to one later.
     """
     if sample_rate >= 32000:
         samples, borrowed, side_information, bit_rate = 1152, 511, 17, 32000
