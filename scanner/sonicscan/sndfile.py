@@ -28,7 +28,7 @@ _VORBIS_AHEAD_S, _VORBIS_END_S = 2.5, 5.0
 _MPG123_PREFRAMES = 4  # that it decodes before the frame it is sent to
 
 
-class _ForwardFile(soundfile.SoundFile):
+class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
     """Reads on where the last read ended.
 
     soundfile seeks there after every read of a file that says it is seekable, and a decoder that keeps bits from frame
