@@ -98,7 +98,7 @@ class LogMel:
         spec = self.spec
         if window.shape != (spec.window_samples,):
             raise ValueError(f"a window has {spec.window_samples} samples, not shape {window.shape}")
-        padded = np.zeros(spec.window_samples + spec.n_fft, dtype=np.float32)
+        padded = np.zeros(spec.window_samples + spec.n_fft)
         padded[spec.n_fft // 2 : -(spec.n_fft // 2)] = window
         frames = np.lib.stride_tricks.sliding_window_view(padded, spec.n_fft)[:: spec.hop_length]
         windowed = np.empty((_FRAMES_AT_ONCE, spec.n_fft))
