@@ -3,7 +3,7 @@
     python benchmarks/bench.py [--library FOLDER] [--corpus FOLDER] [--write FILE] [NAME]...
 
 NAMEs are those of the programs, all of them by default. Exits with 1 where a figure misses its target. The table is
-only written when every benchmark ran.
+only written when every benchmark ran, and takes the place of an earlier one of the same processor.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import sys
 import time
 from pathlib import Path
 
-from paired import Claim, machine
+from paired import Claim, machine, processor
+
+from sonicscan.machine import usable_cpus
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
@@ -60,6 +62,15 @@ def table(found: dict[str, list[Claim]], began: str, took: float) -> str:
     return "\n".join(rows)
 
 
+def placed(text: str, title: str, filled: str) -> str:
+    """`text` with the table under `title` between the markers, in place of an earlier one or behind all others."""
+    before, _, rest = text.partition(BEGIN)
+    tables, _, after = rest.partition(END)
+    sections = dict(section.split("\n", 1) for section in tables.split("### ")[1:])
+    sections[title] = f"\n{filled}\n\n"
+    return f"{before}{BEGIN}\n" + "".join(f"### {title}\n{body}" for title, body in sections.items()) + f"{END}{after}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(PROGRAMS))
@@ -81,10 +92,8 @@ def main() -> None:
     print(f"\n{len(missed)} of {sum(map(len, found.values()))} figures miss their targets.")
     if options.write is not None and not options.names:
         text = options.write.read_text(encoding="utf-8")
-        before, _, rest = text.partition(BEGIN)
-        _, _, after = rest.partition(END)
-        filled = f"{before}{BEGIN}\n{table(found, began, time.perf_counter() - clock)}\n{END}{after}"
-        options.write.write_text(filled, encoding="utf-8")
+        title, filled = f"{processor()}, {usable_cpus()} CPUs", table(found, began, time.perf_counter() - clock)
+        options.write.write_text(placed(text, title, filled), encoding="utf-8")
         print(f"The table is in {options.write}.")
     raise SystemExit(1 if missed else 0)
 

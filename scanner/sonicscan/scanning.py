@@ -93,8 +93,8 @@ class Scan:
         self.model: Model = load_model(path, options.device, threads, parallel=threads)
         on_cpu = self.model.device.kind == "cpu"
         self._engine = engine.EngineOptions(
-            # On the CPU the model needs the processors more than decoding does; beside a GPU it is the reverse.
-            workers=options.workers or (max(1, cpus // 2) if on_cpu else cpus),
+            # On the CPU too, where they share the processors with the model: those ahead of it wait.
+            workers=options.workers or cpus,
             batch_size=options.batch_size or (_CPU_BATCH if on_cpu else _CUDA_BATCH),
             timeout_s=options.timeout_s,
         )
