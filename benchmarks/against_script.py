@@ -3,9 +3,9 @@
     python benchmarks/against_script.py [--library FOLDER] [--only lambda|int8|swin|verdict]... [--rounds N]
 
 The same files, all windows, the model already loaded on both sides; Swin, the slow one, on every fourth file. The
-weights are random: speed does not depend on them, and margins must come out equal all the same. For the verdict on a
-track of three minutes, eight are scanned, so that the start of the processes counts an eighth; the threshold is put where adaptive windows take
-at least the third of all windows that they take of real tracks with a real model (adaptive_windows.py).
+weights are random: speed does not depend on them, and margins must come out equal all the same. Verdicts on tracks of
+three minutes are of eight, so that the start of the processes counts an eighth, with the threshold where adaptive
+windows take at least the third of all windows that they take of real tracks with a real model (adaptive_windows.py).
 """
 
 from __future__ import annotations
