@@ -19,7 +19,7 @@ out := $(patsubst ~%,$(HOME)%,$(OUT))
 .PHONY: scan test lint unit browser soak bench clean
 
 scan: $(VENV)/.core
-	@[ "$(library)" != demo ] || [ -d demo ] || $(BIN)/python -m sonicscan.demo demo
+	@[ "$(library)" != demo ] || [ -d demo ] || $(BIN)/python -m sonicscan.cli.demo demo
 	@$(BIN)/sonicscan "$(library)" --out "$(out)"; code=$$?; \
 	case $$code in 0|3) case "$(out)" in *.parquet) $(BIN)/sonicscan-report show "$(out)" ;; esac; \
 	echo "The report is $(out)" ;; esac; exit $$code

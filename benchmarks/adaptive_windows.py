@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from material import add_folders, joined_excerpts, tracks
 from paired import PROGRAM, Claim, conclude, parser
 
-from sonicscan.adaptive import ERROR_RATE
+from sonicscan.scoring.adaptive import ERROR_RATE
 
 PLANS = ("all", "12", "adaptive")
 Rows = dict[str, dict[str, Any]]

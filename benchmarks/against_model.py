@@ -14,10 +14,10 @@ from against_script import ALL
 from material import add_folders, exported, quiet_decoders, tracks
 from paired import Claim, conclude, in_turns, median, parser, ratio, wall
 
-from sonicscan.detector import Device
-from sonicscan.discover import listing
+from sonicscan.library.discovery import listing
 from sonicscan.machine import usable_cpus
-from sonicscan.scanning import Scan, ScanOptions
+from sonicscan.model.detector import Device
+from sonicscan.scanning.scan import Scan, ScanOptions
 
 BATCH = 8
 

@@ -21,16 +21,16 @@ import torch
 from material import add_folders, exported, library, quiet_decoders, sound_files, tracks
 from paired import Claim, conclude, in_turns, median, parser, ratio, wall
 
-from sonicscan import aggregate
-from sonicscan.adaptive import Reading, next_part
-from sonicscan.detector import Device
-from sonicscan.discover import listing
+from sonicscan.audio.windows import FIRST_ROUND, WindowPlan, spread_order
+from sonicscan.library.discovery import listing
 from sonicscan.machine import usable_cpus
-from sonicscan.results import FileResult
-from sonicscan.scanning import Scan, ScanOptions
+from sonicscan.model.detector import Device
+from sonicscan.report.row import FileResult
+from sonicscan.scanning.scan import Scan, ScanOptions
+from sonicscan.scoring import aggregate
+from sonicscan.scoring.adaptive import Reading, next_part
+from sonicscan.scoring.thresholds import Thresholds
 from sonicscan.spec import AudioSpec
-from sonicscan.thresholds import Thresholds
-from sonicscan.windows import FIRST_ROUND, WindowPlan, spread_order
 
 PARTS = ("lambda", "int8", "swin", "verdict")
 ALL, ADAPTIVE = WindowPlan(None), WindowPlan.parse("adaptive", adaptive=True)

@@ -22,11 +22,11 @@ import numpy as np
 import onnxruntime
 import soundfile
 
-from sonicscan.decode import read_windows
-from sonicscan.detector import Detector, Device, load_model
-from sonicscan.melspec import LogMel
-from sonicscan.models import chosen_model
-from sonicscan.windows import WindowPlan
+from sonicscan.audio.decode import read_windows
+from sonicscan.audio.melspec import LogMel
+from sonicscan.audio.windows import WindowPlan
+from sonicscan.model.bundled import chosen_model
+from sonicscan.model.detector import Detector, Device, load_model
 
 RATE, TRACK_S, BATCH = 44100, 180, 8
 

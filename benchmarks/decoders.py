@@ -16,9 +16,9 @@ import numpy as np
 from material import add_folders, library, quiet_decoders, sound_files, tracks
 from paired import cpu, in_turns, median, parser
 
-from sonicscan.ffmpeg import AvSource
-from sonicscan.sndfile import SndfileSource
-from sonicscan.sources import Source
+from sonicscan.audio.ffmpeg import AvSource
+from sonicscan.audio.libsndfile import SndfileSource
+from sonicscan.audio.sources import Source
 
 READERS: tuple[type[Source], ...] = (SndfileSource, AvSource)
 

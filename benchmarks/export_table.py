@@ -21,8 +21,8 @@ import onnxruntime
 import torch
 from paired import processor
 
-from sonicscan.detector import Model
 from sonicscan.machine import usable_cpus
+from sonicscan.model.detector import Model
 from sonicscan_export import data, onnxfile, verify
 from sonicscan_export.convert import MAX_DRIFT, Network, from_checkpoint, untrained
 from sonicscan_export.graph import narrow_indices, to_onnx

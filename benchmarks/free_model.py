@@ -26,10 +26,10 @@ LENGTHS = [120.0, 180.0, 240.0, 150.0]
 # What a worker does, in a process like a worker's, without sending anything.
 ALONE = """
 import sys, time
-from sonicscan.decode import read_windows
-from sonicscan.melspec import LogMel
+from sonicscan.audio.decode import read_windows
+from sonicscan.audio.melspec import LogMel
 from sonicscan.spec import AudioSpec
-from sonicscan.windows import WindowPlan
+from sonicscan.audio.windows import WindowPlan
 log_mel, windows, began = LogMel(AudioSpec()), 0, time.perf_counter()
 for path in sys.argv[1:]:
     for window in read_windows(path.encode(), AudioSpec(), WindowPlan(None)):
@@ -41,10 +41,10 @@ print(windows / (time.perf_counter() - began))
 SCAN = """
 import json, sys, time
 from pathlib import Path
-from sonicscan.detector import Device
-from sonicscan.discover import listing
+from sonicscan.model.detector import Device
+from sonicscan.library.discovery import listing
 from sonicscan.scanning import Scan, ScanOptions
-from sonicscan.windows import WindowPlan
+from sonicscan.audio.windows import WindowPlan
 options = ScanOptions(model=Path(sys.argv[1]), windows=WindowPlan(None), device=Device("cpu"),
                       workers=int(sys.argv[2]), threads=1, batch_size=64)
 scan = Scan(options)

@@ -20,18 +20,20 @@ import soundfile
 from material import free_model
 from paired import PROGRAM, Claim, conclude, in_turns, median, parser, wall
 
-from sonicscan import report
-from sonicscan.detector import Device
-from sonicscan.discover import listing
-from sonicscan.engine import track_result
-from sonicscan.results import FileResult
-from sonicscan.scanning import Scan, ScanOptions, now
+from sonicscan.engine.local import track_result
+from sonicscan.library.discovery import listing
+from sonicscan.model.detector import Device
+from sonicscan.report.metadata import with_metadata
+from sonicscan.report.row import FileResult
+from sonicscan.report.schema import sort_rows, to_batch
+from sonicscan.report.writers import write_report
+from sonicscan.scanning.scan import Scan, ScanOptions, now
 
 A_FOLDER = 1000
 LISTED = """
 import sys
-import sonicscan.scanning, sonicscan.session
-from sonicscan.discover import listing
+import sonicscan.scanning.scan, sonicscan.cli.session
+from sonicscan.library.discovery import listing
 n = sum(1 for _ in listing([sys.argv[1]]))
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(n, int(peak.split()[1]) / 1024)
@@ -71,8 +73,8 @@ def make_report(scan: Scan, root: Path, path: Path) -> Path:
             logits = random.standard_normal((12, 2)).astype(np.float32)
             yield track_result(track, outcome, starts, list(logits), scan.model, scan.thresholds)
 
-    table = report.sort(pa.Table.from_batches([report.to_batch(list(rows()))]))
-    report.write(report.with_metadata(table, scan.metadata(now())), path)
+    table = sort_rows(pa.Table.from_batches([to_batch(list(rows()))]))
+    write_report(with_metadata(table, scan.metadata(now())), path)
     return path
 
 

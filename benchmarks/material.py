@@ -21,8 +21,8 @@ import onnx
 import soundfile
 from onnx import TensorProto, helper
 
-from sonicscan.decode import read_mono
-from sonicscan.demo import melody, write_sound
+from sonicscan.audio.decode import read_mono
+from sonicscan.cli.demo import melody, write_sound
 from sonicscan.spec import METADATA_KEY, ModelSpec
 
 Float32 = npt.NDArray[np.float32]

@@ -13,7 +13,7 @@ import scipy
 from obvious_script import log_mel as librosa_log_mel
 from paired import wall
 
-from sonicscan.melspec import LogMel
+from sonicscan.audio.melspec import LogMel
 from sonicscan.spec import PRESETS
 
 

@@ -18,7 +18,7 @@ import soundfile
 from material import free_model
 from paired import PROGRAM, Claim, conclude, parser
 
-from sonicscan.demo import melody
+from sonicscan.cli.demo import melody
 
 
 def short_files(root: Path, n: int) -> Path:

@@ -18,10 +18,10 @@ from material import add_folders, quiet_decoders, tracks
 from obvious_script import log_mel_image
 from paired import Claim, conclude, cpu, in_turns, median, parser, ratio
 
-from sonicscan.decode import read_windows
-from sonicscan.melspec import LogMel
+from sonicscan.audio.decode import read_windows
+from sonicscan.audio.melspec import LogMel
+from sonicscan.audio.windows import WindowPlan
 from sonicscan.spec import AudioSpec
-from sonicscan.windows import WindowPlan
 
 SPEC, PLAN = AudioSpec(), WindowPlan(12)
 

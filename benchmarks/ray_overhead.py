@@ -23,11 +23,11 @@ import onnxruntime
 import ray
 import soundfile
 
-from sonicscan.discover import listing
+from sonicscan.engine.ray.scan import RayScan
+from sonicscan.library.discovery import listing
+from sonicscan.library.tracks import Track
 from sonicscan.machine import usable_cpus
-from sonicscan.ray_engine import RayScan
-from sonicscan.results import Track
-from sonicscan.scanning import Scan, ScanOptions
+from sonicscan.scanning.scan import Scan, ScanOptions
 
 RATE, DISTINCT = 44100, 8
 

@@ -16,11 +16,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from sounds import encode
 from synthesis import music
 
-from sonicscan.decode import read_windows
-from sonicscan.demo import write_sound
-from sonicscan.ranges import RemoteFile
+from sonicscan.audio.decode import read_windows
+from sonicscan.audio.windows import WindowPlan
+from sonicscan.cli.demo import write_sound
+from sonicscan.library.ranges import RemoteFile
 from sonicscan.spec import AudioSpec
-from sonicscan.windows import WindowPlan
 
 
 def main() -> None:

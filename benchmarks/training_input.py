@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from sonicscan.melspec import log_mel
+from sonicscan.audio.melspec import log_mel
 from sonicscan.spec import AudioSpec
 from sonicscan_train.augment import Augmentation, augment
 from sonicscan_train.crops import read_crop

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from synthesis import calibrated, music, write_model
 
-from sonicscan.demo import write_sound
+from sonicscan.cli.demo import write_sound
 
 
 @pytest.fixture(scope="session")

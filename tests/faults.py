@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from synthesis import music
 
-from sonicscan.demo import write_sound
+from sonicscan.cli.demo import write_sound
 
 PROGRAM = Path(sys.executable).with_name("sonicscan")
 Row = dict[str, Any]

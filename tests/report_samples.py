@@ -18,13 +18,14 @@ import pyarrow as pa
 from scipy.special import expit
 from synthesis import calibrated, music, write_model
 
-from sonicscan import report
-from sonicscan.aggregate import judgement
-from sonicscan.demo import write_sound
-from sonicscan.report import SCHEMA_VERSION, to_batch, with_metadata
-from sonicscan.results import FileResult
+from sonicscan.cli.demo import write_sound
+from sonicscan.report.metadata import with_metadata
+from sonicscan.report.row import FileResult
+from sonicscan.report.schema import SCHEMA_VERSION, to_batch
+from sonicscan.report.writers import write_report
+from sonicscan.scoring.aggregate import judgement
+from sonicscan.scoring.thresholds import Thresholds, certified_thresholds
 from sonicscan.spec import Calibration, ModelSpec
-from sonicscan.thresholds import Thresholds, certified_thresholds
 
 DAY_NS = 86_400 * 1_000_000_000
 NOON_2026 = 1_767_268_800 * 1_000_000_000  # 2026-01-01, 12:00 UTC
@@ -38,7 +39,7 @@ def row(path: str, score: float | None = None, **fields: object) -> FileResult:
     return FileResult(path=path, **(given | fields))  # type: ignore[arg-type]
 
 
-def write_report(
+def sample_report(
     path: Path,
     rows: Iterable[FileResult],
     spec: ModelSpec | None = None,
@@ -63,7 +64,7 @@ def write_report(
             **metadata,
         },
     )
-    report.write(table, path)
+    write_report(table, path)
     return path
 
 
@@ -147,8 +148,8 @@ def main(folder: Path, n: int) -> None:
     spec = World().model(np.random.default_rng(0))
     limits = certified_thresholds(spec.calibration, 0.01)
     rows = demo_rows(n, spec, limits)
-    write_report(folder / "demo.parquet", rows, spec, limits)
-    write_report(folder / "old.parquet", [r for i, r in enumerate(rows) if i % 9], spec, limits)
+    sample_report(folder / "demo.parquet", rows, spec, limits)
+    sample_report(folder / "old.parquet", [r for i, r in enumerate(rows) if i % 9], spec, limits)
     found = [r.path for r in rows if r.verdict == "flagged"][:30]
     lines = [f"{path},,{'human' if i % 3 else 'ai'},Kim,2026-01-20," for i, path in enumerate(found)]
     (folder / "reviewed.csv").write_text("path,content_hash,decision,by,date,expires\n" + "\n".join(lines) + "\n")

@@ -18,7 +18,7 @@ def modules_after(code: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "program", ["sonicscan.cli", "sonicscan.report_cli", "sonicscan_export.cli", "sonicscan_train.cli"]
+    "program", ["sonicscan.cli.scan", "sonicscan.cli.report", "sonicscan_export.cli", "sonicscan_train.cli"]
 )
 def test_help_imports_nothing_heavy(program: str) -> None:
     loaded = modules_after(
@@ -33,13 +33,13 @@ def test_the_package_itself_imports_nothing_heavy() -> None:
 
 
 def test_workers_import_neither_onnxruntime_nor_torch() -> None:
-    loaded = modules_after("import sonicscan.worker")
+    loaded = modules_after("import sonicscan.engine.worker")
     assert "numpy" in loaded
     assert not loaded.intersection({"onnxruntime", "torch", "onnx", "pyarrow"})
 
 
 def test_the_scanner_never_imports_torch() -> None:
-    loaded = modules_after("import sonicscan.scanning, sonicscan.session, sonicscan.report_cli")
+    loaded = modules_after("import sonicscan.scanning.scan, sonicscan.cli.session, sonicscan.cli.report")
     assert "onnxruntime" in loaded
     assert not loaded.intersection({"torch", "timm", "onnx"})
 

@@ -18,13 +18,14 @@ import onnx
 import torch
 
 import sonicscan
-from sonicscan import report
-from sonicscan.console import printable
-from sonicscan.detector import Detector, Model
+from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import InputError, ReportError
+from sonicscan.model.detector import Detector, Model
+from sonicscan.report.metadata import metadata_of
+from sonicscan.report.readers import read_report
+from sonicscan.scoring.thresholds import CONFIDENCE, tracks_needed
 from sonicscan.spec import Calibration, ModelSpec
-from sonicscan.thresholds import CONFIDENCE, tracks_needed
-from sonicscan.windows import WindowPlan
+from sonicscan.text import printable
 from sonicscan_export import onnxfile
 from sonicscan_export.data import CalibrationData
 from sonicscan_export.tables import thresholds_of
@@ -130,8 +131,8 @@ def from_report(model_path: Path, report_path: Path, max_fpr: float) -> tuple[on
     spec = onnxfile.read_spec(model, model_path)
     if spec.untrained:
         raise InputError(f"{model_path} is untrained: its scores mean nothing, and there is nothing to calibrate.")
-    table = report.read(report_path)
-    metadata = report.metadata_of(table.schema)
+    table = read_report(report_path)
+    metadata = metadata_of(table.schema)
     if metadata.get("model_digest") != digest:
         raise InputError(
             f"{report_path} was not made with {model_path} but with a model of digest "

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, cast
 import click
 
 import sonicscan
-from sonicscan.console import clear_errors, printable
+from sonicscan.cli.console import clear_errors
 from sonicscan.errors import InputError
+from sonicscan.text import printable
 
 if TYPE_CHECKING:
     from sonicscan_export.precision import Precision

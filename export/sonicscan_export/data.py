@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sonicscan.decode import read_windows
+from sonicscan.audio.images import images_of
+from sonicscan.audio.melspec import log_mel
+from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import AudioError, InputError
-from sonicscan.melspec import log_mel
 from sonicscan.spec import HUMAN, AudioSpec
-from sonicscan.windows import WindowPlan
-from sonicscan.worker import SILENT_PEAK
 from sonicscan_train.clips import Clip
 from sonicscan_train.manifest import read_manifest
 
@@ -128,7 +127,6 @@ def as_batch(images: Float32) -> Float32:
 def _images(clip: Clip, audio: AudioSpec, plan: WindowPlan) -> list[Float32]:
     """The images of a track; none where it cannot be read."""
     try:
-        windows = list(read_windows(clip.path.encode("utf-8", "surrogateescape"), audio, plan))
+        return images_of(clip.path.encode("utf-8", "surrogateescape"), audio, plan)
     except (AudioError, OSError):
         return []
-    return [log_mel(audio)(w.samples) for w in windows if np.abs(w.samples).max() >= SILENT_PEAK]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sonicscan.errors import InputError
+from sonicscan.scoring.thresholds import Thresholds, certified_threshold, certified_thresholds, tracks_needed
 from sonicscan.spec import Calibration, ModelSpec
-from sonicscan.thresholds import Thresholds, certified_threshold, certified_thresholds, tracks_needed
 
 RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 NO_CALIBRATION = 0.5  # score that tells the classes apart in a model without calibration

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sonicscan.aggregate import score_of, window_margins
-from sonicscan.detector import Device, Model, load_model
 from sonicscan.errors import DeviceError, ModelError
 from sonicscan.machine import usable_cpus
+from sonicscan.model.detector import Device, Model, load_model
+from sonicscan.scoring.aggregate import score_of, window_margins
 from sonicscan.spec import INPUT_NAME, OUTPUT_NAMES, ModelSpec
 from sonicscan_export.data import Windows, as_batch
 from sonicscan_export.tables import thresholds_of

@@ -12,8 +12,8 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sonicscan.results import FileResult as FileResult
-    from sonicscan.scanning import scan as scan
+    from sonicscan.report.row import FileResult as FileResult
+    from sonicscan.scanning.scan import scan as scan
 
 # ONNX Runtime 1.28 and later report to their maker from the moment they are imported, and leave a file
 # behind, unless one of these (the name has changed) is set before. What is audited here stays here.
@@ -27,11 +27,11 @@ __all__ = ["FileResult", "__version__", "scan"]
 def __getattr__(name: str) -> object:
     """Import what is public on first use: `sonicscan --help` waits for nothing heavy."""
     if name == "scan":
-        from sonicscan.scanning import scan
+        from sonicscan.scanning.scan import scan
 
         return scan
     if name == "FileResult":
-        from sonicscan.results import FileResult
+        from sonicscan.report.row import FileResult
 
         return FileResult
     raise AttributeError(f"module 'sonicscan' has no attribute {name!r}")

@@ -27,10 +27,10 @@ from faults import (
     wait_for,
 )
 
-from sonicscan import report
 from sonicscan.errors import ReportError
-from sonicscan.journal import Journal
-from sonicscan.results import FileResult
+from sonicscan.report.row import FileResult
+from sonicscan.report.schema import to_results
+from sonicscan.scanning.journal import Journal
 
 FILES = 500
 KILLS = 25
@@ -156,7 +156,7 @@ def test_the_journal_cut_and_flipped_at_every_byte(tmp_path: Path) -> None:
                 assert not is_cut
                 refused += 1
                 continue
-            rows = list(report.to_results(journal.rows()))
+            rows = list(to_results(journal.rows()))
             journal.close()
             assert rows == expected[: len(rows)]
             good = max([k for k, size in enumerate(sizes) if size <= at], default=0)

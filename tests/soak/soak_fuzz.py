@@ -21,7 +21,7 @@ from faults import children, finish, rows_of, start
 from sounds import encode
 from synthesis import music
 
-from sonicscan.demo import write_sound
+from sonicscan.cli.demo import write_sound
 from sonicscan.errors import STATUSES
 
 FILES = int(os.environ.get("SONICSCAN_FUZZ", "5000"))

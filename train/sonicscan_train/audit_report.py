@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from sonicscan.console import printable
+from sonicscan.text import printable
 from sonicscan_train.audit import Audit, Balance
 from sonicscan_train.baselines import Baseline
 from sonicscan_train.pictures import draw_baselines

@@ -22,10 +22,10 @@ import numpy.typing as npt
 import scipy.optimize
 import scipy.special
 
-from sonicscan.aggregate import track_margin, window_margins
 from sonicscan.errors import InputError
+from sonicscan.scoring.aggregate import track_margin, window_margins
+from sonicscan.scoring.thresholds import certified_threshold, tracks_needed
 from sonicscan.spec import Calibration, ModelSpec
-from sonicscan.thresholds import certified_threshold, tracks_needed
 from sonicscan_train.clips import CODEC, Clip
 from sonicscan_train.scoring import TrackLogits, scored
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 import torch
 
+from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import InputError
 from sonicscan.spec import ModelSpec
-from sonicscan.windows import WindowPlan
 from sonicscan_train import checkpoint
 from sonicscan_train.backbones import Detector
 from sonicscan_train.calibrate import TEMPERATURES, calibrated, certified_rates, require

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 import sonicscan
-from sonicscan.console import clear_errors
+from sonicscan.cli.console import clear_errors
 
 if TYPE_CHECKING:
     from sonicscan_train.clips import Clip
@@ -221,7 +221,7 @@ def calibrate(
 ) -> None:
     """Fit temperature and certified thresholds of CHECKPOINT on tracks that it was not trained on."""
     with clear_errors():
-        from sonicscan.windows import WindowPlan
+        from sonicscan.audio.windows import WindowPlan
         from sonicscan_train.calibrate_command import run_calibrate
 
         clips = _clips(data, maps)
@@ -259,7 +259,7 @@ def evaluate(
 ) -> None:
     """Say how good a model is on tracks that it was not trained on. An ONNX model runs in the scanner itself."""
     with clear_errors():
-        from sonicscan.windows import WindowPlan
+        from sonicscan.audio.windows import WindowPlan
         from sonicscan_train.clips import pairs
         from sonicscan_train.evaluate_command import EvaluateOptions, run_evaluate
 

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from sonicscan.decode import BLOCK_FRAMES, read_mono
+from sonicscan.audio.decode import BLOCK_FRAMES, read_mono
+from sonicscan.audio.sources import Source, open_source
 from sonicscan.errors import AudioError
-from sonicscan.sources import Source, open_source
 
 Float32 = npt.NDArray[np.float32]
 

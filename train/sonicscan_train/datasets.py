@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from sonicscan.audio.sources import open_source
 from sonicscan.errors import AudioError, InputError
-from sonicscan.sources import open_source
 from sonicscan.spec import HUMAN
 from sonicscan_train.clips import AI, Clip
 from sonicscan_train.manifest import SUFFIXES, read_manifest, read_table

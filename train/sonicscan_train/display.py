@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from sonicscan.console import printable
+from sonicscan.text import printable
 
 LINE_EVERY_S = 60.0
 

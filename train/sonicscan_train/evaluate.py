@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import scipy.special
 
-from sonicscan.aggregate import UNKNOWN, attribution_of
 from sonicscan.errors import InputError
+from sonicscan.scoring.aggregate import UNKNOWN, attribution_of
+from sonicscan.scoring.thresholds import certified_threshold, tracks_needed
 from sonicscan.spec import ModelSpec
-from sonicscan.thresholds import certified_threshold, tracks_needed
 from sonicscan_train.baselines import Baseline, baselines
 from sonicscan_train.calibrate import RATES
 from sonicscan_train.clips import CODEC, class_of

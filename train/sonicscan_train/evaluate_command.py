@@ -10,10 +10,10 @@ from pathlib import Path
 import click
 
 import sonicscan
+from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import InputError
-from sonicscan.results import FileResult
+from sonicscan.report.row import FileResult
 from sonicscan.spec import ModelSpec
-from sonicscan.windows import WindowPlan
 from sonicscan_train.clips import CODEC, Clip, check_two_classes
 from sonicscan_train.datasets import skip_unreadable
 from sonicscan_train.display import counting, say
@@ -104,7 +104,7 @@ def checkpoint_scorer(folder: Path, options: EvaluateOptions) -> tuple[Scorer, M
 
 def scanner_scorer(path: Path, options: EvaluateOptions) -> tuple[Scorer, ModelSpec]:
     """Scores by an ONNX model, from `sonicscan.scan` itself, and its contract."""
-    from sonicscan.detector import load_model
+    from sonicscan.model.detector import load_model
 
     spec = load_model(path).spec
 
@@ -132,7 +132,7 @@ def _path_of(result: FileResult) -> str:
 
 
 def _from_result(clip: Clip, result: FileResult) -> ScoredTrack:
-    from sonicscan.aggregate import margin_of
+    from sonicscan.scoring.aggregate import margin_of
 
     return ScoredTrack(
         clip,

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 import sonicscan
-from sonicscan.console import printable
 from sonicscan.spec import ModelSpec
+from sonicscan.text import printable
 from sonicscan_train.clips import CODEC
 from sonicscan_train.evaluate import Row, Section
 from sonicscan_train.pictures import draw_confusion, draw_roc, draw_scores, draw_stress

@@ -10,10 +10,10 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from sonicscan.decode import read_mono, read_windows
+from sonicscan.audio.decode import read_mono, read_windows
+from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import AudioError
 from sonicscan.spec import AudioSpec
-from sonicscan.windows import WindowPlan
 
 MEASURED_S = 30.0  # of each track, from its start: enough for level, silence and identity
 _SILENT = 10.0 ** (-60.0 / 20)

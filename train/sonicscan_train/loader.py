@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from sonicscan.audio.melspec import log_mel
 from sonicscan.errors import AudioError, InputError
-from sonicscan.melspec import log_mel
 from sonicscan.spec import AudioSpec
 from sonicscan_train.augment import augment
 from sonicscan_train.clips import ClassMode, Clip, class_of

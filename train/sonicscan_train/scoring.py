@@ -1,7 +1,7 @@
 """Scores of whole tracks: the scanner's windows and the scanner's arithmetic around any way to run the model.
 
 A checkpoint runs in torch on `read_windows` and `log_mel`; an ONNX model runs in the scanner. Both end in
-`ScoredTrack`, made by the same functions of `sonicscan.aggregate`.
+`ScoredTrack`, made by the same functions of `sonicscan.scoring.aggregate`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from sonicscan.aggregate import class_scores, score_of, track_margin, window_margins
-from sonicscan.decode import read_windows
+from sonicscan.audio.images import read_images
+from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import AudioError, ModelError
-from sonicscan.melspec import log_mel
+from sonicscan.scoring.aggregate import class_scores, score_of, track_margin, window_margins
 from sonicscan.spec import AudioSpec, ModelSpec
-from sonicscan.windows import WindowPlan
-from sonicscan.worker import SILENT_PEAK
 from sonicscan_train.clips import Clip
 from sonicscan_train.loader import as_input, one_thread
 
@@ -133,12 +131,12 @@ class _Tracks(Dataset["_Decoded"]):
         images: list[Float32] = []
         form = ""
         try:
-            windows = read_windows(name, self._audio, self._plan or WindowPlan(None))
+            windows = read_images(name, self._audio, self._plan or WindowPlan(None))
             try:
                 while not (images and self._plan is None):
                     window = next(windows)
-                    if np.abs(window.samples).max() >= SILENT_PEAK:
-                        images.append(log_mel(self._audio)(window.samples))
+                    if window.image is not None:
+                        images.append(window.image)
                 windows.close()
             except StopIteration as end:
                 form = f"{end.value.codec} {end.value.sample_rate}"

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from sonicscan.decode import read_mono
+from sonicscan.audio.decode import read_mono
 from sonicscan.errors import AudioError
 from sonicscan_train import augment
 from sonicscan_train.clips import Clip

@@ -12,9 +12,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
+from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import InputError
 from sonicscan.spec import ModelSpec
-from sonicscan.windows import WindowPlan
 from sonicscan_train.backbones import Detector
 from sonicscan_train.clips import Clip, class_of
 from sonicscan_train.metrics import auc, group_weights

@@ -16,13 +16,13 @@ import click
 import numpy as np
 import numpy.typing as npt
 import torch
+from sonicscan.audio.images import SILENT_PEAK
 
-from sonicscan.aggregate import track_margin
-from sonicscan.decode import read_windows
-from sonicscan.melspec import log_mel
+from sonicscan.audio.decode import read_windows
+from sonicscan.audio.melspec import log_mel
+from sonicscan.audio.windows import WindowPlan
+from sonicscan.scoring.aggregate import track_margin
 from sonicscan.spec import AudioSpec
-from sonicscan.windows import WindowPlan
-from sonicscan.worker import SILENT_PEAK
 from sonicscan_train.bundled.corpus import Excerpt
 from sonicscan_train.bundled.evaluate import judging
 from sonicscan_train.bundled.export import read_members

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 import sonicscan
+from sonicscan.scoring.thresholds import certified_threshold, tracks_needed
 from sonicscan.spec import Calibration, ModelSpec
-from sonicscan.thresholds import certified_threshold, tracks_needed
 from sonicscan_train.bundled.corpus import Excerpt
 from sonicscan_train.bundled.export import read_spec, write_spec
 from sonicscan_train.bundled.measure import auc, by_source, headline, trivial_baseline

@@ -16,7 +16,7 @@ import scipy.fft
 import scipy.signal
 import scipy.sparse
 
-from sonicscan.melspec import mel_filterbank
+from sonicscan.audio.melspec import mel_filterbank
 from sonicscan.spec import AudioSpec
 from sonicscan_train.bundled.corpus import Int16
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import scipy.optimize
 import scipy.special
 
-from sonicscan.aggregate import margin_of, track_margin
-from sonicscan.scanning import scan
+from sonicscan.scanning.scan import scan
+from sonicscan.scoring.aggregate import margin_of, track_margin
 from sonicscan_train.bundled.corpus import Excerpt
 
 Float64 = npt.NDArray[np.float64]

@@ -1,0 +1,1 @@
+"""Reads reports: summary, comparison, evidence, page and merge."""

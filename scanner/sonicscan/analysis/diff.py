@@ -1,0 +1,168 @@
+"""What changed between two reports of the same library."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sonicscan.analysis.catalogue import Catalogue, identity
+from sonicscan.analysis.reviewed import Reviewed
+from sonicscan.report.row import FileResult
+from sonicscan.scoring.aggregate import margin_of
+
+DRIFT = 0.01  # log-odds: batches, threads and machines move margins by less
+
+
+@dataclass(frozen=True)
+class Change:
+    """A track whose verdict or score is another one.
+
+    Attributes:
+        path: the track.
+        before, after: verdict; where there is none, the status; None where the file was not there.
+        score_before, score_after: 0..1, or None.
+        file: `same`, `changed`, `new` or `gone`.
+    """
+
+    path: str
+    before: str | None
+    after: str | None
+    score_before: float | None
+    score_after: float | None
+    file: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two reports compared; `dataclasses.asdict` is what `--json` prints.
+
+    Attributes:
+        old, new: the reports' names.
+        notes: what makes them hard to compare, in sentences; empty where nothing does.
+        comparable: both are of one model, so that a difference in score is one in sound.
+        new_files, gone_files, changed_files: paths.
+        moved_files: old and new path of files with the same bytes (only where both scans had --hash).
+        verdict_changes: tracks in both reports whose verdict (or status) is another one.
+        drift: tracks with model and file unchanged whose margin moved by more than 0.01 log-odds.
+        newly_flagged: tracks flagged now and not before, without those that people have decided about.
+        settled: newly flagged tracks that people have decided about.
+    """
+
+    old: str
+    new: str
+    notes: tuple[str, ...]
+    comparable: bool
+    new_files: tuple[str, ...]
+    gone_files: tuple[str, ...]
+    changed_files: tuple[str, ...]
+    moved_files: tuple[tuple[str, str], ...]
+    verdict_changes: tuple[Change, ...]
+    drift: tuple[Change, ...]
+    newly_flagged: tuple[Change, ...]
+    settled: int
+
+
+def compare(
+    old: Catalogue, new: Catalogue, reviewed: Reviewed | None = None, today: dt.date | None = None
+) -> Difference:
+    """Compare two reports, file by file.
+
+    A file is the same where its path is; it has changed where size, time of change or (if both
+    reports have it) content hash differ. A moved file keeps its old verdict.
+    """
+    reviewed, today = reviewed or Reviewed(), today or dt.date.today()
+    before = {identity(row): row for row in old.rows}
+    after = {identity(row): row for row in new.rows}
+    gone = [row for key, row in before.items() if key not in after]
+    moved = _moved(gone, [row for key, row in after.items() if key not in before])
+    moved_from = {identity(origin) for origin in moved.values()}
+    comparable = _comparable(old, new)
+    pairs = [(before.get(key) or moved.get(key), row) for key, row in after.items()]
+    newly = [(was, row) for was, row in pairs if row.verdict == "flagged" and (was is None or was.verdict != "flagged")]
+    open_ = [(was, row) for was, row in newly if reviewed.covers(row, today) is None]
+    return Difference(
+        old=old.name,
+        new=new.name,
+        notes=tuple(_notes(old, new)),
+        comparable=comparable,
+        new_files=tuple(row.path for was, row in pairs if was is None),
+        gone_files=tuple(row.path for row in gone if identity(row) not in moved_from),
+        changed_files=tuple(row.path for was, row in pairs if was is not None and _file_of(was, row) == "changed"),
+        moved_files=tuple((origin.path, after[key].path) for key, origin in moved.items()),
+        verdict_changes=tuple(_change(was, row) for was, row in pairs if was is not None and _say(was) != _say(row)),
+        drift=tuple(_change(was, row) for was, row in pairs if comparable and was is not None and _drifted(was, row)),
+        newly_flagged=tuple(_change(was, row) for was, row in open_),
+        settled=len(newly) - len(open_),
+    )
+
+
+def _moved(gone: Iterable[FileResult], appeared: Iterable[FileResult]) -> dict[bytes, FileResult]:
+    """Rows that appeared, by identity, with the row that is gone and had the same bytes.
+
+    Copies are not told apart, so bytes that are gone or appear more than once are left alone.
+    """
+    gone, appeared = list(gone), list(appeared)
+    lost = {row.content_hash: row for row in gone if row.content_hash}
+    times_lost = Counter(row.content_hash for row in gone)
+    times_found = Counter(row.content_hash for row in appeared)
+    return {
+        identity(row): lost[row.content_hash]
+        for row in appeared
+        if row.content_hash in lost and times_lost[row.content_hash] == times_found[row.content_hash] == 1
+    }
+
+
+def _comparable(old: Catalogue, new: Catalogue) -> bool:
+    digests = [report.metadata.get("model_digest") for report in (old, new)]
+    return digests[0] is not None and digests[0] == digests[1]
+
+
+def _notes(old: Catalogue, new: Catalogue) -> Iterable[str]:
+    if not _comparable(old, new):
+        yield (
+            f"The reports are of different models: {old.model} and {new.model}. Their scores are not on one scale, "
+            "so score drift is left out, and a verdict may have changed because the model did."
+        )
+    for report in (old, new):
+        if report.spec is not None and report.spec.untrained:
+            yield f"The model of {report.name} is untrained: its scores mean nothing."
+    if old.thresholds != new.thresholds:
+        yield (
+            "The reports have different thresholds for `flagged` and `review` "
+            f"({_limits(old)} and {_limits(new)}), so a verdict may have changed where the score did not."
+        )
+    if old.options.get("windows") != new.options.get("windows"):
+        yield (
+            f"The scans looked at different windows ({old.options.get('windows')} and {new.options.get('windows')} "
+            "a track), which moves scores."
+        )
+
+
+def _limits(report: Catalogue) -> str:
+    limits = report.thresholds
+    return "none" if limits is None else f"from {limits.flagged:.4f}"
+
+
+def _say(row: FileResult) -> str:
+    """The verdict, or why there is none."""
+    return row.verdict or ("no verdict" if row.score is not None else row.status)
+
+
+def _file_of(was: FileResult, row: FileResult) -> str:
+    if was.content_hash and row.content_hash:
+        return "same" if was.content_hash == row.content_hash else "changed"
+    return "same" if (was.size, was.mtime_ns) == (row.size, row.mtime_ns) else "changed"
+
+
+def _drifted(was: FileResult, row: FileResult) -> bool:
+    if was.score is None or row.score is None or _file_of(was, row) != "same" or was.score == row.score:
+        return False
+    return not abs(margin_of(was.score) - margin_of(row.score)) <= DRIFT
+
+
+def _change(was: FileResult | None, row: FileResult) -> Change:
+    if was is None:
+        return Change(row.path, None, _say(row), None, row.score, "new")
+    return Change(row.path, _say(was), _say(row), was.score, row.score, _file_of(was, row))

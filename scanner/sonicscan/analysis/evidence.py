@@ -1,0 +1,235 @@
+"""A track's score taken apart over windows, time and frequency, from the model's class maps.
+
+Both backbones end in global average pooling and one linear layer, so a class' logit is the mean of its
+class map over the cells of an 8 x 8 grid: what a cell adds to the margin needs no gradients and no guess.
+
+With two classes the margin is linear in the logits, and the cells add up to it exactly. With several
+generator families it is not: margin = logsumexp(families) - human. For q = softmax(families) there is the
+identity logsumexp(z) = sum(q z) + H(q), so the cells of the map weighted by q, plus the entropy H(q), add
+up to it exactly; H(q) (0 when one family has it all, log(families) at most) belongs to no place.
+
+All figures are log-odds, after the model's temperature; "exactly" means up to float32's rounding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.special
+
+from sonicscan.audio.decode import AudioFacts, Float32, read_windows
+from sonicscan.audio.images import WindowImage, read_images
+from sonicscan.audio.melspec import log_mel, mel_edges_hz
+from sonicscan.audio.windows import WindowPlan
+from sonicscan.errors import AudioError, ModelError
+from sonicscan.model.detector import Model
+from sonicscan.scoring.aggregate import TRIM, score_of, track_margin, window_margins
+from sonicscan.spec import INPUT_NAME, MAP_SIZE, OUTPUT_NAMES, AudioSpec, ModelSpec
+
+Float64 = npt.NDArray[np.float64]
+
+_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a track's score is made of.
+
+    Attributes:
+        path: the track.
+        spec: the model's contract.
+        facts: what decoding found out.
+        starts_s: float64 [n], starts of the windows that are not silent, seconds.
+        margins: float64 [n], their margins, from the logits.
+        cells: float64 [n, 8, 8]: what each cell adds to its window's margin; mel rows upwards from the
+            lowest, then time.
+        spread: float64 [n]: what several families add together (H(q)); zeros for a binary model.
+        weights: float64 [n]: each window's weight in the track's margin; 0 where it was trimmed.
+        silent_windows: windows left out because they are silent.
+        strongest: the window with the highest margin among those that count.
+        decibels: float32 [n_mels, n_frames], that window's log-mel in dB re full scale.
+    """
+
+    path: bytes
+    spec: ModelSpec
+    facts: AudioFacts
+    starts_s: Float64
+    margins: Float64
+    cells: Float64
+    spread: Float64
+    weights: Float64
+    silent_windows: int
+    strongest: int
+    decibels: Float32
+
+    @property
+    def margin(self) -> float:
+        """The track's margin: the trimmed mean of its windows'."""
+        return track_margin(self.margins)
+
+    @property
+    def score(self) -> float:
+        """sigmoid(margin)."""
+        return score_of(self.margin)
+
+    @property
+    def track_cells(self) -> Float64:
+        """float64 [8, 8]: what each cell adds to the track's margin, over the windows that count."""
+        mean: Float64 = np.tensordot(self.weights, self.cells, axes=1)
+        return mean
+
+    @property
+    def track_spread(self) -> float:
+        """What several families add to the track's margin; 0 for a binary model."""
+        return float(self.weights @ self.spread)
+
+    @property
+    def remainder(self) -> float:
+        """The track's margin less all that adds up to it: float32's rounding."""
+        return self.margin - float(self.track_cells.sum()) - self.track_spread
+
+
+def explain(path: bytes, model: Model, plan: WindowPlan) -> Evidence:
+    """Take the score of a sound file apart.
+
+    Args:
+        path: the file.
+        model: a loaded model; its class maps are what counts.
+        plan: which windows; with the plan of a scan the score is that scan's.
+
+    Raises:
+        AudioError: no sound could be read, or none that is not silent.
+        ModelError: the class maps do not average to the logits, so they explain nothing.
+    """
+    spec = model.spec
+    heard: list[int] = []
+    starts: list[float] = []
+    results: list[tuple[Float64, Float64, Float64]] = []
+    n = 0
+    reader = _Reader(path, spec.audio, plan)
+    while batch := list(itertools.islice(reader, _BATCH)):
+        images = [window.image for window in batch if window.image is not None]
+        if images:
+            logits, maps = _run(model, np.stack(images))
+            results.append((window_margins(logits, spec.temperature), *decompose(maps, spec.temperature)))
+        heard += [n + i for i, window in enumerate(batch) if window.image is not None]
+        starts += [window.start_s for window in batch if window.image is not None]
+        n += len(batch)
+    if not results or reader.facts is None:
+        why = "every window is silent" if n else "under one second of sound"
+        raise AudioError("silent" if n else "too_short", f"there is nothing to explain, {why}.")
+    margins, cells, spread = (np.concatenate(parts) for parts in zip(*results, strict=True))
+    weights = trim_weights(margins)
+    strongest = int(np.where(weights > 0, margins, -np.inf).argmax())
+    # Read again rather than kept: a long track has thousands of windows.
+    shown = next(itertools.islice(read_windows(path, spec.audio, plan), heard[strongest], None))
+    return Evidence(
+        path=path,
+        spec=spec,
+        facts=reader.facts,
+        starts_s=np.asarray(starts),
+        margins=margins,
+        cells=cells,
+        spread=spread,
+        weights=weights,
+        silent_windows=n - len(heard),
+        strongest=strongest,
+        decibels=log_mel(spec.audio).decibels(shown.samples),
+    )
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep what C libraries write to stderr about damaged files from the terminal."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+class _Reader:
+    """The windows of a file, and its facts once they are all read."""
+
+    def __init__(self, path: bytes, audio: AudioSpec, plan: WindowPlan) -> None:
+        self._windows = read_images(path, audio, plan)
+        self.facts: AudioFacts | None = None
+
+    def __iter__(self) -> Iterator[WindowImage]:
+        return self
+
+    def __next__(self) -> WindowImage:
+        try:
+            return next(self._windows)
+        except StopIteration as end:
+            # A generator that is asked again has no value to give.
+            self.facts = self.facts or end.value
+            raise
+
+
+def _run(model: Model, images: Float32) -> tuple[Float32, Float32]:
+    """Logits [n, classes] and class maps [n, classes, 8, 8] of log-mel images [n, n_mels, n_frames]."""
+    repeated = np.repeat(images[:, None], 3, axis=1)
+    try:
+        logits, maps = model.session.run(list(OUTPUT_NAMES), {INPUT_NAME: repeated})
+    except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
+        raise ModelError(f"{model.path} fails while it runs ({error}).") from error
+    if not (np.isfinite(logits).all() and np.isfinite(maps).all()):
+        raise ModelError(f"{model.path} gives scores that are not numbers (NaN or infinite); it is broken.")
+    gap = float(np.abs(maps.mean(axis=(2, 3)) - logits).max())
+    # fp16 and int8 models pool before or after rounding, which shows in the third digit.
+    if gap > 1e-2 * max(1.0, float(np.abs(maps).max())):
+        raise ModelError(
+            f"the class maps of {model.path} do not average to its logits (off by {gap:.2g}), so they explain nothing; "
+            "export the model again."
+        )
+    return logits, maps
+
+
+def decompose(maps: npt.ArrayLike, temperature: float) -> tuple[Float64, Float64]:
+    """What each cell, and the spread over families, adds to the margin of each window.
+
+    Args:
+        maps: class maps [n, classes, 8, 8], class 0 human.
+        temperature: the model's.
+
+    Returns:
+        cells float64 [n, 8, 8] and spread float64 [n], in log-odds; their sum is the window's margin.
+    """
+    values = np.asarray(maps, dtype=np.float64)
+    families = values[:, 1:]
+    q = scipy.special.softmax(families.mean(axis=(2, 3)), axis=1)
+    cells: Float64 = (np.einsum("nk,nkij->nij", q, families) - values[:, 0]) / (MAP_SIZE**2 * temperature)
+    spread: Float64 = scipy.special.entr(q).sum(axis=1) / temperature
+    return cells, spread
+
+
+def trim_weights(margins: npt.ArrayLike) -> Float64:
+    """The weight of each window in the trimmed mean: equal for those kept, 0 for those cut off."""
+    values = np.asarray(margins, dtype=np.float64)
+    cut = int(TRIM * len(values))
+    order = np.argsort(values, kind="stable")
+    weights = np.zeros(len(values))
+    weights[order[cut : len(values) - cut]] = 1.0 / (len(values) - 2 * cut)
+    return weights
+
+
+def cell_edges(audio: AudioSpec) -> tuple[Float64, Float64]:
+    """Where cells begin and end: seconds into the window [9], and Hz [9] from the lowest row.
+
+    A boundary between rows is the centre frequency between the filters on both sides of it.
+    """
+    times = np.linspace(0.0, audio.n_frames * audio.hop_length / audio.sample_rate, MAP_SIZE + 1)
+    edges = mel_edges_hz(audio)
+    rows = np.linspace(0, audio.n_mels, MAP_SIZE + 1).astype(int)
+    return times, (edges[rows] + edges[rows + 1]) / 2

@@ -1,0 +1,131 @@
+"""Evidence as a reader meets it: words, panels, clips and figures, for the page and the picture."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sonicscan.analysis.clips import Clip, clips
+from sonicscan.analysis.evidence import Evidence
+from sonicscan.analysis.html import embedded, own_script, render
+from sonicscan.analysis.pictures import ranges_of, svg_panels
+from sonicscan.analysis.words import LIMITS
+from sonicscan.scoring.aggregate import margin_of
+from sonicscan.scoring.thresholds import Thresholds
+from sonicscan.spec import MAP_SIZE
+from sonicscan.text import printable
+
+PAGE_SOUND_S = 120.0
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What a page shows of one track.
+
+    Attributes:
+        name: file name, escaped for people.
+        path: the whole path, likewise.
+        sentences: what the evidence is and says.
+        panels: inline SVG by name.
+        clips: excerpts to play.
+        clips_are: what they are, in words.
+        windows: per window start, margin, sum of cells, spread over families and weight.
+        figures: the numbers behind the picture as JSON, for whoever wants to add them up.
+    """
+
+    name: str
+    path: str
+    sentences: tuple[str, ...]
+    panels: dict[str, str]
+    clips: tuple[Clip, ...]
+    clips_are: str
+    windows: tuple[tuple[float, float, float, float, float], ...]
+    figures: str
+
+
+def explained(evidence: Evidence, limits: Thresholds | None, sound_s: float) -> Explained:
+    """Everything a page shows of a track, with at most `sound_s` seconds of sound in it."""
+    ranges, what = ranges_of(evidence, limits), "flagged ranges"
+    if not ranges:
+        start = float(evidence.starts_s[evidence.strongest])
+        ranges, what = [(start, start + evidence.spec.audio.window_s)], "the strongest window"
+    per_window = zip(
+        evidence.starts_s,
+        evidence.margins,
+        evidence.cells.sum(axis=(1, 2)),
+        evidence.spread,
+        evidence.weights,
+        strict=True,
+    )
+    return Explained(
+        name=file_name(evidence),
+        path=_text(evidence.path),
+        sentences=tuple(sentences(evidence, limits)),
+        panels=svg_panels(evidence, limits),
+        clips=tuple(clips(evidence.path, ranges, sound_s)),
+        clips_are=what,
+        windows=tuple((float(a), float(b), float(c), float(d), float(e)) for a, b, c, d, e in per_window),
+        figures=embedded(figures(evidence)),
+    )
+
+
+def file_name(evidence: Evidence) -> str:
+    """The track's file name, escaped for people."""
+    return _text(os.path.basename(evidence.path))  # noqa: PTH119 - a Path holds no bytes
+
+
+def _text(path: bytes) -> str:
+    return printable(path.decode("utf-8", "backslashreplace"))
+
+
+def figures(evidence: Evidence) -> dict[str, Any]:
+    """All numbers of the decomposition: margin = sum of weights x (cells + spread), up to rounding."""
+    return {
+        "score": evidence.score,
+        "margin": evidence.margin,
+        "remainder": evidence.remainder,
+        "starts_s": evidence.starts_s.tolist(),
+        "margins": evidence.margins.tolist(),
+        "weights": evidence.weights.tolist(),
+        "spread": evidence.spread.tolist(),
+        "cells": evidence.cells.tolist(),
+    }
+
+
+def sentences(evidence: Evidence, limits: Thresholds | None) -> Iterator[str]:
+    """What the evidence says, and what it is, in plain words."""
+    spec = evidence.spec
+    if spec.untrained:
+        yield "The model is untrained: its weights are random, and neither score nor evidence means anything."
+    elif limits is None:
+        yield "There is no threshold (the model is not calibrated and none was asked for), so there is no verdict."
+    else:
+        verdict = limits.verdict(evidence.score)
+        yield f"Verdict: {verdict} (flagged from {limits.flagged:.4f}, or {margin_of(limits.flagged):+.2f} log-odds)."
+    parts = f"{evidence.track_cells.sum():+.4f} from the cells"
+    if spec.multiclass:
+        parts += f" {evidence.track_spread:+.4f} from there being several families of generators (in no one place)"
+    yield (
+        f"Score {evidence.score:.4f}, which is a margin of {evidence.margin:+.4f} log-odds towards AI: {parts}, "
+        f"{abs(evidence.remainder):.0e} lost to rounding."
+    )
+    cell_s = spec.audio.n_frames / MAP_SIZE * spec.audio.hop_length / spec.audio.sample_rate
+    exactly = (
+        "an exact decomposition of the score"
+        if not spec.multiclass
+        else "a decomposition of the score that adds up exactly; families are weighted by their share in each window"
+    )
+    yield (
+        f"The map is {exactly}: each cell, {cell_s:.2f} s by {spec.audio.n_mels // MAP_SIZE} mel rows, shows the "
+        "log-odds that it adds. It is not proof of a local cause: what the network makes of a cell depends on the "
+        "sound around it too."
+    )
+
+
+def explain_page(evidence: Evidence, limits: Thresholds | None, model: str) -> str:
+    """A page about one track, self-contained."""
+    view = explained(evidence, limits, PAGE_SOUND_S)
+    theme = own_script("theme.js")
+    return render("explain.html.j2", (theme,), track=view, model=model, limits=LIMITS, facts=evidence.facts)

@@ -1,0 +1,47 @@
+"""Which rows of a report a command is about."""
+
+from __future__ import annotations
+
+import datetime as dt
+import fnmatch
+from dataclasses import dataclass
+
+from sonicscan.analysis.catalogue import Catalogue, identity
+from sonicscan.analysis.reviewed import Reviewed
+from sonicscan.analysis.summary import discovered
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Conditions that a row must meet, all of them.
+
+    Attributes:
+        verdicts: any of these; empty for all.
+        statuses: any of these; empty for all.
+        min_score: at least this score.
+        path: a glob that the whole path matches; `*` matches `/` too.
+        fdr: among the tracks that can be flagged at this false-discovery rate.
+        reviewed: not settled by one of these decisions.
+    """
+
+    verdicts: tuple[str, ...] = ()
+    statuses: tuple[str, ...] = ()
+    min_score: float | None = None
+    path: str | None = None
+    fdr: float | None = None
+    reviewed: Reviewed | None = None
+
+    def indices(self, catalogue: Catalogue, today: dt.date | None = None) -> list[int]:
+        """The rows that meet the conditions, in the report's order."""
+        today = today or dt.date.today()
+        found = None if self.fdr is None else {identity(row) for row in discovered(catalogue.rows, self.fdr)}
+        return [
+            i
+            for i, row in enumerate(catalogue.rows)
+            if (not self.verdicts or row.verdict in self.verdicts)
+            and (not self.statuses or row.status in self.statuses)
+            and (self.min_score is None or (row.score is not None and row.score >= self.min_score))
+            and (self.path is None or fnmatch.fnmatchcase(row.path, self.path))
+            and (found is None or identity(row) in found)
+            and (self.reviewed is None or self.reviewed.covers(row, today) is None)
+        ]

@@ -1,0 +1,71 @@
+"""Evidence for the highest-scoring tracks of a report, from the library that it is about."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from sonicscan.analysis.catalogue import Catalogue, by_score, identity
+from sonicscan.analysis.evidence import explain, quiet_libraries
+from sonicscan.analysis.explained import Explained, explained
+from sonicscan.audio.windows import WindowPlan
+from sonicscan.errors import AudioError, InputError, ModelError
+from sonicscan.model.detector import Device, Model, load_model
+from sonicscan.report.row import FileResult
+
+TRACK_SOUND_S = 15.0
+_SAME_SCORE = 5e-3  # another machine's arithmetic moves a score by less
+
+
+def explain_highest(
+    catalogue: Catalogue, library: Path, n: int, model_path: Path
+) -> tuple[dict[bytes, Explained], list[str]]:
+    """Evidence for the `n` highest-scoring tracks.
+
+    Args:
+        catalogue: the report.
+        library: the folder that was scanned, wherever it lies now.
+        n: how many tracks.
+        model_path: the model of the scan.
+
+    Returns:
+        evidence by the identity of its row, and sentences about tracks that could not be explained.
+
+    Raises:
+        ModelError: it is another model than the report's: its evidence would be about other scores.
+    """
+    model = load_model(model_path, Device("cpu"))
+    if model.digest != catalogue.metadata.get("model_digest"):
+        raise ModelError(
+            f"{model_path} ({model.digest[:12]}) is not the model of {catalogue.name}, {catalogue.model}; "
+            "name that one with --model."
+        )
+    plan = WindowPlan.parse(str(catalogue.options.get("windows", WindowPlan())), adaptive=True)
+    found: dict[bytes, Explained] = {}
+    notes: list[str] = []
+    for row in [row for row in by_score(catalogue.rows) if row.score is not None][:n]:
+        try:
+            with quiet_libraries():
+                found[identity(row)] = _explain(row, catalogue, library, model, plan)
+        except (AudioError, InputError) as error:
+            notes.append(f"There is no evidence for {row.path}: {error}")
+    return found, notes
+
+
+def _explain(row: FileResult, catalogue: Catalogue, library: Path, model: Model, plan: WindowPlan) -> Explained:
+    path = next((p for p in _places(row, library) if p.is_file()), None)
+    if path is None:
+        raise InputError(f"it is not below {library}.")
+    evidence = explain(os.fsencode(path), model, plan.first(row.windows + row.silent_windows))
+    if row.score is None or abs(evidence.score - row.score) > _SAME_SCORE:
+        raise InputError(f"its score is {evidence.score:.4f} now: the file has changed since the scan.")
+    return explained(evidence, catalogue.thresholds, TRACK_SOUND_S)
+
+
+def _places(row: FileResult, library: Path) -> Iterator[Path]:
+    """Where a track may lie below `library`, whatever folder the scan named: by as much of its path as fits."""
+    parts = PurePosixPath(os.fsdecode(identity(row))).parts
+    if ".." not in parts:
+        for skipped in range(int(parts[0] == "/"), len(parts)):
+            yield library.joinpath(*parts[skipped:])

@@ -1,0 +1,237 @@
+"""Joins the reports of shards, or of several libraries, into one.
+
+Every input is sorted by path, as scans write them, so that merging reads each once, a batch at a time,
+and holds no more than the batches at hand. A folder of parts is as many inputs as it has parts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sonicscan.errors import ReportError
+from sonicscan.files import replacing
+from sonicscan.report.metadata import metadata_of, with_metadata
+from sonicscan.report.readers import part_files
+from sonicscan.report.schema import SCHEMA, SCHEMA_VERSION
+
+BATCH_ROWS = 8192
+_MODEL = ("key", "model", "model_digest", "model_spec", "thresholds")  # what mixed reports do not have in common
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What a merge lets pass.
+
+    Attributes:
+        gaps: shards that are missing.
+        overlap: a path in two inputs, or a shard twice; the scan that finished last wins.
+        mixed_models: reports that cannot be compared; the result then names no model.
+    """
+
+    gaps: bool = False
+    overlap: bool = False
+    mixed_models: bool = False
+
+
+@dataclass(frozen=True)
+class _Input:
+    """One report, or one of the parts of it."""
+
+    path: Path
+    files: tuple[Path, ...]
+    metadata: dict[str, str]
+
+    @property
+    def shards(self) -> list[tuple[int, int]]:
+        """(i, n) of every shard that it holds; empty for a whole library."""
+        try:
+            return [(int(i), int(n)) for i, n in json.loads(self.metadata.get("shards", "[]"))]
+        except (TypeError, ValueError) as error:
+            raise ReportError(f"the metadata `shards` of {self.path} makes no sense.") from error
+
+
+def merge(paths: Sequence[Path], out: Path, allowed: Allowed) -> int:
+    """Merge reports into `out`, which appears whole or not at all.
+
+    Args:
+        paths: Parquet reports, or folders of parts.
+        out: a Parquet file.
+        allowed: what is let pass.
+
+    Returns:
+        how many rows it has.
+
+    Raises:
+        ReportError: an input cannot be read, or the inputs do not belong together.
+    """
+    # The one that finished last comes first: of equal paths, the first is kept.
+    inputs = sorted(map(_opened, paths), key=lambda source: source.metadata.get("finished", ""), reverse=True)
+    if not allowed.mixed_models:
+        _refuse_mixed(inputs)
+    left = _shards_left(inputs, allowed)
+    metadata = inputs[0].metadata | {"shards": json.dumps(left)}
+    metadata["started"] = min(source.metadata.get("started", "") for source in inputs)
+    if any(_differences(inputs[0], source) for source in inputs):
+        metadata = {name: value for name, value in metadata.items() if name not in _MODEL}
+    schema = with_metadata(SCHEMA.empty_table(), metadata).schema
+    names = [source.path for source in inputs for _ in source.files]
+    files = [file for source in inputs for file in source.files]
+    rows = 0
+    try:
+        with (
+            contextlib.ExitStack() as stack,
+            replacing(out) as target,
+            pq.ParquetWriter(target, schema, compression="zstd") as writer,
+        ):
+            readers = [stack.enter_context(pq.ParquetFile(file)) for file in files]
+            cursors = [
+                _Cursor(reader, file, rank) for rank, (reader, file) in enumerate(zip(readers, files, strict=True))
+            ]
+            for table in _in_order(cursors):
+                kept = _without_doubles(table, names, allowed.overlap)
+                writer.write_table(kept.cast(schema))
+                rows += kept.num_rows
+    except (OSError, pa.ArrowException) as error:
+        raise ReportError(f"the reports could not be merged into {out}: {error}.") from error
+    return rows
+
+
+def _opened(path: Path) -> _Input:
+    """The input's metadata, read from its first part; all parts of a folder have one model."""
+    files = part_files(path)
+    try:
+        schemas = [pq.read_schema(file) for file in files]
+    except (OSError, pa.ArrowException) as error:
+        raise ReportError(f"the report {path} cannot be read: {error}.") from error
+    for schema in schemas:
+        if metadata_of(schema).get("schema_version") != str(SCHEMA_VERSION) or schema.names != SCHEMA.names:
+            raise ReportError(f"{path} is not a report of schema version {SCHEMA_VERSION}.")
+    metadata = metadata_of(schemas[0])
+    metadata["finished"] = max(metadata_of(schema).get("finished", "") for schema in schemas)
+    return _Input(path, files, metadata)
+
+
+def _differences(a: _Input, b: _Input) -> list[str]:
+    """In what two reports cannot be compared."""
+    names = {"model_digest": "models", "key": "windows or versions", "thresholds": "thresholds"}
+    found = [words for name, words in names.items() if a.metadata.get(name) != b.metadata.get(name)]
+    return found[:1]
+
+
+def _refuse_mixed(inputs: Sequence[_Input]) -> None:
+    for source in inputs[1:]:
+        for words in _differences(inputs[0], source):
+            raise ReportError(
+                f"{inputs[0].path} and {source.path} were made with different {words}; "
+                "scan one of them again, or allow it with --allow-mixed-models."
+            )
+
+
+def _shards_left(inputs: Sequence[_Input], allowed: Allowed) -> list[tuple[int, int]]:
+    """The shards that the merged report holds; none where it is whole."""
+    holders: dict[tuple[int, int], Path] = {}
+    for source in inputs:
+        for shard in source.shards:
+            if shard in holders and not allowed.overlap:
+                raise ReportError(
+                    f"{holders[shard]} and {source.path} are both shard {shard[0]}/{shard[1]}; "
+                    "leave one out, or let the newer one win with --allow-overlap."
+                )
+            holders.setdefault(shard, source.path)
+    counts = sorted({count for _, count in holders})
+    if len(counts) > 1 and not allowed.gaps:
+        raise ReportError(
+            f"these are shards of different splits (of {' and of '.join(map(str, counts))}); "
+            "merge each split by itself, or allow it with --allow-gaps."
+        )
+    missing = [f"{i}/{n}" for n in counts for i in range(1, n + 1) if (i, n) not in holders]
+    if missing and not allowed.gaps:
+        raise ReportError(
+            f"shard {', '.join(missing[:10])}{' and more' if len(missing) > 10 else ''} of the library is missing; "
+            "add its report, or allow it with --allow-gaps."
+        )
+    return sorted(holders) if missing else []
+
+
+class _Cursor:
+    """The rows of one file that are read and not yet merged."""
+
+    def __init__(self, reader: pq.ParquetFile, path: Path, rank: int) -> None:
+        self._batches = reader.iter_batches(BATCH_ROWS)
+        self._path = path
+        self._rank = rank
+        self._last: str | None = None
+        self.rows = SCHEMA.empty_table().append_column("rank", pa.array([], pa.int32()))
+        self.open = True
+        self.read()
+
+    @property
+    def last(self) -> str:
+        """The path up to which the rows of this file are known."""
+        return self._last or ""
+
+    def read(self) -> None:
+        """Read on; `open` tells whether there was more."""
+        batch = next((b for b in self._batches if b.num_rows), None)
+        if batch is None:
+            self.open = False
+            return
+        table = pa.Table.from_batches([batch]).cast(SCHEMA)
+        paths = table.column("path").combine_chunks()
+        if (self._last or "").encode() > paths[0].as_py().encode() or pc.any(pc.less(paths[1:], paths[:-1])).as_py():
+            raise ReportError(f"the rows of {self._path} are not sorted by path: sonicscan did not write them so.")
+        self._last = paths[-1].as_py()
+        ranks = pa.array(np.full(table.num_rows, self._rank, np.int32))
+        self.rows = pa.concat_tables([self.rows, table.append_column("rank", ranks)])
+
+    def take_before(self, path: str | None) -> pa.Table:
+        """Remove and return the rows with a lower path; all of them for None."""
+        if path is None:
+            taken, self.rows = self.rows, self.rows.slice(self.rows.num_rows)
+            return taken
+        n = pc.sum(pc.less(self.rows.column("path"), path)).as_py() or 0
+        taken, self.rows = self.rows.slice(0, n), self.rows.slice(n)
+        return taken
+
+
+def _in_order(cursors: list[_Cursor]) -> Iterator[pa.Table]:
+    """All rows, sorted by path; rows of one path are in one table."""
+    bound: str | None = ""
+    while bound is not None:
+        # What every file that goes on has been read up to; its own path may come again in the next batch.
+        bound = min((cursor.last for cursor in cursors if cursor.open), key=str.encode, default=None)
+        found = pa.concat_tables(cursor.take_before(bound) for cursor in cursors)
+        if found.num_rows:
+            keys = [("path", "ascending"), ("path_raw", "ascending"), ("rank", "ascending")]
+            yield found.combine_chunks().take(pc.sort_indices(found, sort_keys=keys))
+        for cursor in cursors:
+            if cursor.open and cursor.last == bound:
+                cursor.read()
+
+
+def _without_doubles(table: pa.Table, names: Sequence[Path], allowed: bool) -> pa.Table:
+    """The first row of each path; refuses a second one unless it is allowed."""
+    raw, paths = table.column("path_raw").combine_chunks(), table.column("path").combine_chunks()
+    same_raw = pc.fill_null(pc.equal(raw[1:], raw[:-1]), pc.and_(raw[1:].is_null(), raw[:-1].is_null()))
+    double = np.concatenate(
+        [[False], pc.and_(pc.equal(paths[1:], paths[:-1]), same_raw).to_numpy(zero_copy_only=False)]
+    )
+    if double.any() and not allowed:
+        at = int(np.flatnonzero(double)[0])
+        first, second = (names[table.column("rank")[k].as_py()] for k in (at - 1, at))
+        where = f"both {first} and {second} have" if first != second else f"{first} has"
+        again = "" if first != second else " twice"
+        raise ReportError(
+            f"{where} a row for {paths[at].as_py()}{again}; "
+            "leave one out, or let the newer one win with --allow-overlap."
+        )
+    return table.filter(pa.array(~double)).drop_columns(["rank"])

@@ -1,0 +1,236 @@
+"""The audit page: everything about one report in one file that works offline."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import urllib.parse
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sonicscan.analysis.catalogue import Catalogue, by_score, identity
+from sonicscan.analysis.diff import Difference
+from sonicscan.analysis.explained import Explained
+from sonicscan.analysis.html import embedded, own_script, plotly_script, render, table_script, table_style
+from sonicscan.analysis.reviewed import Reviewed
+from sonicscan.analysis.summary import Group, Summary, common_folder, summarise
+from sonicscan.analysis.words import LIMITS, card, count, findings, percent
+from sonicscan.report.row import FileResult
+from sonicscan.scoring.aggregate import margin_of
+from sonicscan.scoring.thresholds import VERDICTS
+from sonicscan.text import printable
+
+MAX_ROWS = 50_000  # more make a browser slow; the report itself has them all
+MAX_STRIP = 40  # bars of a strip
+LISTED_CHANGES = 500
+_BINS = 50
+_CHART_GROUPS = 15
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """An earlier report to compare with: what differs, and where it lies."""
+
+    difference: Difference
+    path: Path
+
+
+def audit_page(
+    catalogue: Catalogue,
+    out: Path,
+    *,
+    fdr: float = 0.05,
+    depth: int = 1,
+    reviewed: Reviewed | None = None,
+    earlier: Earlier | None = None,
+    evidence: Mapping[bytes, Explained] | None = None,
+    notes: Sequence[str] = (),
+    today: dt.date | None = None,
+) -> str:
+    """The page as text.
+
+    Args:
+        catalogue: the report.
+        out: where the page will lie: links are relative to it.
+        fdr: false-discovery rate for what could be flagged.
+        depth: how many folder levels are told apart.
+        reviewed: decisions to respect.
+        earlier: an earlier report.
+        evidence: evidence by the identity of the row it is about.
+        notes: what went wrong on the way, in sentences.
+        today: the day on which decisions must hold.
+    """
+    today = today or dt.date.today()
+    summary = summarise(catalogue, fdr, reviewed, depth, today)
+    ranked = by_score(catalogue.rows)
+    pages = list((evidence or {}).items())
+    places = {key: f"evidence-{i}" for i, (key, _) in enumerate(pages)}
+    root = common_folder(catalogue.rows)
+    listed = _listed(ranked)
+    data = {
+        "root": printable(root),
+        "limit": _finite(margin_of(summary.flagged_from)) if summary.flagged_from is not None else None,
+        "scale": _strip_scale(catalogue.rows),
+        "charts": _charts(catalogue, summary),
+        "rows": [_row(row, root, reviewed or Reviewed(), today, places.get(identity(row))) for row in listed],
+    }
+    scripts = (plotly_script(), table_script(), own_script("theme.js"), own_script("audit.js"))
+    return render(
+        "audit.html.j2",
+        scripts,
+        library_style=table_style(),
+        summary=summary,
+        root=printable(root.rstrip("/") or root) or "files in several places",
+        findings=list(findings(summary)),
+        cards=_cards(summary),
+        card=card(catalogue),
+        limits=LIMITS,
+        notes=list(notes),
+        data=embedded(data),
+        left_out=len(ranked) - len(listed),
+        tracks=[(places[key], view) for key, view in pages],
+        difference=None if earlier is None else earlier.difference,
+        earlier_link=None if earlier is None else _link(earlier.path, out),
+        listed_changes=LISTED_CHANGES,
+        printable=printable,
+    )
+
+
+def _listed(ranked: Sequence[FileResult]) -> list[FileResult]:
+    """The rows of the table: all, or the highest and every one that could not be judged."""
+    if len(ranked) <= MAX_ROWS:
+        return list(ranked)
+    unjudged = [row for row in ranked if row.score is None][:MAX_ROWS]
+    return [*ranked[: MAX_ROWS - len(unjudged)], *unjudged]
+
+
+def _row(row: FileResult, root: str, reviewed: Reviewed, today: dt.date, place: str | None) -> list[Any]:
+    """One row of the table; `audit.js` names the fields."""
+    decision = reviewed.covers(row, today)
+    return [
+        None if row.score is None else round(row.score, 6),
+        row.verdict or "",
+        row.status,
+        printable(row.path.removeprefix(root)),
+        printable(row.artist or ""),
+        printable(row.title or ""),
+        None if row.duration_s is None else round(row.duration_s, 1),
+        strip(row.window_margins or ()),
+        f"{decision.decision}, {printable(decision.by)}, {decision.date}" if decision else "",
+        place,
+        _details(row),
+    ]
+
+
+def _details(row: FileResult) -> dict[str, str]:
+    """What else is known about a track, label and text; only what there is."""
+    ranges = ", ".join(f"{r['start_s']:.1f} to {r['end_s']:.1f} s" for r in row.flagged_ranges or ())
+    facts = {
+        "error": row.error,
+        "flagged": ranges,
+        "p-value": None if row.p_value is None else f"{row.p_value:.4g}",
+        "likeliest generator": row.attribution,
+        "windows": f"{row.windows}, and {row.silent_windows} silent" if row.silent_windows else None,
+        "album": row.album,
+        "ISRC": row.isrc,
+        "sound": _sound(row),
+        "warnings": ", ".join(row.warnings),
+        "SHA-256": row.content_hash,
+    }
+    return {label: printable(text) for label, text in facts.items() if text}
+
+
+def _sound(row: FileResult) -> str:
+    parts = [
+        row.codec,
+        None if row.sample_rate is None else f"{row.sample_rate} Hz",
+        None if row.channels is None else f"{row.channels} ch",
+        None if row.bandwidth_hz is None else f"up to {row.bandwidth_hz / 1000:.1f} kHz",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def strip(margins: Sequence[float]) -> list[float]:
+    """Window margins for a strip of at most 40 bars; each bar of a longer track is the mean of its windows."""
+    if len(margins) > MAX_STRIP:
+        margins = [float(part.mean()) for part in np.array_split(np.asarray(margins), MAX_STRIP)]
+    return [round(margin, 1) for margin in margins]
+
+
+def _strip_scale(rows: Iterable[FileResult]) -> float:
+    """The margin that fills a strip: the largest but for one track in fifty, so that no outlier flattens the rest."""
+    largest = [max(map(abs, row.window_margins)) for row in rows if row.window_margins]
+    return max(1.0, round(float(np.quantile(largest, 0.98)), 1)) if largest else 1.0
+
+
+def _cards(summary: Summary) -> list[tuple[str, str, str, str]]:
+    """Headline figures: kind, figure, what it counts, more about it."""
+    verdicts, reviewed = summary.verdicts, summary.reviewed
+    flagged_more = "" if reviewed is None else f"{reviewed.open_flagged:,} of them still to be decided"
+    review_more = "" if reviewed is None else f"{reviewed.open_review:,} of them still to be decided"
+    cards = [
+        ("", f"{summary.tracks:,}", "files found", f"{summary.assessed:,} assessed, {summary.hours:,.1f} h of sound")
+    ]
+    if any(verdicts.values()):
+        cards += [
+            ("flagged", f"{verdicts['flagged']:,}", "flagged", flagged_more),
+            ("review", f"{verdicts['review']:,}", "up for review", review_more),
+            ("clear", f"{verdicts['clear']:,}", "clear", "not enough evidence to flag"),
+        ]
+    if summary.ai_share is not None:
+        share = summary.ai_share
+        span = f"95% interval {percent(share.low)} to {percent(share.high)}"
+        cards.append(("", percent(share.value), "estimated share of AI", span))
+    if summary.false_flags is not None and verdicts["flagged"]:
+        false = summary.false_flags
+        what = (
+            "flags expected to be false" if summary.ai_share is not None else "flags by chance, if all were by people"
+        )
+        cards.append(("", count(false.value), what, f"95% interval {count(false.low)} to {count(false.high)}"))
+    cards.append(("failed", f"{summary.tracks - summary.assessed:,}", "not assessed", "reasons below, by status"))
+    return cards
+
+
+def _charts(catalogue: Catalogue, summary: Summary) -> dict[str, Any]:
+    """Data of the charts: a histogram of scores by verdict, and shares by folder and artist."""
+    histogram = {}
+    for verdict in (*VERDICTS, None):
+        scores = [row.score for row in catalogue.rows if row.score is not None and row.verdict == verdict]
+        if scores:
+            histogram[verdict or "no verdict"] = np.histogram(scores, _BINS, (0.0, 1.0))[0].tolist()
+    limits = catalogue.thresholds
+    return {
+        "histogram": histogram,
+        "flagged": None if limits is None else limits.flagged,
+        "review": None if limits is None else limits.review,
+        "folders": _bars(summary.folders),
+        "artists": _bars(summary.artists) if len(summary.artists) > 1 else None,
+    }
+
+
+def _bars(groups: Iterable[Group]) -> dict[str, Any] | None:
+    shown = [group for group in groups if group.share is not None][:_CHART_GROUPS]
+    if not shown:
+        return None
+    shares = [group.share for group in shown if group.share is not None]
+    return {
+        "names": [printable(group.name) for group in shown],
+        "share": [round(share.value, 5) for share in shares],
+        "more": [round(share.high - share.value, 5) for share in shares],
+        "less": [round(share.value - share.low, 5) for share in shares],
+        "text": [f"{group.flagged:,} of {group.assessed:,}" for group in shown],
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _link(target: Path, page: Path) -> str:
+    """A relative link from the page to a file beside it."""
+    relative = os.path.relpath(target.resolve(), page.resolve().parent)
+    return urllib.parse.quote(Path(relative).as_posix().encode("utf-8", "surrogateescape"))

@@ -1,0 +1,140 @@
+"""Decisions that people took on tracks: a CSV file that reports, and `sonicscan --fail-on`, respect.
+
+A decision settles a track: it no longer counts as an open finding. It is named by the path as the report
+has it, or by the SHA-256 of the file's bytes (`--hash`). A decision on a path is about the file that was
+there: it no longer holds once the file has changed after the decision's date. Nothing is hidden: every
+program that respects decisions says how many it applied, and which have lapsed.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeGuard, get_args
+
+from sonicscan.errors import InputError
+from sonicscan.report.row import FileResult
+
+Kind = Literal["human", "ai", "accepted"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+COLUMNS = ("path", "content_hash", "decision", "by", "date", "expires")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One line of a reviewed-tracks file.
+
+    Attributes:
+        path: the track, as a report's `path` has it; empty where `content_hash` names it.
+        content_hash: sha256 of the file's bytes, in hex; empty where `path` names it.
+        decision: `human` (a false alarm), `ai` (confirmed) or `accepted` (stays as it is).
+        by: who decided.
+        date: the day of the decision.
+        expires: the last day on which it holds; None for ever.
+    """
+
+    path: str
+    content_hash: str
+    decision: Kind
+    by: str
+    date: dt.date
+    expires: dt.date | None
+
+    def lapsed(self, row: FileResult, today: dt.date) -> str | None:
+        """Why the decision no longer holds for a row that it names; None where it does."""
+        if self.expires is not None and today > self.expires:
+            return "expired"
+        if not self.content_hash and row.mtime_ns >= _end_of_day_ns(self.date):
+            return "file changed since"
+        return None
+
+
+@dataclass(frozen=True)
+class Reviewed:
+    """All decisions of a file, by what names the track; the last one on a track counts."""
+
+    by_path: Mapping[str, Decision] = field(default_factory=dict)
+    by_hash: Mapping[str, Decision] = field(default_factory=dict)
+
+    def named(self, row: FileResult) -> Decision | None:
+        """The decision on a row, whether it still holds or not; one on its bytes wins over one on its path."""
+        by_hash = self.by_hash.get(row.content_hash) if row.content_hash else None
+        return by_hash or self.by_path.get(row.path)
+
+    def covers(self, row: FileResult, today: dt.date) -> Decision | None:
+        """The decision that settles a row, if one holds today."""
+        decision = self.named(row)
+        return decision if decision is not None and decision.lapsed(row, today) is None else None
+
+    def lapsed(self, rows: Iterable[FileResult], today: dt.date) -> dict[str, int]:
+        """How many rows have a decision that no longer holds, by reason."""
+        reasons = (d.lapsed(row, today) for row in rows if (d := self.named(row)) is not None)
+        return dict(Counter(reason for reason in reasons if reason is not None))
+
+
+def load_reviewed(path: Path) -> Reviewed:
+    """Read a reviewed-tracks file: CSV, UTF-8, with a header line of the names in `COLUMNS`.
+
+    `expires` may be left out or empty; `path` or `content_hash` must be there. Further columns are
+    the reader's own.
+
+    Raises:
+        InputError: not there, not such a file, or a line makes no sense; the message names the line.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = {"decision", "by", "date"} - set(reader.fieldnames or ())
+            if missing or not {"path", "content_hash"} & set(reader.fieldnames or ()):
+                raise InputError(
+                    f"{path} is not a file of reviewed tracks: its first line must name its columns, "
+                    f"{', '.join(COLUMNS)}."
+                )
+            decisions = [_decision(line, f"{path}, line {reader.line_num}") for line in reader]
+    except OSError as error:
+        raise InputError(f"the reviewed tracks {path} cannot be read: {error.strerror or error}.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"the reviewed tracks {path} are not a CSV file in UTF-8 ({error}).") from error
+    return Reviewed(
+        {d.path: d for d in decisions if not d.content_hash}, {d.content_hash: d for d in decisions if d.content_hash}
+    )
+
+
+def _decision(line: dict[str, str | None], where: str) -> Decision:
+    cell = {name: (line.get(name) or "").strip() for name in COLUMNS if name != "path"}
+    path = line.get("path") or ""
+    if not path and not cell["content_hash"]:
+        raise InputError(f"{where}: neither a path nor a content hash says which track is meant.")
+    if cell["content_hash"] and not re.fullmatch(r"[0-9a-fA-F]{64}", cell["content_hash"]):
+        raise InputError(f"{where}: a content hash is the 64 hexadecimal digits of a SHA-256.")
+    decision = cell["decision"]
+    if not _is_kind(decision):
+        raise InputError(f"{where}: the decision is {decision!r}; it must be one of {', '.join(KINDS)}.")
+    if not cell["by"]:
+        raise InputError(f"{where}: `by` must say who decided.")
+    expires = _day(cell["expires"], "expires", where) if cell["expires"] else None
+    return Decision(
+        path, cell["content_hash"].lower(), decision, cell["by"], _day(cell["date"], "date", where), expires
+    )
+
+
+def _is_kind(text: str) -> TypeGuard[Kind]:
+    return text in KINDS
+
+
+def _day(text: str, name: str, where: str) -> dt.date:
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"{where}: {name} is {text!r}; it must be a day such as 2026-01-31.") from None
+
+
+def _end_of_day_ns(day: dt.date) -> int:
+    """Nanoseconds since 1970 at which `day` is over everywhere: west of Greenwich it lasts 12 hours longer."""
+    start = dt.datetime(day.year, day.month, day.day, tzinfo=dt.UTC)
+    return int((start + dt.timedelta(hours=36)).timestamp()) * 1_000_000_000

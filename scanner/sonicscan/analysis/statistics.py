@@ -1,0 +1,199 @@
+"""Shares, intervals and false discoveries; pure functions, checked against simulations.
+
+The true share of AI in a catalogue is not the share that was flagged: some flags are false and some
+AI goes unflagged. Rogan and Gladen (1978, "Estimating prevalence from the results of a screening test")
+invert that: share = (flagged - FPR) / (TPR - FPR). The interval here carries the uncertainty of all
+three rates, by drawing each from its Beta distribution.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sonicscan.scoring.thresholds import Thresholds, p_value
+from sonicscan.spec import ModelSpec
+
+_DRAWS = 40_000
+_LOW, _HIGH = 0.025, 0.975
+_Z = 1.959964
+
+Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ErrorRates:
+    """How often the model flags what, at the threshold that a report was made with.
+
+    Attributes:
+        false_flags: calibration tracks (by people) that reach the threshold.
+        n_human: calibration tracks in all.
+        tpr: share of known-AI tracks that reach it; None where the model does not say.
+        n_ai: known-AI tracks that `tpr` was measured on.
+    """
+
+    false_flags: int
+    n_human: int
+    tpr: float | None
+    n_ai: int
+
+    @property
+    def fpr(self) -> float:
+        """Expected false-positive rate.
+
+        At a threshold that is an order statistic of the calibration scores the true rate is
+        Beta(k + 1, n - k); this is its mean.
+        """
+        return (self.false_flags + 1) / (self.n_human + 1)
+
+
+def error_rates(spec: ModelSpec, thresholds: Thresholds) -> ErrorRates | None:
+    """The model's error rates at the threshold for `flagged`; None for an uncalibrated model.
+
+    The true-positive rate is `metrics["tpr_at_fpr"][str(max_fpr)] = {"tpr": x, "n_ai": n}`. It is
+    left out where the user chose the threshold: a rate measured at another one would be a guess.
+    """
+    fpr = p_value(thresholds.flagged, spec.calibration)
+    if spec.untrained or fpr is None:
+        return None
+    n = spec.calibration.n
+    wanted = thresholds.max_fpr
+    measured = [
+        rate
+        for alpha, rate in measured_tprs(spec).items()
+        if wanted is not None and math.isclose(alpha, wanted, rel_tol=1e-6)
+    ]
+    tpr, n_ai = measured[0] if measured else (None, 0)
+    return ErrorRates(round(fpr * (n + 1)) - 1, n, tpr, n_ai)
+
+
+def measured_tprs(spec: ModelSpec) -> dict[float, tuple[float, int]]:
+    """By false-positive rate, the true-positive rates that a model says were measured, and on how many tracks.
+
+    Metrics are free-form: an entry that makes no sense is left out.
+    """
+    table = spec.metrics.get("tpr_at_fpr")
+    found: dict[float, tuple[float, int]] = {}
+    for key, entry in table.items() if isinstance(table, dict) else ():
+        try:
+            alpha, tpr, n_ai = float(key), float(entry["tpr"]), int(entry["n_ai"])
+        except (KeyError, TypeError, ValueError):
+            continue
+        if 0.0 < alpha < 1.0 and 0.0 <= tpr <= 1.0 and n_ai > 0:
+            found[alpha] = (tpr, n_ai)
+    return found
+
+
+def wilson(hits: int, n: int) -> Estimate:
+    """A proportion with Wilson's 95% interval (1927); `n` is at least 1."""
+    share = hits / n
+    middle = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    half = _Z / (1 + _Z**2 / n) * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
+    # The ends are exact at 0 and n hits; rounding must not move them past the share itself.
+    return Estimate(share, min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half)))
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What the flags of a catalogue say about it as a whole.
+
+    Attributes:
+        ai_share: estimated share of AI among the assessed tracks, 0..1; None where the model's
+            true-positive rate is not known, or not shown (at 97.5%) to exceed its false-positive rate.
+        false_flags: how many of the flagged tracks are expected to be by people; the interval is one for
+            their number, chance included. Without `ai_share` it supposes that every track is by people:
+            an upper limit.
+        why_not: why there is no `ai_share`, in a sentence.
+    """
+
+    ai_share: Estimate | None
+    false_flags: Estimate
+    why_not: str | None
+
+
+def shares(flagged: int, assessed: int, rates: ErrorRates) -> Shares:
+    """Estimated share of AI (Rogan-Gladen) and expected false flags, each with a 95% interval.
+
+    Args:
+        flagged: tracks that the model flagged, whatever people decided about them later.
+        assessed: tracks that have a score.
+        rates: the model's error rates at the threshold.
+
+    Both suppose that the catalogue's tracks by people are like those of the calibration, and its AI
+    tracks like those that the true-positive rate was measured on, and that tracks are independent.
+    """
+    rng = np.random.default_rng(0)
+    k, n = rates.false_flags, rates.n_human
+    fpr = rng.beta(k + 1, max(n - k, 1e-9), _DRAWS)
+    caught = (rates.tpr or 0.0) * rates.n_ai
+    tpr = rng.beta(caught + 0.5, rates.n_ai - caught + 0.5, _DRAWS)
+    # A model that can hardly tell the two apart would divide by nearly nothing: any share would come out.
+    told_apart = float(np.quantile(tpr - fpr, _LOW)) > 0.0
+    if rates.tpr is None or not assessed or not told_apart:
+        why = (
+            "the model does not say how much AI it catches at this threshold"
+            if rates.tpr is None
+            else "no track could be assessed"
+            if not assessed
+            else "at this threshold the model has not been shown to flag AI more often than tracks by people"
+        )
+        return Shares(None, _capped(assessed * rates.fpr, rng.poisson(assessed * fpr), flagged), why)
+    seen = rng.beta(flagged + 0.5, assessed - flagged + 0.5, _DRAWS)
+    share = _rogan_gladen(np.asarray(flagged / assessed), np.asarray(rates.fpr), np.asarray(rates.tpr))
+    drawn = _rogan_gladen(seen, fpr, tpr)
+    false = float((1.0 - share) * rates.fpr * assessed)
+    false_drawn = rng.poisson((1.0 - drawn) * fpr * assessed)
+    return Shares(_interval(float(share), drawn), _capped(false, false_drawn, flagged), None)
+
+
+def _rogan_gladen(flagged: Float64, fpr: Float64, tpr: Float64) -> Float64:
+    """True share from the flagged share, kept in 0..1."""
+    return np.clip((flagged - fpr) / np.maximum(tpr - fpr, 1e-9), 0.0, 1.0)
+
+
+def _interval(value: float, draws: npt.NDArray[Any]) -> Estimate:
+    low, high = np.quantile(draws, [_LOW, _HIGH])
+    return Estimate(value, min(value, float(low)), max(value, float(high)))
+
+
+def _capped(value: float, draws: npt.NDArray[Any], flagged: int) -> Estimate:
+    """An interval for the number of false flags: no more than there are flags."""
+    return _interval(min(value, flagged), np.minimum(draws, flagged))
+
+
+def benjamini_hochberg(p_values: Sequence[float], fdr: float) -> int:
+    """How many of the smallest p-values can be called discoveries at a false-discovery rate.
+
+    Benjamini and Hochberg (1995). It holds for these p-values although all come from the same
+    calibration tracks: they are positively dependent (Bates et al. 2023, "Testing for outliers with
+    conformal p-values").
+
+    Args:
+        p_values: of all assessed tracks, in any order.
+        fdr: the share of false discoveries, on average, that is put up with; in (0, 1).
+    """
+    ordered = np.sort(np.asarray(p_values, dtype=np.float64))
+    passing = np.flatnonzero(ordered <= fdr * np.arange(1, len(ordered) + 1) / max(1, len(ordered)))
+    return int(passing[-1]) + 1 if len(passing) else 0
+
+
+def smallest_batch(assessed: int, n_human: int, fdr: float) -> int:
+    """How many tracks must share the smallest possible p-value before any can be a discovery.
+
+    With few calibration tracks and a large catalogue, no track can stand out alone.
+    """
+    return max(1, math.ceil(assessed / ((n_human + 1) * fdr) - 1e-9))

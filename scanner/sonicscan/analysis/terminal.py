@@ -1,0 +1,142 @@
+"""Figures and rows as text on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sonicscan.analysis.diff import Change, Difference
+from sonicscan.analysis.summary import Group, Summary
+from sonicscan.analysis.words import LIMITS, findings, percent
+from sonicscan.report.row import FileResult
+from sonicscan.text import printable
+
+_STYLES = {"flagged": "bold red", "review": "yellow", "clear": "green"}
+
+
+def safe(text: str | None, style: str = "") -> Text:
+    """Text from a file: escaped, and never read as rich's markup."""
+    return Text("-" if text is None else printable(text), style=style, overflow="fold")
+
+
+def _table(*columns: str, numbers: Sequence[str] = ()) -> Table:
+    """A table without lines; the columns in `numbers` are flush right."""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, justify="right" if column in numbers else "left")
+    return table
+
+
+def _verdict(verdict: str | None) -> Text:
+    return Text(verdict or "-", style=_STYLES.get(verdict or "", ""))
+
+
+def _score(score: float | None) -> str:
+    return "-" if score is None else f"{score:.4f}"
+
+
+def print_rows(rows: Iterable[FileResult]) -> None:
+    """The plain table: score, verdict, status, path."""
+    table = _table("score", "verdict", "status", "path", numbers=("score",))
+    for row in rows:
+        status = safe(row.status, "" if row.status == "ok" else "magenta")
+        table.add_row(_score(row.score), _verdict(row.verdict), status, safe(row.path))
+    Console().print(table)
+
+
+def print_summary(summary: Summary, top: int) -> None:
+    """All figures; at most `top` folders and artists."""
+    console = Console(highlight=False)
+    console.print(safe(summary.report, "bold"), "·", safe(summary.model), "·", safe(summary.finished or "no date"))
+    console.print(f"{summary.tracks:,} tracks, {summary.assessed:,} assessed, {summary.hours:,.1f} hours of sound\n")
+    _print_counts(console, summary)
+    for sentence in findings(summary):
+        console.print(safe(sentence))
+    console.print()
+    _print_reviewed(console, summary)
+    _print_groups(console, "folder", summary.folders, top)
+    if len(summary.artists) > 1:
+        _print_groups(console, "artist", summary.artists, top)
+    table = _table("status", "tracks", "not assessed", "first reason", numbers=("tracks", "not assessed"))
+    for status, found in summary.statuses.items():
+        table.add_row(safe(status), f"{found.tracks:,}", f"{found.not_assessed:,}", safe(found.reason))
+    console.print(table, "")
+    console.print(safe(LIMITS[0] + " " + LIMITS[2], "dim"))
+
+
+def _print_counts(console: Console, summary: Summary) -> None:
+    table = _table("verdict", "tracks", "share", numbers=("tracks", "share"))
+    judged = sum(summary.verdicts.values())
+    for verdict, n in summary.verdicts.items() if judged else ():
+        table.add_row(_verdict(verdict), f"{n:,}", percent(n / summary.assessed) if summary.assessed else "-")
+    unjudged = summary.assessed - judged
+    if unjudged:
+        table.add_row("no verdict", f"{unjudged:,}", percent(unjudged / summary.assessed))
+    if summary.tracks > summary.assessed:
+        table.add_row(Text("not assessed", style="magenta"), f"{summary.tracks - summary.assessed:,}", "")
+    console.print(table, "")
+
+
+def _print_reviewed(console: Console, summary: Summary) -> None:
+    counts = summary.reviewed
+    if counts is None:
+        return
+    settled = ", ".join(f"{n:,} {kind}" for kind, n in counts.settled.items() if n) or "none"
+    lapsed = ", ".join(f"{n:,} {reason}" for reason, n in counts.lapsed.items())
+    console.print(
+        f"Reviewed: {settled}. Still open: {counts.open_flagged:,} flagged, {counts.open_review:,} review."
+        + (f" Decisions that no longer hold: {lapsed}." if lapsed else "")
+    )
+    console.print()
+
+
+def _print_groups(console: Console, title: str, groups: Sequence[Group], top: int) -> None:
+    numbers = ("tracks", "assessed", "flagged", "review", "share flagged")
+    table = _table(title, *numbers, numbers=numbers)
+    for group in groups[:top]:
+        share = percent(group.share.value) if group.share else "-"
+        counts = (group.tracks, group.assessed, group.flagged, group.review)
+        table.add_row(safe(group.name), *(f"{n:,}" for n in counts), share)
+    console.print(table)
+    if len(groups) > top:
+        console.print(f"... and {len(groups) - top:,} more", style="dim")
+    console.print()
+
+
+def print_difference(difference: Difference) -> None:
+    """What changed, the newly flagged tracks first."""
+    console = Console(highlight=False)
+    for note in difference.notes:
+        console.print(safe("Note: " + note, "yellow"))
+    n = len(difference.newly_flagged)
+    settled = f" ({difference.settled:,} more that people have decided about)" if difference.settled else ""
+    console.print(f"{n:,} newly flagged{settled}", style="bold red" if n else "bold green")
+    _print_changes(console, difference.newly_flagged)
+    flagged = {change.path for change in difference.newly_flagged}
+    others = [change for change in difference.verdict_changes if change.path not in flagged]
+    console.print(f"{len(others):,} other changes of verdict or status", style="bold")
+    _print_changes(console, others)
+    console.print(f"{len(difference.drift):,} scores moved with model and file unchanged", style="bold")
+    _print_changes(console, difference.drift)
+    for title, paths in (
+        ("new", difference.new_files),
+        ("gone", difference.gone_files),
+        ("changed", difference.changed_files),
+        ("moved", [f"{old} -> {new}" for old, new in difference.moved_files]),
+    ):
+        console.print(f"{len(paths):,} {title}", style="bold")
+        for path in paths:
+            console.print("  ", safe(path))
+
+
+def _print_changes(console: Console, changes: Iterable[Change]) -> None:
+    table = _table("before", "after", "score before", "after ", "path", numbers=("score before", "after "))
+    for change in changes:
+        before = Text(change.before or change.file, style=_STYLES.get(change.before or "", ""))
+        scores = (_score(change.score_before), _score(change.score_after))
+        table.add_row(before, _verdict(change.after), *scores, safe(change.path))
+    if table.row_count:
+        console.print(table, "")

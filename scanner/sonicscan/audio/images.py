@@ -1,0 +1,76 @@
+"""From a sound file to the log-mel images of its windows: the one path for scans, training, export and evidence.
+
+file -> read_windows -> silent? -> log-mel image
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import numpy as np
+
+from sonicscan.audio.decode import AudioFacts, Float32, read_windows
+from sonicscan.audio.melspec import log_mel
+from sonicscan.audio.windows import WindowPlan
+from sonicscan.library.ranges import RemoteFile
+from sonicscan.spec import AudioSpec
+
+SILENT_PEAK = 1e-3  # -60 dBFS
+
+
+@dataclass(frozen=True)
+class WindowImage:
+    """One window of a track.
+
+    Attributes:
+        start_s: start of the window, seconds into the track.
+        samples: mono float32 [window_samples] at the model's sample rate.
+        image: log-mel image, float32 [n_mels, n_frames]; None where the window is silent, which is never scored.
+    """
+
+    start_s: float
+    samples: Float32
+    image: Float32 | None
+
+
+def read_images(
+    path: bytes | RemoteFile, spec: AudioSpec, plan: WindowPlan
+) -> Generator[WindowImage, None, AudioFacts]:
+    """Decode a track and make the log-mel images of its windows.
+
+    Args:
+        path: the file's name, as bytes, or an open remote file.
+        spec: the preprocessing of the model.
+        plan: which windows.
+
+    Yields:
+        windows by ascending start.
+
+    Returns:
+        the track's facts (as the generator's return value).
+
+    Raises:
+        AudioError: no sound could be read, or a remote file could not be fetched.
+    """
+    image_of = log_mel(spec)
+    windows = read_windows(path, spec, plan)
+    while True:
+        try:
+            window = next(windows)
+        except StopIteration as end:
+            facts: AudioFacts = end.value
+            return facts
+        if isinstance(path, RemoteFile):
+            path.check()  # a decoder takes a network that fails for the end of the file
+        silent = np.abs(window.samples).max() < SILENT_PEAK
+        yield WindowImage(window.start_s, window.samples, None if silent else image_of(window.samples))
+
+
+def images_of(path: bytes, spec: AudioSpec, plan: WindowPlan) -> list[Float32]:
+    """The images of all windows that are not silent, float32 [n_mels, n_frames] each.
+
+    Raises:
+        AudioError: no sound could be read.
+    """
+    return [window.image for window in read_images(path, spec, plan) if window.image is not None]

@@ -1,0 +1,295 @@
+"""`sonicscan-report`: looks at reports, compares them and explains scores.
+
+Everything heavy is imported inside the commands, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sonicscan.cli.console import LocationType, clear_errors
+from sonicscan.errors import STATUSES, AudioError, InputError
+
+if TYPE_CHECKING:
+    from sonicscan.analysis.diff import Difference
+    from sonicscan.analysis.explained import Explained
+    from sonicscan.analysis.reviewed import Reviewed
+    from sonicscan.analysis.summary import Summary
+    from sonicscan.library.remote import Location
+    from sonicscan.scoring.thresholds import Thresholds
+    from sonicscan.spec import ModelSpec
+
+EXIT_NEWLY_FLAGGED = 1
+DEFAULT_MAX_FPR = 0.01  # as the scanner's
+
+_FILE = click.Path(path_type=Path)
+_RATE = click.FloatRange(0.0, 1.0, min_open=True, max_open=True)
+_reviewed = click.option(
+    "--reviewed",
+    type=_FILE,
+    metavar="FILE",
+    help="CSV of decisions: path or content_hash, decision, by, date, expires.",
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_depth = click.option(
+    "--depth",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Folder levels told apart, below the common one.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="sonicscan", prog_name="sonicscan-report")
+def main() -> None:
+    """Look at the reports that sonicscan writes."""
+
+
+@main.command()
+@click.argument("report", type=LocationType())
+def show(report: Location) -> None:
+    """Print score, verdict, status and path of every track, highest score first.
+
+    A table on a terminal; tab-separated lines anywhere else.
+    """
+    with clear_errors():
+        from sonicscan.analysis import catalogue
+
+        rows = catalogue.by_score(catalogue.load(report).rows)
+        if sys.stdout.isatty():
+            from sonicscan.analysis import terminal
+
+            terminal.print_rows(rows)
+            return
+        for line in catalogue.lines(rows):
+            click.echo(line)
+
+
+@main.command()
+@click.argument("report", type=LocationType())
+@click.option("--fdr", type=_RATE, default=0.05, show_default=True, help="False-discovery rate to flag at.")
+@click.option("--top", type=click.IntRange(1), default=15, show_default=True, help="Folders and artists to list.")
+@_depth
+@_reviewed
+@_json
+def summary(report: Location, fdr: float, top: int, depth: int, reviewed: Path | None, as_json: bool) -> None:
+    """Counts, the estimated share of AI, and how many flags are expected to be false."""
+    with clear_errors():
+        from sonicscan.analysis import catalogue
+        from sonicscan.analysis.summary import summarise
+
+        figures = summarise(catalogue.load(report), fdr, _decisions(reviewed), depth)
+        if as_json:
+            _print_json(figures)
+            return
+        from sonicscan.analysis import terminal
+
+        terminal.print_summary(figures, top)
+
+
+@main.command()
+@click.argument("old", type=LocationType())
+@click.argument("new", type=LocationType())
+@_reviewed
+@_json
+def diff(old: Location, new: Location, reviewed: Path | None, as_json: bool) -> None:
+    """Compare two reports of one library.
+
+    Exit code 1 where a track is flagged in NEW that was not in OLD and that nobody has decided about.
+    """
+    with clear_errors():
+        from sonicscan.analysis import catalogue
+        from sonicscan.analysis.diff import compare
+
+        difference = compare(catalogue.load(old), catalogue.load(new), _decisions(reviewed))
+        if as_json:
+            _print_json(difference)
+        else:
+            from sonicscan.analysis import terminal
+
+            terminal.print_difference(difference)
+    sys.exit(EXIT_NEWLY_FLAGGED if difference.newly_flagged else 0)
+
+
+@main.command()
+@click.argument("report", type=LocationType())
+@click.option("--out", type=_FILE, required=True, help="x.csv, x.jsonl or x.parquet.")
+@click.option("--flagged", is_flag=True, help="Only flagged tracks: short for --verdict flagged.")
+@click.option("--verdict", "verdicts", multiple=True, type=click.Choice(["flagged", "review", "clear"]))
+@click.option("--status", "statuses", multiple=True, type=click.Choice(STATUSES), metavar="STATUS")
+@click.option("--min-score", type=click.FloatRange(0.0, 1.0), help="Only tracks with at least this score.")
+@click.option("--path", metavar="GLOB", help="Only paths that match; * matches / too.")
+@click.option("--fdr", type=_RATE, help="Only tracks that can be flagged at this false-discovery rate.")
+@_reviewed
+def convert(
+    report: Location,
+    out: Path,
+    flagged: bool,
+    verdicts: tuple[str, ...],
+    statuses: tuple[str, ...],
+    min_score: float | None,
+    path: str | None,
+    fdr: float | None,
+    reviewed: Path | None,
+) -> None:
+    """Write a report, or a part of it, in another format.
+
+    With --reviewed, tracks that people have decided about are left out.
+    """
+    with clear_errors():
+        import pyarrow as pa
+
+        from sonicscan.analysis import catalogue
+        from sonicscan.analysis.filters import Filter
+        from sonicscan.report.writers import check_target, write_report
+
+        check_target(out)
+        source = catalogue.load(report)
+        wanted = (*verdicts, "flagged") if flagged else verdicts
+        rows = Filter(wanted, statuses, min_score, path, fdr, _decisions(reviewed)).indices(source)
+        write_report(source.table.take(pa.array(rows, pa.int64())), out)
+        click.echo(f"{len(rows):,} of {len(source.rows):,} tracks written to {click.format_filename(out)}.", err=True)
+
+
+@main.command()
+@click.argument("reports", type=_FILE, nargs=-1, required=True)
+@click.option("--out", type=_FILE, required=True, metavar="M.parquet", help="The merged report.")
+@click.option("--allow-gaps", is_flag=True, help="Shards may be missing.")
+@click.option("--allow-overlap", is_flag=True, help="A path may come twice: the report that finished last wins.")
+@click.option("--allow-mixed-models", is_flag=True, help="Models, windows and thresholds may differ.")
+def merge(
+    reports: tuple[Path, ...], out: Path, allow_gaps: bool, allow_overlap: bool, allow_mixed_models: bool
+) -> None:
+    """Join the REPORTS of shards, or of several libraries, into one."""
+    with clear_errors():
+        from sonicscan.analysis import merge as merging
+        from sonicscan.report.writers import check_target
+
+        if out.suffix != ".parquet":
+            raise InputError(f"--out {out}: the name must end in .parquet.")
+        check_target(out)
+        rows = merging.merge(reports, out, merging.Allowed(allow_gaps, allow_overlap, allow_mixed_models))
+        click.echo(f"{rows:,} tracks written to {click.format_filename(out)}.", err=True)
+
+
+def _decisions(path: Path | None) -> Reviewed | None:
+    from sonicscan.analysis.reviewed import load_reviewed
+
+    return None if path is None else load_reviewed(path)
+
+
+def _print_json(figures: Summary | Difference) -> None:
+    click.echo(json.dumps(dataclasses.asdict(figures), indent=2, allow_nan=False))
+
+
+@main.command()
+@click.argument("audio", type=_FILE)
+@click.option("--model", type=_FILE, help="ONNX model, or a bundled one's name. [default: sonicnet_s]")
+@click.option("--out", type=_FILE, required=True, help="x.png, or x.html with a player.")
+@click.option("--windows", default="12", show_default=True, metavar="N|all", help="Windows looked at, as in the scan.")
+@click.option("--max-fpr", type=_RATE, metavar="F", help="Certified false-positive rate of `flagged`. [default: 0.01]")
+@click.option("--threshold", type=click.FloatRange(0.0, 1.0), metavar="T", help="Flag from this score on, instead.")
+def explain(
+    audio: Path, model: Path | None, out: Path, windows: str, max_fpr: float | None, threshold: float | None
+) -> None:
+    """Show where in AUDIO the evidence for its score lies: over the track, in time and in frequency."""
+    if max_fpr is not None and threshold is not None:
+        raise click.UsageError("--max-fpr and --threshold are two ways to say it: give one.")
+    with clear_errors():
+        from sonicscan.analysis.html import require_libraries, write_page
+
+        require_libraries()
+        from sonicscan.analysis import evidence, explained, pictures
+        from sonicscan.audio.windows import WindowPlan
+        from sonicscan.model.bundled import chosen_model
+        from sonicscan.model.detector import Device, load_model
+
+        if out.suffix not in (".png", ".html"):
+            raise InputError(f"--out {out}: the name must end in .png or .html.")
+        loaded = load_model(chosen_model(model), Device("cpu"))
+        limits = _limits(loaded.spec, max_fpr, threshold)
+        plan = WindowPlan.parse(windows)
+        try:
+            with evidence.quiet_libraries():
+                found = evidence.explain(os.fsencode(audio), loaded, plan)
+                name = f"{loaded.path.name} ({loaded.digest[:12]})"
+                page = explained.explain_page(found, limits, name) if out.suffix == ".html" else None
+        except AudioError as error:
+            raise InputError(f"{audio} cannot be explained: {error}") from error
+        if page is not None:
+            write_page(page, out)
+        else:
+            pictures.write_png(found, limits, explained.file_name(found), list(explained.sentences(found, limits)), out)
+
+
+def _limits(spec: ModelSpec, max_fpr: float | None, threshold: float | None) -> Thresholds | None:
+    """The thresholds asked for; the default's where the model's calibration allows it."""
+    from sonicscan.scoring.thresholds import Thresholds, certified_thresholds, tracks_needed
+
+    if threshold is not None:
+        return Thresholds(threshold)
+    if max_fpr is None and (spec.untrained or spec.calibration.n < tracks_needed(DEFAULT_MAX_FPR)):
+        return None
+    return certified_thresholds(spec.calibration, DEFAULT_MAX_FPR if max_fpr is None else max_fpr)
+
+
+@main.command()
+@click.argument("report", type=LocationType())
+@click.option("--out", type=_FILE, required=True, metavar="X.html", help="The page.")
+@click.option("--library", type=_FILE, metavar="ROOT", help="The folder that was scanned, for --explain.")
+@click.option(
+    "--explain", "explain_n", type=click.IntRange(1, 100), metavar="N", help="Evidence for the N highest tracks."
+)
+@click.option("--model", type=_FILE, help="The model of the scan, for --explain. [default: sonicnet_s]")
+@click.option("--since", type=_FILE, metavar="OLD", help="An earlier report to compare with.")
+@click.option("--fdr", type=_RATE, default=0.05, show_default=True, help="False-discovery rate to flag at.")
+@_depth
+@_reviewed
+def html(
+    report: Location,
+    out: Path,
+    library: Path | None,
+    explain_n: int | None,
+    model: Path | None,
+    since: Path | None,
+    fdr: float,
+    depth: int,
+    reviewed: Path | None,
+) -> None:
+    """Write one self-contained page about a report: it works offline and fetches nothing.
+
+    With --explain the page holds short excerpts of those tracks to listen to.
+    """
+    if (explain_n is None) != (library is None):
+        raise click.UsageError("--explain N and --library ROOT go together: evidence comes from the sound.")
+    with clear_errors():
+        from sonicscan.analysis.html import require_libraries, write_page
+
+        require_libraries()
+        from sonicscan.analysis import catalogue
+        from sonicscan.analysis.diff import compare
+        from sonicscan.analysis.page import Earlier, audit_page
+
+        if out.suffix != ".html":
+            raise InputError(f"--out {out}: the name must end in .html.")
+        source, decisions = catalogue.load(report), _decisions(reviewed)
+        earlier = None if since is None else Earlier(compare(catalogue.load(since), source, decisions), since)
+        evidence: dict[bytes, Explained] = {}
+        notes: list[str] = []
+        if library is not None and explain_n is not None:
+            from sonicscan.analysis.highest import explain_highest
+            from sonicscan.model.bundled import chosen_model
+
+            evidence, notes = explain_highest(source, library, explain_n, chosen_model(model))
+        text = audit_page(
+            source, out, fdr=fdr, depth=depth, reviewed=decisions, earlier=earlier, evidence=evidence, notes=notes
+        )
+        write_page(text, out)

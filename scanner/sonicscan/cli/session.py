@@ -1,0 +1,198 @@
+"""A scan with a person or a shell in front of it: messages, rows on stdout, signals.
+
+Messages go to standard error; standard output carries rows and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import TextIO
+
+import click
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sonicscan.analysis.reviewed import Reviewed
+from sonicscan.cli.progress import Progress, Tally
+from sonicscan.cli.prometheus import MetricsFile
+from sonicscan.library.discovery import Listing
+from sonicscan.report.row import FileResult
+from sonicscan.report.schema import to_results
+from sonicscan.report.writers import json_line
+from sonicscan.scanning.reportfile import ReportedScan
+from sonicscan.scanning.scan import Scan
+from sonicscan.text import printable
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a person wants to see and hear of a scan.
+
+    Attributes:
+        scan: ready to run.
+        tracks: what to run it on.
+        reviewed: decisions that settle findings; None for none.
+        quiet: only errors on stderr.
+        verbose: a message for each track that is not `ok`.
+        metrics: a file that follows the scan's figures; None for none.
+    """
+
+    scan: Scan
+    tracks: Listing
+    reviewed: Reviewed | None = None
+    quiet: bool = False
+    verbose: bool = False
+    metrics: MetricsFile | None = None
+
+    def to_report(self, reported: ReportedScan) -> Tally:
+        """Scan into a report; returns the counts of all its rows."""
+        self._announce()
+        if reported.resumed:
+            self.say(f"going on from {reported.kept_in}, with {reported.resumed} rows of an interrupted scan.")
+        tally = self._tally()
+        try:
+            with self._progress(tally, not self.quiet) as progress, _only_data():
+
+                def each(result: FileResult) -> None:
+                    self._note(result, tally)
+                    tally.carried = reported.n_carried
+                    progress.update()
+
+                reported.run(each)
+            tally.carried = 0
+            for rows in reported.carried():
+                self._add_carried(rows, tally)
+            reported.finish()
+        except Interrupted:
+            reported.journal.close()
+            kept = f"{tally.tracks} tracks are in {reported.kept_in}"
+            self.say(f"interrupted: {kept}; the same command goes on from there.")
+            raise
+        except BaseException:
+            reported.journal.close()
+            raise
+        self._conclude(tally)
+        self.say(f"report   {printable(str(reported.out))}")
+        return tally
+
+    def to_stdout(self, json_lines: bool) -> Tally:
+        """Scan onto standard output, a line a track as it completes."""
+        self._announce()
+        tally = self._tally()
+        results = self.scan.score(self.tracks)
+        # A bar would run into the rows where both go to the terminal.
+        shown = not self.quiet and not sys.stdout.isatty()
+        with self._progress(tally, shown) as progress, contextlib.closing(results), _only_data() as stdout:
+            for result in results:
+                line = json_line(result) if json_lines else table_line(result)
+                try:
+                    stdout.buffer.write(line.encode())
+                    stdout.buffer.flush()
+                except BrokenPipeError:
+                    _leave_closed_pipe(stdout)
+                self._note(result, tally)
+                progress.update()
+        self._conclude(tally)
+        return tally
+
+    def say(self, message: str) -> None:
+        """A message on stderr, unless they are not wanted."""
+        if not self.quiet:
+            click.echo(f"sonicscan: {message}", err=True)
+
+    def _progress(self, tally: Tally, shown: bool) -> Progress:
+        return Progress(tally, lambda: sum(1 for _ in dataclasses.replace(self.tracks)), not shown)
+
+    def _tally(self) -> Tally:
+        tally = Tally()
+        if self.metrics is not None:
+            self.metrics.watch(tally, self.scan.stats)
+        return tally
+
+    def _note(self, result: FileResult, tally: Tally) -> None:
+        tally.add(result, self._settled(result))
+        if self.verbose and result.status != "ok":
+            self.say(f"{result.status}: {printable(result.path)}: {printable(result.error or '')}")
+
+    def _settled(self, result: FileResult) -> bool:
+        return self.reviewed is not None and self.reviewed.covers(result, datetime.date.today()) is not None
+
+    def _add_carried(self, carried: pa.Table, tally: Tally) -> None:
+        found = carried.filter(pc.is_in(carried.column("verdict"), pa.array(["flagged", "review"])))
+        settled = [row.verdict for row in to_results(found) if self._settled(row)] if self.reviewed else []
+        tally.add_carried(carried.column("status").to_pylist(), carried.column("verdict").to_pylist(), settled)
+
+    def _announce(self) -> None:
+        self.say(self.scan.summary)
+        for note in self.scan.notes:
+            self.say(note)
+
+    def _conclude(self, tally: Tally) -> None:
+        for line in tally.lines():
+            self.say(line)
+        stats = self.scan.stats
+        if stats.windows:
+            self.say(
+                f"time     {stats.wall_s:.1f} s, {stats.windows} windows, "
+                f"{tally.audio_s / stats.wall_s:.0f} times real time; the bottleneck was {stats.bottleneck}"
+            )
+        if tally.carried:
+            self.say(f"carried  {tally.carried} rows of unchanged files from an earlier scan")
+        if self.reviewed is not None:
+            self.say(f"reviewed {tally.settled.total()} findings are settled by the reviewed tracks")
+        if self.tracks.links:
+            self.say(f"linked folders that were not entered: {self.tracks.links} (--follow-symlinks enters them)")
+        if not tally.tracks:
+            self.say(f"no sound files were found ({self.tracks.others} other files); --include names them by pattern.")
+
+
+def table_line(result: FileResult) -> str:
+    """score, verdict, status and path, separated by tabs; `-` for what there is not."""
+    score = "-" if result.score is None else f"{result.score:.4f}"
+    return f"{score}\t{result.verdict or '-'}\t{result.status}\t{printable(result.path)}\n"
+
+
+class Interrupted(SystemExit):
+    """SIGINT or SIGTERM has come; the exit code is 128 and its number, as shells have it."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(128 + signum)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM raise `Interrupted`, and a second one end the process at once."""
+
+    def first(signum: int, frame: FrameType | None) -> None:
+        for number in before:
+            signal.signal(number, signal.SIG_DFL)
+        raise Interrupted(signum)
+
+    before = {number: signal.signal(number, first) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _only_data() -> Iterator[TextIO]:
+    """Standard output for rows alone: what a library prints meanwhile (Ray does) goes to standard error."""
+    stdout = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):
+        yield stdout
+
+
+def _leave_closed_pipe(stdout: TextIO) -> None:
+    """Whoever read standard output has gone: leave as `head` expects, without a message."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+    raise SystemExit(128 + 13)

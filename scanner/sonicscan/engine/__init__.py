@@ -1,0 +1,1 @@
+"""From tracks to rows: worker processes decode, and one detector scores."""

@@ -1,0 +1,256 @@
+"""The Ray engine: a cluster's processes decode and score where the local engine has a pool and a detector.
+
+    tracks ─driver─▶ chunk ─Ray Data─▶ Decoding (CPU) ─▶ Detecting (CPU or GPU) ─▶ logits ─driver─▶ rows
+
+Both stages are made of the local engine's parts: Decoding owns a `WorkerPool` with one supervised process,
+so that time limits, crashes and memory limits give the same statuses; Detecting owns a `Detector` and the
+`Batcher` that fills it. Ray Data moves the images between them, spreads the work and holds it back where
+the next stage is slow; the driver sees paths, logits and rows, never sound.
+
+A Ray dataset has to be listed before it runs, and gives up as a whole when a node dies. So a library is
+scanned in chunks, each a dataset of its own, while the next chunk is listed. Their size follows the
+cluster's pace, so that starting one is a small part of it. A chunk that fails keeps the rows it gave; the
+rest goes into a new one on the nodes that are left, in halves where nothing came of it. So a node costs a
+retry, and a track that takes every process with it ends up alone and is reported as crashed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import os
+import time
+import warnings
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sonicscan import errors
+from sonicscan.engine.events import Visit
+from sonicscan.engine.local import next_visit, track_result
+from sonicscan.engine.pool import ATTEMPTS
+from sonicscan.engine.ray.cluster import Cluster, Shares
+from sonicscan.engine.ray.stages import Decoding, Detecting
+from sonicscan.errors import InputError, SonicscanError
+from sonicscan.library.remote import is_url
+from sonicscan.library.tracks import Track
+from sonicscan.model.detector import Device
+from sonicscan.report.row import FileResult
+from sonicscan.scanning.scan import Scan, ScanOptions
+from sonicscan.scoring.adaptive import Reading
+
+Float32 = npt.NDArray[np.float32]
+
+CHUNK_S = 300.0  # a chunk is to take about so long
+MAX_CHUNK = 100_000  # tracks
+_FIRST_CHUNK = 256  # tracks for each decoding process
+_MAX_BLOCK = 32  # tracks that a decoding process is given at a time
+_BLOCK_BYTES = 16 << 20  # images that travel together
+_STALL_S = 300.0  # beyond the time limits of a file
+
+
+class RayScan(Scan):
+    """A scan on a Ray cluster.
+
+    Args:
+        options: what to do; `device` says where the actors that hold the model run.
+        address: of the cluster; None for RAY_ADDRESS, or else a cluster on this machine alone.
+        gpus_per_actor: share of a GPU that each of them takes; 0 for the CPU.
+
+    Attributes:
+        retries: how often something died, and tracks were given to what was left.
+
+    Raises:
+        InputError: Ray is not installed, or there is no cluster at `address`.
+    """
+
+    def __init__(self, options: ScanOptions, address: str | None = None, gpus_per_actor: float = 0.0) -> None:
+        if gpus_per_actor < 0:
+            raise InputError(f"--gpus-per-actor is a share of a GPU or a number of them, not {gpus_per_actor:g}.")
+        # The driver needs the contract alone; the cluster's GPUs are the actors'.
+        super().__init__(dataclasses.replace(options, device=Device("cpu"), threads=1))
+        self.options = options
+        self.retries = 0
+        self._actor_device = Device("cuda" if gpus_per_actor else "cpu")
+        self.device = self._actor_device.kind
+        self._cluster = Cluster(address, gpus_per_actor, options.workers, options.threads)
+        self._batch_size = options.batch_size or (64 if gpus_per_actor else 8)
+        self._model_ref = self._cluster.put(self.model.path.read_bytes())
+
+    @property
+    def summary(self) -> str:
+        """Model and shares of the cluster, in one line."""
+        s = self._cluster.shares()
+        return (
+            f"{self.model.path.name} ({self.model.spec.architecture}) on a Ray cluster, nodes: {s.nodes}, "
+            f"actors with the model: {s.detectors} on {self.device}, batch {self._batch_size}, "
+            f"decoding processes: {s.decoders}"
+        )
+
+    def score(self, tracks: Iterable[Track]) -> Generator[FileResult, None, None]:
+        """Score tracks; results come as they complete."""
+        began = time.perf_counter()
+        listed = iter(tracks)
+        size = _FIRST_CHUNK * self._cluster.shares().decoders
+        lister = ThreadPoolExecutor(1, thread_name_prefix="sonicscan-listing")
+        further: list[Visit] = []  # what an adaptive plan still needs of tracks that it has looked at
+        try:
+            following = lister.submit(_chunk, listed, size)
+            while chunk := [*further, *following.result()]:
+                following = lister.submit(_chunk, listed, size)
+                chunk_began = time.perf_counter()
+                further.clear()
+                for result in self._score_all(chunk, further):
+                    self.stats.wall_s = time.perf_counter() - began
+                    yield result
+                pace = len(chunk) / (time.perf_counter() - chunk_began)
+                size = min(max(size, round(pace * CHUNK_S)), MAX_CHUNK)
+        finally:
+            lister.shutdown(wait=False, cancel_futures=True)
+
+    def _score_all(self, chunk: list[Visit], further: list[Visit]) -> Iterator[FileResult]:
+        """Score a chunk, whatever fails; what needs another visit is put into `further`."""
+        groups = [(chunk, 0)]  # with the number of times that a track has failed alone
+        while groups:
+            group, failed = groups.pop()
+            missing = dict(enumerate(group))
+            failure = yield from self._score_once(group, missing, further)
+            left = list(missing.values())
+            if left:
+                self.retries += 1
+                self._cluster.settle()
+            if 0 < len(left) < len(group):
+                groups.append((left, 0))
+            elif len(left) > 1:
+                half = len(left) // 2
+                groups += [(left[half:], 0), (left[:half], 0)]
+            elif left and failed + 1 < ATTEMPTS:
+                groups.append((left, failed + 1))
+            elif left:
+                error = f"the Ray processes that scored it died ({failure}), {ATTEMPTS} times."
+                yield self._row(left[0].track, Reading({"status": "crashed", "error": error}))
+
+    def _score_once(
+        self, chunk: list[Visit], missing: dict[int, Visit], further: list[Visit]
+    ) -> Generator[FileResult, None, str]:
+        """One dataset: yields rows and takes what is done out of `missing`; returns why some are left."""
+        import ray.exceptions
+        from ray.data.exceptions import ExecutionTimeoutError
+
+        shares = self._cluster.shares()
+        open_tracks: dict[tuple[int, int], _Open] = {}
+        try:
+            for piece in self._pieces(chunk, shares):
+                if piece["outcome"] is not None and (fatal := json.loads(piece["outcome"]).get("fatal")):
+                    raise getattr(errors, fatal[0], SonicscanError)(fatal[1])
+                self._count(piece, shares)
+                here = open_tracks.setdefault((piece["track"], piece["ticket"]), _Open())
+                here.add(piece, len(self.model.spec.classes))
+                if here.complete and piece["track"] in missing:
+                    visit = missing.pop(piece["track"])
+                    for key in [key for key in open_tracks if key[0] == piece["track"]]:
+                        del open_tracks[key]
+                    track, reading = visit.track, here.reading(visit)
+                    another = next_visit(track, reading, self._job, self.model, self.thresholds)
+                    if another is not None:
+                        further.append(another)
+                        continue
+                    yield self._row(track, reading)
+        except (ray.exceptions.RayError, ExecutionTimeoutError) as error:
+            return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return "its rows were lost"
+
+    def _row(self, track: Track, reading: Reading) -> FileResult:
+        return track_result(track, reading.outcome, reading.starts_s, reading.logits, self.model, self.thresholds)
+
+    def _pieces(self, chunk: list[Visit], s: Shares) -> Iterator[dict[str, Any]]:
+        """The rows of the second stage, as they come."""
+        import ray.data
+
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = context.print_on_execution_start = False
+        context.target_max_block_size = _BLOCK_BYTES
+        context.execution_no_progress_timeout_s = 2 * self.options.timeout_s + _STALL_S
+        block = min(max(1, len(chunk) // (8 * s.decoders)), _MAX_BLOCK)
+        folder = os.fsencode(Path.cwd())
+        table = pa.table(
+            {
+                "track": pa.array(range(len(chunk)), pa.int64()),
+                "path": pa.array([_absolute(visit.track, folder) for visit in chunk], pa.binary()),
+                "size": pa.array([visit.track.size for visit in chunk], pa.int64()),
+                "part": pa.array([visit.part for visit in chunk], pa.list_(pa.int64())),
+            }
+        )
+        blocks = [table.slice(k, block) for k in range(0, len(chunk), block)]
+        # A dead actor is not started again in place: there may be no room for it on the nodes that are left.
+        common: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": None, "max_restarts": 0}
+        model = (self._model_ref, self.model.path.name, self._actor_device, s.threads, self._batch_size)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")  # max_restarts has no other way in
+            dataset: ray.data.Dataset = ray.data.from_arrow(blocks)
+            dataset = dataset.map_batches(
+                Decoding,
+                fn_constructor_args=(self._job, self.options.timeout_s),
+                compute=ray.data.ActorPoolStrategy(size=min(s.decoders, len(blocks))),
+                num_cpus=s.decoder_cpus,
+                **common,
+            ).map_batches(
+                Detecting,
+                fn_constructor_args=model,
+                compute=ray.data.ActorPoolStrategy(size=min(s.detectors, len(blocks))),
+                num_cpus=s.detector_cpus,
+                num_gpus=s.detector_gpus,
+                **common,
+            )
+        batches: Any = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+        for rows in batches:
+            yield from rows.to_pylist()
+
+    def _count(self, piece: dict[str, Any], shares: Shares) -> None:
+        self.stats.windows += len(piece["starts_s"])
+        self.stats.model_s += piece["model_s"] / shares.detectors
+
+
+@dataclass
+class _Open:
+    """A track of which pieces have come, in whatever order."""
+
+    starts_s: dict[int, float] = field(default_factory=dict)
+    logits: dict[int, Float32] = field(default_factory=dict)
+    outcome: dict[str, Any] | None = None
+    windows: int = 0
+
+    def add(self, piece: dict[str, Any], classes: int) -> None:
+        for k, logits in enumerate(np.array(piece["logits"], dtype=np.float32).reshape(-1, classes)):
+            self.starts_s[piece["first"] + k] = piece["starts_s"][k]
+            self.logits[piece["first"] + k] = logits
+        if piece["outcome"] is not None:
+            self.outcome, self.windows = json.loads(piece["outcome"]), piece["first"]
+
+    @property
+    def complete(self) -> bool:
+        return self.outcome is not None and len(self.logits) == self.windows
+
+    def reading(self, visit: Visit) -> Reading:
+        """What this visit to the track and those before it have brought."""
+        assert self.outcome is not None
+        order = range(self.windows)
+        before: Reading = visit.before or Reading()
+        return before.and_then(self.outcome, [self.starts_s[k] for k in order], [self.logits[k] for k in order])
+
+
+def _absolute(track: Track, folder: bytes) -> bytes:
+    """What a process elsewhere opens: a URL, or a path on the storage that the nodes share."""
+    address = track.address or track.path
+    return address if is_url(address) else os.path.join(folder, address)  # noqa: PTH118 - bytes
+
+
+def _chunk(tracks: Iterator[Track], size: int) -> list[Visit]:
+    return [Visit(track) for track in itertools.islice(tracks, size)]

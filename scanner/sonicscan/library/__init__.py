@@ -1,0 +1,1 @@
+"""What to scan: tracks, discovery of files, URLs and remote files."""

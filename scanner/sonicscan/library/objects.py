@@ -1,0 +1,127 @@
+"""Lists what is below a URL as it goes: page by page from S3, folder by folder elsewhere.
+
+A report row knows a file by size and `mtime_ns`. Object stores tell times to the second and content by its
+ETag: the fraction of the second is a digest of the ETag, so that a change of either is seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import email.utils
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sonicscan.library import remote
+from sonicscan.library.remote import Url
+from sonicscan.library.tracks import Track
+
+_TIMES = ("LastModified", "mtime", "updated", "last_modified", "Last-Modified", "created")
+_CONTENTS = ("ETag", "etag", "md5Hash", "generation", "blob_id", "Content-MD5", "sha")
+_S = 1_000_000_000
+
+
+def track_at(url: Url, info: dict[str, Any]) -> Track:
+    """The track of a file at `url`, of which fsspec says `info`."""
+    size = info.get("size")
+    public = str(url).encode("utf-8", "surrogateescape")
+    whole = url.encoded()
+    return Track(public, -1 if size is None else int(size), _mtime_ns(info), None if public == whole else whole)
+
+
+def unseen(url: Url) -> Track:
+    """The track of a file that cannot be asked about."""
+    return track_at(url, {"size": -1})
+
+
+def listed(url: Url, left_out: Callable[[bytes], bool]) -> Iterator[tuple[bytes, Track]]:
+    """Every file below a folder, as its path below it and its `Track`, as the listing comes in.
+
+    Args:
+        url: the folder.
+        left_out: of paths below it: a file to pass over, or a folder with all below it.
+
+    Raises:
+        RemoteError: the listing fails; what came before stands.
+    """
+    pages = _s3_pages(url) if url.protocol in ("s3", "s3a") else _folders(url, left_out)
+    base = url.address.rstrip("/") + "/"
+    folder, excluded = b"", False
+    for below, info in pages:
+        path = below.encode("utf-8", "surrogateescape")
+        above = path.rpartition(b"/")[0]
+        if above != folder:
+            folder, excluded = above, any(map(left_out, _ancestors(above)))
+        if not excluded and not left_out(path):
+            yield path, track_at(Url(base + below), info)
+
+
+def _ancestors(folder: bytes) -> Iterator[bytes]:
+    parts = folder.split(b"/")
+    return (b"/".join(parts[:n]) for n in range(1, len(parts) + 1))
+
+
+def _s3_pages(url: Url) -> Iterator[tuple[str, dict[str, Any]]]:
+    """One flat listing of all keys: s3fs' own `find` and `ls` return once they have them all."""
+    files, path = remote.filesystem(url)
+    bucket, _, prefix = path.partition("/")
+    prefix = prefix and prefix.rstrip("/") + "/"
+    request = {"Bucket": bucket, "Prefix": prefix}
+    while True:
+        with remote.reaching(url, "listed"):
+            page = files.call_s3("list_objects_v2", **request)
+        for found in page.get("Contents", []):
+            if not found["Key"].endswith("/"):  # what stands for a folder
+                yield found["Key"][len(prefix) :], {**found, "size": found["Size"]}
+        if not page.get("IsTruncated"):
+            return
+        request["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def _folders(url: Url, left_out: Callable[[bytes], bool]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A walk that keeps one folder's names at a time, and the folders still to be entered."""
+    files, root = remote.filesystem(url)
+    root = root.rstrip("/")
+    stack = [root]
+    while stack:
+        here = stack.pop()
+        with remote.reaching(url, "listed"):
+            entries = sorted(files.ls(here, detail=True), key=lambda entry: str(entry["name"]))
+        folders = []
+        for entry in entries:
+            name = str(entry["name"]).rstrip("/")
+            below = name[len(root) :].lstrip("/")
+            if name == here or not below:
+                continue
+            if entry["type"] != "directory":
+                yield below, entry
+            elif not left_out(below.encode("utf-8", "surrogateescape")):
+                folders.append(name)
+        stack.extend(reversed(folders))
+
+
+def _mtime_ns(info: dict[str, Any]) -> int:
+    changed = next((ns for name in _TIMES if (ns := _ns(info.get(name)))), 0)
+    content = next((str(value) for name in _CONTENTS if (value := info.get(name))), "")
+    if not content:
+        return changed
+    digest = hashlib.sha256(content.strip('"').encode()).digest()
+    return changed // _S * _S + int.from_bytes(digest[:8], "big") % _S
+
+
+def _ns(time: object) -> int:
+    """Nanoseconds since 1970 of a time as the various libraries tell it; 0 where it is none."""
+    if isinstance(time, str):
+        time = _parsed(time)
+    if isinstance(time, datetime.datetime):
+        time = time.timestamp()
+    return round(time * 1e6) * 1000 if isinstance(time, int | float) else 0
+
+
+def _parsed(text: str) -> datetime.datetime | None:
+    """A time as ISO 8601 or HTTP writes it."""
+    for parse in (datetime.datetime.fromisoformat, email.utils.parsedate_to_datetime):
+        with contextlib.suppress(ValueError):
+            return parse(text)
+    return None

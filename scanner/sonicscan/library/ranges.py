@@ -1,0 +1,179 @@
+"""A remote sound file as decoders want it: a file that seeks, fetched as they ask, each byte at most once.
+
+WAV, AIFF and FLAC are reached into: of a long track, some windows cost a fraction of it. Where a decoder
+has to see every frame (MP3, ADTS), what is fetched grows to the whole file, in few requests. What has
+been fetched lies in a nameless temporary file until the track is done, so reading twice costs no traffic.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Callable, Iterator
+
+from sonicscan.errors import AudioError, RemoteError
+from sonicscan.library import remote
+from sonicscan.library.remote import Url
+
+BLOCK = 64 << 10
+_FIRST_RUN = 2  # blocks
+_LONGEST_RUN = 64
+_WHOLE_RUN = 256
+_SMALL = 16 * BLOCK  # up to here one request for all is less than several for parts
+
+
+class RemoteFile:
+    """The bytes of a remote file.
+
+    Args:
+        fetch: the bytes from one position up to another.
+        size: of the file, bytes.
+        whole: it will be read to its end anyway.
+
+    Attributes:
+        fetched: bytes that came over the network.
+        requests: how often something was fetched.
+    """
+
+    def __init__(self, fetch: Callable[[int, int], bytes], size: int, whole: bool = False) -> None:
+        self.size = size
+        self.fetched = self.requests = 0
+        self._fetch = fetch
+        self._failure: AudioError | None = None
+        self._store = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
+        self._held = bytearray(-(-size // BLOCK))  # 1 for each block that is there
+        self._whole = whole or size <= _SMALL
+        # A stretch is fetched in growing runs; the next one begins with a run as long as this one was.
+        self._stretch = self._reached = self._next = 0
+
+    def reader(self) -> io.RawIOBase:
+        """A new reader, at the start; closing it keeps what was fetched."""
+        return _Reader(self)
+
+    def read_at(self, position: int, n: int) -> bytes:
+        """Up to `n` bytes from `position`; none at the end, and none once fetching has failed."""
+        n = min(n, self.size - position)
+        if n <= 0 or self._failure is not None:
+            return b""
+        try:
+            self._hold(position // BLOCK, -(-(position + n) // BLOCK))
+        except AudioError as error:
+            self._failure = error  # a decoder's callback cannot raise it
+            return b""
+        self._store.seek(position)
+        return self._store.read(n)
+
+    def __enter__(self) -> RemoteFile:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Let go of what was fetched; where fetching has failed, that is what went wrong, not what came of it."""
+        self._store.close()
+        self.check()
+
+    def check(self) -> None:
+        """Raise the `AudioError` that ended reading before the file's end."""
+        if self._failure is not None:
+            raise self._failure from None
+
+    def _hold(self, first: int, end: int) -> None:
+        while (block := self._held.find(0, first, end)) >= 0:
+            if block == self._next:
+                run = (block - self._stretch) // 2
+            else:
+                run = self._reached - self._stretch
+                self._stretch = block
+            run = _WHOLE_RUN if self._whole else min(max(run, end - block, _FIRST_RUN), _LONGEST_RUN)
+            held = self._held.find(1, block, block + run)
+            self._load(block, min(block + run, len(self._held)) if held < 0 else held)
+        self._reached = end
+
+    def _load(self, first: int, end: int) -> None:
+        start, stop = first * BLOCK, min(end * BLOCK, self.size)
+        content = self._fetch(start, stop)
+        self.requests += 1
+        self.fetched += len(content)
+        if len(content) == self.size != stop - start:  # a server that knows no ranges
+            first, end, start, stop = 0, len(self._held), 0, self.size
+        if len(content) != stop - start:
+            raise AudioError("unreadable", "it changed while it was being read.")
+        self._store.seek(start)
+        self._store.write(content)
+        self._held[first:end] = b"\1" * (end - first)
+        self._next = end
+
+
+class _Reader(io.RawIOBase):
+    def __init__(self, file: RemoteFile) -> None:
+        self._file = file
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size}[whence]
+        self._position = max(0, origin + offset)
+        return self._position
+
+    # io hands over a memoryview, though the stubs allow any buffer.
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        content = self._file.read_at(self._position, len(buffer))
+        buffer[: len(content)] = content
+        self._position += len(content)
+        return len(content)
+
+
+@contextlib.contextmanager
+def sound_at(path: bytes, size: int, whole: bool, content: bytes | None = None) -> Iterator[bytes | RemoteFile]:
+    """What the decoder opens: `path` itself, or the `RemoteFile` behind it where it is a URL.
+
+    Args:
+        path: a file's name, or a URL.
+        size: what the listing said of it, bytes; -1 where it said nothing, and a URL is asked.
+        whole: all of it will be read.
+        content: the file's bytes, where they came along.
+
+    Raises:
+        AudioError: it is not there or cannot be fetched, now or in the block of the `with`.
+    """
+    if not remote.is_url(path):
+        yield path
+        return
+    with _opened(Url(path.decode("utf-8", "surrogateescape")), size, whole, content) as file:
+        yield file
+
+
+def _opened(url: Url, size: int, whole: bool, content: bytes | None) -> RemoteFile:
+    if content is not None:
+        return RemoteFile(lambda start, stop: content[start:stop], len(content))
+    try:
+        files, path = remote.filesystem(url)
+        known = size if size >= 0 else _size_of(url)
+    except RemoteError as error:
+        raise AudioError(error.status, str(error)) from None
+
+    def fetch(start: int, stop: int) -> bytes:
+        try:
+            with remote.reaching(url, "read"):
+                return bytes(files.cat_file(path, start=start, end=stop))
+        except RemoteError as error:
+            raise AudioError(error.status, str(error)) from None
+
+    return RemoteFile(fetch, known, whole)
+
+
+def _size_of(url: Url) -> int:
+    found = remote.info(url)
+    if found.get("type") != "file":
+        raise AudioError("unsupported", "not a regular file.")
+    if found.get("size") is None:
+        raise AudioError("unsupported", "its server does not say how long it is.")
+    return int(found["size"])

@@ -1,0 +1,31 @@
+"""A file that was found and is to be scored."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Track(NamedTuple):
+    """A file that was found and is to be scored.
+
+    Attributes:
+        path: as the operating system names it; a URL without what is secret in it.
+        size: bytes; -1 where it could not be asked.
+        mtime_ns: time of the last change, nanoseconds since 1970; 0 where it could not be asked.
+        address: what opens it, where that is not `path`: a URL with a password or a signature.
+    """
+
+    path: bytes
+    size: int
+    mtime_ns: int
+    address: bytes | None = None
+
+    @property
+    def name(self) -> str:
+        """The path as text; bytes that are not UTF-8 are shown as `\\xNN`."""
+        return self.path.decode("utf-8", "backslashreplace")
+
+    @property
+    def path_raw(self) -> bytes | None:
+        """The path's bytes where `name` does not say them all."""
+        return None if self.name.encode() == self.path else self.path

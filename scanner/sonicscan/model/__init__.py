@@ -1,0 +1,1 @@
+"""From log-mel images to logits: the ONNX Runtime session, batching, fetched and bundled models."""

@@ -1,0 +1,65 @@
+"""Models behind URLs, kept on this machine under the digest of their bytes.
+
+    models/<SHA-256>/<name>.onnx      the model
+    models/<SHA-256 of URL and version>   names the digest
+
+The version is what the server says: size, time and ETag. A model that says none is fetched each time. What
+is in the cache is digested again before it is used, and fetched again where it is not what it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import tempfile
+from pathlib import Path
+
+import platformdirs
+
+from sonicscan.errors import ModelError
+from sonicscan.files import sha256_of
+from sonicscan.library import objects, remote
+from sonicscan.library.remote import Url
+
+
+def fetched(url: Url) -> Path:
+    """The model at `url` as a local file.
+
+    Raises:
+        RemoteError: it cannot be fetched.
+        ModelError: it cannot be kept.
+    """
+    folder = platformdirs.user_cache_path("sonicscan") / "models"
+    track = objects.track_at(url, remote.info(url))
+    version = f"{url}\n{track.size}\n{track.mtime_ns}" if track.mtime_ns else ""
+    entry = folder / hashlib.sha256(version.encode()).hexdigest()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = _kept(entry, folder, url.name) if version else None
+        return kept or _fetch(url, entry if version else None, folder)
+    except OSError as error:
+        raise ModelError(f"{url} cannot be kept in {folder}: {error.strerror or error}.") from error
+
+
+def _kept(entry: Path, folder: Path, name: str) -> Path | None:
+    with contextlib.suppress(FileNotFoundError):
+        digest = entry.read_text(encoding="ascii")
+        model = folder / digest / name
+        if sha256_of(model) == digest:
+            return model
+    return None
+
+
+def _fetch(url: Url, entry: Path | None, folder: Path) -> Path:
+    with tempfile.TemporaryDirectory(dir=folder) as mine:  # others may be fetching it at the same time
+        new = Path(mine) / "model"
+        remote.download(url, new)
+        digest = sha256_of(new)
+        model = folder / digest / url.name
+        model.parent.mkdir(exist_ok=True)
+        new.replace(model)
+        if entry is not None:
+            named = Path(mine) / "entry"
+            named.write_text(digest, encoding="ascii")
+            named.replace(entry)
+    return model

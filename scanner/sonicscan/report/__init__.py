@@ -1,0 +1,1 @@
+"""One row of the report, its schema, and the files that hold reports."""

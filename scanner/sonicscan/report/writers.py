@@ -1,0 +1,92 @@
+"""Writes reports as Parquet, CSV or JSON Lines; a report appears whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import tempfile
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sonicscan.errors import InputError, ReportError
+from sonicscan.files import replacing
+from sonicscan.library import remote
+from sonicscan.library.remote import Location, Url
+from sonicscan.report.row import FileResult
+from sonicscan.report.schema import SCHEMA, to_results
+
+SUFFIXES = (".parquet", ".csv", ".jsonl")
+
+
+def check_target(path: Location) -> None:
+    """Raise `InputError` or `RemoteError` unless `path` names a report that could be written."""
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"--out {path}: the name must end in {', '.join(SUFFIXES)}, or be - for standard output.")
+    if isinstance(path, Url):
+        remote.check_target(path)
+        return
+    if path.is_dir():
+        raise InputError(f"--out {path}: that is a folder.")
+    if not path.parent.is_dir():
+        raise InputError(f"--out {path}: there is no folder {path.parent}.")
+
+
+def write_report(table: pa.Table, path: Location) -> None:
+    """Write a report in the format that `path`'s suffix names; it appears whole, by rename or upload.
+
+    Raises:
+        ReportError, RemoteError: it could not be written; an earlier one is left as it was.
+    """
+    if isinstance(path, Url):
+        with tempfile.TemporaryDirectory() as folder:
+            local = Path(folder) / f"report{path.suffix}"
+            write_report(table, local)
+            remote.upload(local, path)
+        return
+    writers = {".parquet": _write_parquet, ".csv": _write_csv, ".jsonl": _write_jsonl}
+    try:
+        with replacing(path) as file:
+            writers[path.suffix](table, file)
+    except OSError as error:
+        raise ReportError(f"the report {path} could not be written: {error.strerror or error}.") from error
+
+
+def _write_parquet(table: pa.Table, file: IO[bytes]) -> None:
+    pq.write_table(table, file, compression="zstd")
+
+
+def _write_jsonl(table: pa.Table, file: IO[bytes]) -> None:
+    for result in to_results(table):
+        file.write(json_line(result).encode())
+
+
+def json_line(result: FileResult) -> str:
+    """One result as a line of JSON, with its newline; `path_raw` in hexadecimal."""
+    row = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+    row["path_raw"] = result.path_raw.hex() if result.path_raw is not None else None
+    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _write_csv(table: pa.Table, file: IO[bytes]) -> None:
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+    writer = csv.writer(text)
+    writer.writerow(SCHEMA.names)
+    for result in to_results(table):
+        writer.writerow([_cell(name, getattr(result, name)) for name in SCHEMA.names])
+    text.detach()
+
+
+def _cell(name: str, value: object) -> object:
+    """A CSV cell: lists as JSON, and no text that a spreadsheet would take for a formula."""
+    if name == "path_raw" and isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, list | dict):
+        return json.dumps(value)
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return "'" + value
+    return value

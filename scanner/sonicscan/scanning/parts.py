@@ -1,0 +1,221 @@
+"""A report that is a folder of parts, for catalogues whose rows do not fit into memory.
+
+    folder/_journal              rows that are in no part yet (Journal)
+    folder/part-000000.parquet   a part: sorted by path, whole or not at all
+    folder/_SUCCESS              the scan has come to its end
+
+A part is written from the whole journal, which is then cleared; where the scan dies between the two, both
+hold the same rows, which the next start sees. Until `_SUCCESS` is there, the same command goes on: it keeps
+eight bytes for each row of the parts, to know what is done, and at the end takes those rows out of the
+parts whose files were changed, went away or got a better answer. Names that begin with `_` are not data to
+Arrow, Spark, DuckDB and their like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sonicscan.errors import InputError, ReportError
+from sonicscan.library.discovery import Listing
+from sonicscan.library.remote import Location
+from sonicscan.library.tracks import Track
+from sonicscan.report.metadata import metadata_of, with_metadata
+from sonicscan.report.readers import PART_GLOB, SUCCESS, read_file, read_report
+from sonicscan.report.row import FileResult
+from sonicscan.report.schema import sort_rows
+from sonicscan.report.writers import write_report
+from sonicscan.scanning import reuse as carry
+from sonicscan.scanning.reportfile import Earlier, ReportedScan, same_verdicts
+from sonicscan.scanning.scan import Scan
+
+PART_ROWS = 50_000
+JOURNAL = "_journal"
+
+
+def check_folder(folder: Path) -> None:
+    """Raise `InputError` unless a report can be written into `folder`, which need not be there."""
+    if not folder.exists():
+        if not folder.parent.is_dir():
+            raise InputError(f"--out {folder}/: there is no folder {folder.parent}.")
+        return
+    if not folder.is_dir():
+        raise InputError(f"--out {folder}/: that is a file.")
+    ours = {JOURNAL, SUCCESS}
+    others = (p for p in folder.iterdir() if p.name not in ours and not p.match(f"*{PART_GLOB}*"))
+    if (other := next(others, None)) is not None:
+        raise InputError(f"--out {folder}/: there are other files in it ({other.name}); name a new or an empty folder.")
+
+
+class ReportedDataset(ReportedScan):
+    """A scan that ends in a folder of parts; as `ReportedScan`, but for what follows.
+
+    Args:
+        scan, tracks, out, since, fresh, journal: as there; `out` is the folder.
+        part_rows: rows of a part.
+
+    Raises:
+        ReportError: the folder holds a finished report or the parts of another scan.
+    """
+
+    def __init__(
+        self,
+        scan: Scan,
+        tracks: Listing,
+        out: Path,
+        since: Location | None = None,
+        fresh: bool = False,
+        part_rows: int = PART_ROWS,
+        journal: Path | None = None,
+    ) -> None:
+        self._folder = out
+        self._part_rows = part_rows
+        if (out / SUCCESS).exists() and not fresh:
+            raise ReportError(f"{out} holds a finished report; name another folder, or replace it with --fresh.")
+        try:
+            out.mkdir(exist_ok=True)
+        except OSError as error:
+            raise ReportError(f"the folder {out} cannot be made: {error.strerror}.") from error
+        super().__init__(scan, tracks, out, since, fresh, journal)
+
+    @property
+    def _journal_path(self) -> Path:
+        return self._folder / JOURNAL
+
+    @property
+    def kept_in(self) -> Path:
+        return self._folder
+
+    @property
+    def _parts(self) -> list[Path]:
+        return sorted(self._folder.glob(PART_GLOB))
+
+    def _resumable(self, fresh: bool) -> list[Earlier]:
+        if fresh:  # the marker first: what is left of the parts is no report
+            for path in (self._folder / SUCCESS, *self._parts):
+                path.unlink(missing_ok=True)
+        parts = self._parts
+        for part in parts:
+            if metadata_of(_schema(part)).get("key") != self._scan.key:
+                raise ReportError(
+                    f"{part} was left by a scan with another model, other windows or another version; "
+                    "finish that scan with its own options, choose another --out, or throw it away with --fresh."
+                )
+        if len(self.journal):
+            rows = sort_rows(self.journal.rows())
+            if not parts or _identity(read_report(parts[-1])) != _identity(rows):
+                self._write_part(self._judged(rows))
+            self.journal.clear()
+        self._done = _Done(self._parts, self._scan.options.hash)
+        self.resumed = len(self._done.keys)
+        return [self._done]
+
+    def _append(self, results: list[FileResult]) -> None:
+        while results:
+            room = self._part_rows - len(self.journal)
+            super()._append(results[:room])
+            results = results[room:]
+            if len(self.journal) == self._part_rows:
+                self._write_part(self.journal.rows())
+                self.journal.clear()
+
+    def carried(self) -> Iterator[pa.Table]:
+        for part in self._done.parts:
+            yield self._kept(part)
+        yield from (known.taken() for known in self._tables)
+
+    def finish(self) -> None:
+        """Write what is in no part yet, clear the parts of what is out of date, and mark the end."""
+        if len(self.journal) or not self._parts:
+            self._write_part(self.journal.rows())
+            self.journal.clear()
+        for known in self._tables:
+            rows = known.taken()
+            for start in range(0, rows.num_rows, self._part_rows):
+                self._write_part(rows.slice(start, self._part_rows))
+        for part in self._done.parts:
+            kept = self._kept(part)
+            if kept.num_rows != pq.read_metadata(part).num_rows or not self._has_verdicts(part):
+                self._write_part(kept, part)
+        try:
+            (self._folder / SUCCESS).touch()
+        except OSError as error:
+            raise ReportError(f"{self._folder / SUCCESS} could not be written: {error.strerror}.") from error
+        self.journal.remove()
+
+    def _kept(self, part: Path) -> pa.Table:
+        """The rows of an earlier part that still hold, with the verdicts of this scan."""
+        table = read_report(part)
+        kept = table.filter(pa.array(self._done.taken_of(table))).replace_schema_metadata(None)
+        return kept if self._has_verdicts(part) else self._judged(kept)
+
+    def _has_verdicts(self, part: Path) -> bool:
+        return same_verdicts(self._scan, metadata_of(_schema(part)))
+
+    def _write_part(self, rows: pa.Table, path: Path | None = None) -> None:
+        if path is None:
+            parts = self._parts
+            number = int(parts[-1].stem.rpartition("-")[2]) + 1 if parts else 0
+            path = self._folder / PART_GLOB.replace("*", f"{number:06d}")
+        write_report(with_metadata(sort_rows(rows), self._metadata()), path)
+
+
+class _Done(Earlier):
+    """Looks up tracks among the rows of the parts that an interrupted scan left.
+
+    Attributes:
+        parts: those parts.
+        keys: a sorted digest of path, size and time of change for each row that can be kept.
+    """
+
+    def __init__(self, parts: list[Path], need_hash: bool) -> None:
+        self.parts = parts
+        self._need_hash = need_hash
+        columns = ["path", "path_raw", "size", "mtime_ns", "status", "content_hash"]
+        digests = [self._digests(read_file(part, columns))[0] for part in parts]
+        self.keys = np.sort(np.concatenate([np.empty(0, np.int64), *digests]))
+        self._taken = np.zeros(len(self.keys), dtype=bool)
+        self._n = 0
+
+    def take(self, track: Track) -> bool:
+        digest = hash((track.path, track.size, track.mtime_ns))
+        at = int(np.searchsorted(self.keys, digest))
+        if track.size < 0 or at == len(self.keys) or self.keys[at] != digest:
+            return False
+        self._n += not self._taken[at]
+        self._taken[at] = True
+        return True
+
+    def __len__(self) -> int:
+        return self._n
+
+    def taken_of(self, table: pa.Table) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Which rows of a part have been taken."""
+        digests, usable = self._digests(table)
+        usable[usable] = self._taken[np.searchsorted(self.keys, digests)]
+        return usable
+
+    def _digests(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+        """Digests of the rows that can be kept, and which rows those are."""
+        digests, usable = [], []
+        for path, size, mtime_ns, ok in carry.identified(table, self._need_hash):
+            usable.append(ok)
+            if ok:
+                digests.append(hash((path, size, mtime_ns)))
+        return np.array(digests, dtype=np.int64), np.array(usable, dtype=bool)
+
+
+def _identity(rows: pa.Table) -> pa.Table:
+    """What tells rows apart, whatever thresholds they were judged by."""
+    return rows.select(["path", "path_raw", "size", "mtime_ns", "status", "window_margins", "elapsed_ms"])
+
+
+def _schema(part: Path) -> pa.Schema:
+    try:
+        return pq.read_schema(part)
+    except (OSError, pa.ArrowException) as error:
+        raise ReportError(f"the part {part} cannot be read: {error}; begin anew with --fresh.") from error

@@ -1,0 +1,80 @@
+"""Rows of an earlier scan that need no new one: the file is as it was, and so is all that scores it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from sonicscan.errors import Status
+from sonicscan.library.tracks import Track
+from sonicscan.report.row import FileResult
+from sonicscan.report.schema import to_batch, to_results
+from sonicscan.scoring import aggregate
+from sonicscan.scoring.thresholds import Thresholds
+from sonicscan.spec import ModelSpec
+
+# Worth another try: the file may be as it was and the world may not.
+_PASSING: frozenset[Status] = frozenset({"timeout", "crashed", "permission_denied", "vanished", "unreadable"})
+
+
+def identified(table: pa.Table, need_hash: bool) -> Iterator[tuple[bytes, int, int, bool]]:
+    """Path, size and time of change of each row, and whether the row can stand for a scan of the file."""
+    columns = [table.column(name).to_pylist() for name in ("path", "path_raw", "size", "mtime_ns", "status")]
+    hashes = table.column("content_hash").is_valid().to_pylist()
+    for path, raw, size, mtime_ns, status, hashed in zip(*columns, hashes, strict=True):
+        usable = status not in _PASSING and (hashed or not need_hash)
+        yield raw if raw is not None else path.encode(), size, mtime_ns, usable
+
+
+class Known:
+    """Looks up tracks among the rows of an earlier scan.
+
+    Args:
+        table: the rows, of `report.SCHEMA`; of several rows of one path the last counts.
+        need_hash: rows without `content_hash` do not count.
+    """
+
+    def __init__(self, table: pa.Table, need_hash: bool = False) -> None:
+        self._table = table
+        self._rows = {
+            path: (size, mtime_ns, row)
+            for row, (path, size, mtime_ns, usable) in enumerate(identified(table, need_hash))
+            if usable
+        }
+        self._taken: list[int] = []
+
+    def take(self, track: Track) -> bool:
+        """Whether the track's row can be carried over; it is then part of `taken`."""
+        size, mtime_ns, row = self._rows.get(track.path, (-1, 0, 0))
+        if size < 0 or not mtime_ns or (size, mtime_ns) != (track.size, track.mtime_ns):
+            return False
+        self._taken.append(row)
+        return True
+
+    def __len__(self) -> int:
+        return len(self._taken)
+
+    def taken(self) -> pa.Table:
+        """The rows carried over so far."""
+        return self._table.take(pa.array(self._taken, type=pa.int64()))
+
+
+def judged_again(table: pa.Table, spec: ModelSpec, thresholds: Thresholds | None) -> pa.Table:
+    """Rows with the verdict columns that `thresholds` give; the margins stay as they are."""
+    if not table.num_rows:
+        return table
+    rows = [_judged(row, spec, thresholds) for row in to_results(table)]
+    return pa.Table.from_batches([to_batch(rows)])
+
+
+def _judged(row: FileResult, spec: ModelSpec, thresholds: Thresholds | None) -> FileResult:
+    if row.score is None:
+        return row
+    columns: dict[str, Any] = aggregate.judgement(
+        row.score, row.window_starts_s or [], row.window_margins or [], spec, thresholds
+    )
+    columns["attribution"] = aggregate.attribution_of(row.class_scores or {}, spec, columns["verdict"])
+    return dataclasses.replace(row, **columns)

@@ -1,0 +1,255 @@
+"""A scan that is ready to run, and the library call `sonicscan.scan`."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import sonicscan
+from sonicscan.audio.windows import WindowPlan
+from sonicscan.engine import local as engine
+from sonicscan.engine.wire import Job
+from sonicscan.errors import InputError
+from sonicscan.library.discovery import Selection, listing
+from sonicscan.library.remote import Location, Url, located
+from sonicscan.library.tracks import Track
+from sonicscan.machine import usable_cpus
+from sonicscan.model.bundled import bundled_card, bundled_models, chosen_model
+from sonicscan.model.cache import fetched
+from sonicscan.model.detector import Device, Model, load_model
+from sonicscan.report.row import FileResult
+from sonicscan.report.schema import SCHEMA_VERSION
+from sonicscan.scoring.thresholds import Thresholds, certified_thresholds
+from sonicscan.spec import ModelSpec, digest_of
+
+DEFAULT_MAX_FPR = 0.01
+_CPU_BATCH, _CUDA_BATCH = 4, 64  # a larger batch is no faster on a CPU, and leaves the last ones to fewer threads
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """What a scan does, but for where files come from and rows go to.
+
+    Attributes:
+        model: ONNX file, its URL, or the name of a bundled one; None for the default.
+        windows: which windows of each track are scored.
+        max_fpr: certified false-positive rate of `flagged`; ignored where `threshold` is given.
+        threshold: score from which a track is flagged, in 0..1.
+        device: where the model runs.
+        workers, threads, batch_size: None or 0 for what suits the machine.
+        timeout_s: seconds a file may take to decode.
+        hash: put the SHA-256 of each file's bytes into its row.
+    """
+
+    model: Location | None = None
+    windows: WindowPlan = WindowPlan()  # noqa: RUF009 - frozen
+    max_fpr: float = DEFAULT_MAX_FPR
+    threshold: float | None = None
+    device: Device = Device()  # noqa: RUF009 - frozen
+    workers: int = 0
+    threads: int = 0
+    batch_size: int = 0
+    timeout_s: float = 120.0
+    hash: bool = False
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0.0 <= self.threshold <= 1.0:
+            raise InputError(f"a threshold is a score between 0 and 1, not {self.threshold:g}.")
+        if not 0.0 < self.max_fpr < 1.0:
+            raise InputError(f"a false-positive rate lies between 0 and 1, not {self.max_fpr:g}.")
+        if not self.timeout_s > 0:
+            raise InputError(f"a time limit is more than 0 seconds, not {self.timeout_s:g}.")
+        if min(self.workers, self.threads, self.batch_size) < 0:
+            raise InputError("workers, threads and batch size are 1 or more.")
+
+
+class Scan:
+    """A scan that is ready to run: its model is loaded and its thresholds are certified.
+
+    Args:
+        options: what to do.
+
+    Attributes:
+        model: the loaded model.
+        device: where it runs, as reports give it.
+        thresholds: None where the model allows no verdict.
+        notes: sentences a person should read before the scores.
+        key: digest of all that must be equal for two rows to be comparable.
+        stats: where the time went, filled by `score`.
+
+    Raises:
+        ModelError, DeviceError: the model cannot be run as asked.
+        RemoteError: the model's URL cannot be fetched.
+        InputError: no threshold can be certified at the rate that was asked for.
+    """
+
+    def __init__(self, options: ScanOptions) -> None:
+        self.options = options
+        cpus = usable_cpus()
+        path = fetched(options.model) if isinstance(options.model, Url) else chosen_model(options.model)
+        threads = options.threads or cpus
+        self.model: Model = load_model(path, options.device, threads, parallel=threads)
+        on_cpu = self.model.device.kind == "cpu"
+        self._engine = engine.EngineOptions(
+            # On the CPU too, where they share the processors with the model: those ahead of it wait.
+            workers=options.workers or cpus,
+            batch_size=options.batch_size or (_CPU_BATCH if on_cpu else _CUDA_BATCH),
+            timeout_s=options.timeout_s,
+        )
+        self._job = Job(self.model.spec.audio, options.windows, options.hash)
+        self.device = str(self.model.device)
+        self.notes: list[str] = _notes(self.model, options)
+        self.thresholds = _thresholds(self.model, options, self.notes)
+        self.stats = engine.EngineStats()
+        what: dict[str, object] = {
+            "model": self.model.digest,
+            "audio": self.model.spec.audio.digest,
+            "windows": str(options.windows),
+            "schema": SCHEMA_VERSION,
+        }
+        if options.windows.adaptive:  # which windows were looked at depends on the thresholds
+            if self.thresholds is None:
+                raise InputError(
+                    "--windows adaptive goes on until the verdict is settled, and this model gives no verdicts here; "
+                    "set --threshold with a trained model, or ask for a number of windows or `all`."
+                )
+            what["thresholds"] = [self.thresholds.flagged, self.thresholds.review]
+        self.key = digest_of(what)
+
+    @property
+    def summary(self) -> str:
+        """Model, device and shares of the machine, in one line."""
+        e = self._engine
+        why = f" ({self.model.note.rstrip('.')})" if self.model.note else ""
+        return (
+            f"{self.model.path.name} ({self.model.spec.architecture}) on {self.model.device}{why}, "
+            f"batch {e.batch_size}, {e.workers} decoding {'process' if e.workers == 1 else 'processes'}"
+        )
+
+    def score(self, tracks: Iterable[Track]) -> Generator[FileResult, None, None]:
+        """Score tracks; results come as they complete."""
+        return engine.score_tracks(tracks, self.model, self._job, self._engine, self.thresholds, self.stats)
+
+    def metadata(self, started: str, shard: tuple[int, int] | None = None) -> dict[str, object]:
+        """What the report says of itself, under `sonicscan.*` in its schema."""
+        options = dataclasses.asdict(self.options)
+        options |= {"model": str(self.options.model or ""), "windows": str(self.options.windows)}
+        options["device"] = self.device
+        return {
+            "schema_version": str(SCHEMA_VERSION),
+            "tool_version": sonicscan.__version__,
+            "key": self.key,
+            "model": self.model.path.name,
+            "model_digest": self.model.digest,
+            "model_spec": self.model.spec.to_json(),
+            "options": options,
+            "thresholds": None if self.thresholds is None else dataclasses.asdict(self.thresholds),
+            "shards": [] if shard is None else [shard],
+            "started": started,
+            "finished": now(),
+        }
+
+
+def now() -> str:
+    """The time, ISO 8601 in UTC."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _notes(model: Model, options: ScanOptions) -> list[str]:
+    spec = model.spec
+    notes = []
+    if model.path in bundled_models().values():
+        quality = spec.metrics.get("summary", "its quality has not been measured")
+        notes.append(f"using the bundled model {model.path.name}: {quality}; card: {bundled_card() or spec.card}.")
+    if spec.untrained:
+        notes.append("the model is untrained: its scores mean nothing, and no verdicts are given.")
+    return notes
+
+
+def _calibrated_windows(spec: ModelSpec) -> str:
+    """The window plan that the calibration scores were made with: a recalibration names its own."""
+    recalibrated = spec.provenance.get("recalibrated")
+    windows = recalibrated.get("windows") if isinstance(recalibrated, dict) else None
+    return str(windows or WindowPlan())
+
+
+def _thresholds(model: Model, options: ScanOptions, notes: list[str]) -> Thresholds | None:
+    if model.spec.untrained:
+        return None
+    if options.threshold is not None:
+        return Thresholds(options.threshold)
+    if not model.spec.calibration.n:
+        notes.append(
+            "the model has no calibration: no verdicts or p-values are given; "
+            "set --threshold, or recalibrate it with sonicscan-export recalibrate."
+        )
+        return None
+    calibrated = _calibrated_windows(model.spec)
+    if str(options.windows) != calibrated:
+        notes.append(
+            f"the model was calibrated with --windows {calibrated}: with --windows {options.windows} its "
+            "false-positive rate is not certified; recalibrate it on a scan with these windows."
+        )
+    return certified_thresholds(model.spec.calibration, options.max_fpr)
+
+
+def scan(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    *,
+    model: str | os.PathLike[str] | None = None,
+    windows: int | Literal["adaptive"] | None = 12,
+    max_fpr: float = DEFAULT_MAX_FPR,
+    threshold: float | None = None,
+    device: str = "auto",
+    workers: int = 0,
+    threads: int = 0,
+    batch_size: int = 0,
+    timeout_s: float = 120.0,
+    hash: bool = False,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    follow_symlinks: bool = False,
+) -> Iterator[FileResult]:
+    """Score audio files, and those below folders, for being AI-generated music.
+
+    Args:
+        paths: a file, a folder or a URL (`s3://bucket/catalogue`), or several.
+        model: ONNX file with the sonicscan contract, its URL, or the name of a bundled one; None for the default.
+        windows: windows of each track that are scored, evenly spread; None for all of them,
+            "adaptive" for as many as settle the verdict that all of them would give.
+        max_fpr: certified false-positive rate of the verdict `flagged`.
+        threshold: score in 0..1 from which a track is flagged, in place of `max_fpr`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        workers, threads, batch_size: 0 for what suits the machine.
+        timeout_s: seconds a file may take to decode.
+        hash: put the SHA-256 of each file's bytes into its result.
+        include, exclude, follow_symlinks: as in `discover.Selection`.
+
+    Yields:
+        one `FileResult` for each file found, in the order in which they are done; a file that
+        cannot be scored has a status and an error, and raises nothing.
+
+    Raises:
+        InputError: a path that is not there, or a rate the model's calibration cannot certify.
+        ModelError, DeviceError: the model cannot be run as asked.
+        RemoteError: a URL cannot be reached.
+    """
+    roots = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    tracks = listing(roots, Selection(tuple(include), tuple(exclude), follow_symlinks))
+    options = ScanOptions(
+        model=None if model is None else located(model),
+        windows=WindowPlan.parse(windows, adaptive=True) if isinstance(windows, str) else WindowPlan(windows),
+        max_fpr=max_fpr,
+        threshold=threshold,
+        device=Device.parse(device),
+        workers=workers,
+        threads=threads,
+        batch_size=batch_size,
+        timeout_s=timeout_s,
+        hash=hash,
+    )
+    return Scan(options).score(tracks)

@@ -1,0 +1,1 @@
+"""From logits to margins, scores, thresholds and verdicts."""

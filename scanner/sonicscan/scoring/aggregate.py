@@ -1,0 +1,126 @@
+"""From window logits to a track's score, verdict and flagged ranges; pure functions, float64."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import scipy.special
+
+from sonicscan.scoring.thresholds import Thresholds, Verdict, p_value
+from sonicscan.spec import ModelSpec
+
+Float64 = npt.NDArray[np.float64]
+
+TRIM = 0.1  # share of windows dropped at each end before the mean
+UNKNOWN = "unknown"
+
+
+def window_margins(logits: npt.ArrayLike, temperature: float) -> Float64:
+    """Evidence for "not by a person" in each window, in log-odds.
+
+    Args:
+        logits: [windows, classes], class 0 human.
+        temperature: the model's.
+
+    Returns:
+        float64 [windows]: (logsumexp of the other classes - human) / temperature.
+    """
+    values = np.asarray(logits, dtype=np.float64)
+    margins: Float64 = (scipy.special.logsumexp(values[:, 1:], axis=1) - values[:, 0]) / temperature
+    return margins
+
+
+def trimmed_mean(values: npt.ArrayLike, axis: int = 0) -> Float64:
+    """Mean without the lowest and the highest tenth (rounded down), along `axis`."""
+    ordered = np.sort(np.asarray(values, dtype=np.float64), axis=axis)
+    n = ordered.shape[axis]
+    cut = int(TRIM * n)
+    mean: Float64 = np.take(ordered, range(cut, n - cut), axis=axis).mean(axis=axis)
+    return mean
+
+
+def track_margin(margins: npt.ArrayLike) -> float:
+    """The track's margin: the trimmed mean of its windows' margins; order does not matter."""
+    return float(trimmed_mean(margins))
+
+
+def score_of(margin: float) -> float:
+    """sigmoid(margin), in 0..1, float64."""
+    return float(scipy.special.expit(margin))
+
+
+def margin_of(score: float) -> float:
+    """The margin of a score; infinite at 0 and at 1 and over."""
+    return math.inf if score >= 1.0 else float(scipy.special.logit(score))
+
+
+def class_scores(logits: npt.ArrayLike, spec: ModelSpec, score: float) -> dict[str, float]:
+    """Probability of each class: `human` is 1 - score, the rest is shared by softmax of mean logits."""
+    mean = trimmed_mean(logits)[1:] / spec.temperature
+    shares = scipy.special.softmax(mean)
+    return dict(zip(spec.classes, [1.0 - score, *(float(score * s) for s in shares)], strict=True))
+
+
+def attribution_of(scores: Mapping[str, float], spec: ModelSpec, verdict: Verdict | None) -> str | None:
+    """The likeliest generator family; `unknown` under the model's calibrated share.
+
+    None for a binary model, and for a track that is `clear`: no generator is named for it.
+    """
+    if not spec.multiclass or verdict == "clear":
+        return None
+    families = {name: scores[name] for name in spec.classes[1:]}
+    total = sum(families.values())
+    best = max(families, key=lambda name: families[name])
+    if spec.unknown_below is not None and (not total or families[best] / total < spec.unknown_below):
+        return UNKNOWN
+    return best
+
+
+def flagged_ranges(
+    starts_s: Sequence[float], margins: Sequence[float], window_s: float, threshold: float
+) -> list[dict[str, float]]:
+    """Stretches of the track whose windows reach the threshold, joined where they touch.
+
+    Args:
+        starts_s: ascending window starts, seconds.
+        margins: the windows' margins.
+        window_s: length of a window, seconds.
+        threshold: a score, 0..1.
+
+    Returns:
+        `{"start_s", "end_s"}` each, ascending, not overlapping.
+    """
+    limit = margin_of(threshold)
+    ranges: list[dict[str, float]] = []
+    for start, margin in zip(starts_s, margins, strict=True):
+        if margin < limit:
+            continue
+        if ranges and start <= ranges[-1]["end_s"] + 1e-3:
+            ranges[-1]["end_s"] = start + window_s
+        else:
+            ranges.append({"start_s": start, "end_s": start + window_s})
+    return ranges
+
+
+def judgement(
+    score: float, starts_s: Sequence[float], margins: Sequence[float], spec: ModelSpec, thresholds: Thresholds | None
+) -> dict[str, object]:
+    """The report columns that follow from margins and thresholds, by column name.
+
+    They can be made anew for a row of an earlier scan, without its sound.
+    """
+    columns: dict[str, object] = {
+        "verdict": None,
+        "p_value": None if spec.untrained else p_value(score, spec.calibration),
+        "flagged_s": None,
+        "flagged_ranges": None,
+    }
+    if thresholds is not None:
+        ranges = flagged_ranges(starts_s, margins, spec.audio.window_s, thresholds.flagged)
+        columns["verdict"] = thresholds.verdict(score)
+        columns["flagged_s"] = sum(r["end_s"] - r["start_s"] for r in ranges)
+        columns["flagged_ranges"] = ranges
+    return columns

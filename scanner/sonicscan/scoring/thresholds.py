@@ -1,0 +1,118 @@
+"""Thresholds that certify their false-positive rate, and p-values; pure functions.
+
+From the scores of n tracks known to be by people, the Neyman-Pearson order statistic (Tong, Feng and
+Li 2018, "Neyman-Pearson classification algorithms and NP receiver operating characteristics") gives the
+lowest threshold for which P(FPR > alpha) <= 0.05, whatever the distribution of scores. With too few
+tracks there is none, and saying so is the only honest answer.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import scipy.special
+
+from sonicscan.errors import InputError
+from sonicscan.spec import Calibration
+
+Verdict = Literal["flagged", "review", "clear"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+
+CONFIDENCE = 0.95
+REVIEW_FACTOR = 10.0  # `review` begins at the threshold of ten times the rate asked for
+_MAX_REVIEW_FPR = 0.5
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Scores from which a track is flagged or up for review.
+
+    Attributes:
+        flagged: score at or over which a track is `flagged`.
+        review: score at or over which it is `review`; None where only one threshold was given.
+        max_fpr: the certified false-positive rate of `flagged`; None where the user chose the score.
+    """
+
+    flagged: float
+    review: float | None = None
+    max_fpr: float | None = None
+
+    def verdict(self, score: float) -> Verdict:
+        """The verdict of a score."""
+        if score >= self.flagged:
+            return "flagged"
+        if self.review is not None and score >= self.review:
+            return "review"
+        return "clear"
+
+
+def tracks_needed(alpha: float) -> int:
+    """How many known-human tracks certify a false-positive rate of `alpha` (1%: 299)."""
+    return math.ceil(math.log(1.0 - CONFIDENCE) / math.log1p(-alpha))
+
+
+def certified_threshold(calibration: Calibration, alpha: float) -> float:
+    """The lowest score with P(FPR > alpha) <= 0.05 for `score >= threshold`.
+
+    Args:
+        calibration: scores of tracks known to be by people, drawn as the scanned ones are.
+        alpha: false-positive rate, in (0, 1).
+
+    Raises:
+        InputError: too few tracks for that rate; the message says how many are needed.
+    """
+    if not 0.0 < alpha < 1.0:
+        raise InputError(f"a false-positive rate lies between 0 and 1, not {alpha:g}.")
+    n = calibration.n
+    needed = tracks_needed(alpha)
+    if n < needed:
+        raise InputError(
+            f"a false-positive rate of {alpha:.3g} needs {needed} calibration tracks and the model has {n}; "
+            f"ask for --max-fpr {_lowest_rate(n):.2g} or more, recalibrate the model, or set --threshold yourself."
+            if n >= tracks_needed(0.5)
+            else f"a false-positive rate of {alpha:.3g} needs {needed} calibration tracks and the model has {n}; "
+            "recalibrate the model, or set --threshold yourself."
+        )
+    ranks = np.arange(1, n + 1)
+    # P(FPR > alpha) when flagging what exceeds the k-th smallest score: at least k of n fall under the quantile.
+    violation = scipy.special.betainc(ranks, n - ranks + 1, 1.0 - alpha)
+    rank = int(ranks[violation <= 1.0 - CONFIDENCE][0])
+    # Only the highest scores are stored: under them, the lowest stored one certifies even less than alpha.
+    index = max(0, rank - 1 - (n - len(calibration.scores)))
+    return math.nextafter(calibration.scores[index], math.inf)
+
+
+def _lowest_rate(n: int) -> float:
+    """The smallest rate that `n` tracks certify, rounded up to two digits."""
+    rate: float = -math.expm1(math.log(1.0 - CONFIDENCE) / n)
+    step = 10.0 ** (math.floor(math.log10(rate)) - 1)
+    return math.ceil(rate / step) * step
+
+
+def certified_thresholds(calibration: Calibration, max_fpr: float) -> Thresholds:
+    """Thresholds for `flagged` at `max_fpr` and `review` at ten times that rate.
+
+    Raises:
+        InputError: too few calibration tracks for `max_fpr`.
+    """
+    review_fpr = min(REVIEW_FACTOR * max_fpr, max(_MAX_REVIEW_FPR, max_fpr))
+    flagged = certified_threshold(calibration, max_fpr)
+    return Thresholds(flagged, min(flagged, certified_threshold(calibration, review_fpr)), max_fpr)
+
+
+def p_value(score: float, calibration: Calibration) -> float | None:
+    """(1 + calibration tracks that score at least this high) / (n + 1); None without calibration.
+
+    Valid whatever the score distribution: for a track by a person, drawn as the calibration tracks
+    were, P(p <= a) <= a.
+    """
+    if not calibration.n:
+        return None
+    stored = calibration.scores
+    rank = bisect_left(stored, score)
+    at_least = len(stored) - rank if rank or len(stored) == calibration.n else calibration.n
+    return (1 + at_least) / (calibration.n + 1)

@@ -1,0 +1,393 @@
+"""URLs: what is shown of them, what is fetched, what is kept; on file systems in memory and on loopback."""
+
+from __future__ import annotations
+
+import http.server
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pytest
+from faults import finish, journal_rows, rows_of, run, start, wait_for
+from sounds import encode
+from synthesis import calibrated, music, write_model
+
+import sonicscan
+from sonicscan.audio.decode import read_windows
+from sonicscan.audio.windows import WindowPlan
+from sonicscan.cli.demo import write_sound
+from sonicscan.errors import AudioError, InputError, RemoteError
+from sonicscan.library import objects, remote
+from sonicscan.library.discovery import Selection, file_list, listing
+from sonicscan.library.ranges import BLOCK, RemoteFile, sound_at
+from sonicscan.library.remote import Url, located
+from sonicscan.model import cache as modelcache
+from sonicscan.report.metadata import with_metadata
+from sonicscan.report.readers import read_report
+from sonicscan.report.schema import SCHEMA, sort_rows, to_batch
+from sonicscan.report.writers import SUFFIXES, check_target, write_report
+from sonicscan.scanning import reportfile as reported
+from sonicscan.spec import AudioSpec
+
+SECRETS = ("hunter2hunter2", "c2lnbmF0dXJl", "wJalrXUtnFEMI")
+
+
+@pytest.fixture
+def memory() -> Iterator[Any]:
+    files = fsspec.filesystem("memory")
+    yield files
+    files.rm("/", recursive=True)
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Cache and state folders of the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own" / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "own" / "state"))
+    return tmp_path / "own"
+
+
+# --- Names ----------------------------------------------------------------------------------------
+
+
+def test_what_is_a_url_and_what_is_a_file(tmp_path: Path) -> None:
+    assert located("s3://b/k") == Url("s3://b/k")
+    assert located("S3://b/K").address == "s3://b/K"  # type: ignore[union-attr]
+    for name in ("a/b", "c:/x", "s3:/b/k", "./s3://b", "", "://x", "1a://b"):
+        assert isinstance(located(name), Path)
+    odd = tmp_path / "50% of #1?.wav"
+    assert located(odd.as_uri()) == odd
+    assert Url("hf://datasets/a/b@main/x.parquet").suffix == ".parquet"
+    assert Url("https://host/a/x.onnx?sig=1/2.y").name == "x.onnx"
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("s3://bucket/a b.mp3", "s3://bucket/a b.mp3"),
+        ("s3://bucket/what?is=this.mp3", "s3://bucket/what?is=this.mp3"),
+        ("s3://bucket/me@home:1.mp3", "s3://bucket/me@home:1.mp3"),
+        ("abfs://box@account.host/x", "abfs://box@account.host/x"),
+        ("ftp://me:hunter2hunter2@host/x.mp3", "ftp://***@host/x.mp3"),
+        ("ftp://me:hunter2@hunter2@host/x.mp3", "ftp://***@host/x.mp3"),
+        ("ftp://host/x.mp3?a=1&sig=c2lnbmF0dXJl", "ftp://host/x.mp3?a=1&sig=***"),
+        ("https://hunter2hunter2@host/x.mp3", "https://***@host/x.mp3"),
+        ("https://host/x.mp3?X-Amz-Signature=c2lnbmF0dXJl#c2lnbmF0dXJl", "https://host/x.mp3"),
+    ],
+)
+def test_what_is_secret_in_a_url_is_not_shown(address: str, shown: str) -> None:
+    assert str(Url(address)) == shown
+    assert repr(Url(address)) == f"Url({shown!r})"
+
+
+def test_what_libraries_say_is_shown_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI")
+    url = Url("ftp://me:hunter2hunter2@host/x?sig=c2lnbmF0dXJl")
+    said = (
+        "refused: ftp://me:hunter2hunter2@host/x?sig=c2lnbmF0dXJl, user me:hunter2hunter2, "
+        "key wJalrXUtnFEMI, https://other:hunter2hunter2@host/?X-Amz-Security-Token=c2lnbmF0dXJl&a=1"
+    )
+    shown = remote.scrubbed(said, url)
+    assert "refused" in shown
+    assert not any(secret in shown for secret in SECRETS)
+    with pytest.raises(RemoteError, match="cannot be read") as caught, remote.reaching(url, "read"):
+        raise ValueError(said)
+    assert not any(secret in str(caught.value) for secret in SECRETS)
+    assert caught.value.__suppress_context__  # a traceback does not show the library's words either
+
+
+@pytest.mark.parametrize(
+    ("url", "package", "extra"),
+    [
+        ("s3://bucket/x", "s3fs", "s3"),
+        ("gs://bucket/x", "gcsfs", "gs"),
+        ("hf://datasets/a/b/x", "huggingface_hub", "hf"),
+    ],
+)
+def test_a_protocol_without_its_package_says_what_to_install(url: str, package: str, extra: str) -> None:
+    program = f"import sys; sys.modules['{package}'] = None\nfrom sonicscan.cli.scan import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", program, url, "--out", "r.parquet"], capture_output=True, text=True)
+    assert done.returncode == 2
+    needs = f"{url.split(':')[0]}:// needs a package that is not installed: pip install 'sonicscan[{extra}]'."
+    assert done.stderr == f"Error: {needs}\n"
+
+
+def test_there_is_nothing_behind_an_unknown_protocol() -> None:
+    with pytest.raises(RemoteError, match="no protocol nope://"):
+        listing(["nope://x"])
+
+
+def test_nothing_for_urls_is_imported_before_there_is_one() -> None:
+    program = "import sys, sonicscan.cli.scan, sonicscan.cli.session, sonicscan.engine.worker; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert "sonicscan.library.remote" in loaded
+    assert not {"fsspec", "s3fs", "aiohttp", "botocore"}.intersection(loaded)
+
+
+# --- Ranges ---------------------------------------------------------------------------------------
+
+
+def remote_file(path: Path, whole: bool = False) -> tuple[RemoteFile, list[tuple[int, int]]]:
+    """A local file as if it were remote, and the ranges that are fetched of it."""
+    content, ranges = path.read_bytes(), []
+
+    def fetch(start: int, stop: int) -> bytes:
+        ranges.append((start, stop))
+        return content[start:stop]
+
+    return RemoteFile(fetch, len(content), whole), ranges
+
+
+@pytest.mark.parametrize(
+    ("name", "share", "requests"),
+    [
+        ("x.wav", 0.35, 20),
+        ("x.flac", 0.4, 20),
+        ("x.mp3", 1.0, 12),
+        ("x.ogg", 0.9, 20),
+        ("x.opus", 0.9, 20),
+        ("x.m4a", 0.9, 20),
+    ],
+)
+def test_ranges_give_the_same_windows_for_fewer_bytes(name: str, share: float, requests: int, tmp_path: Path) -> None:
+    rate = 48000 if name.endswith("opus") else 44100
+    sound, path = np.tile(music(20.0, rate, 2), (12, 1)), tmp_path / name  # four minutes
+    if name.endswith("m4a"):
+        encode(path, sound, rate, "aac", "ipod", bit_rate=256_000)
+    else:
+        write_sound(path, sound, rate)
+    file, ranges = remote_file(path)
+    with file:
+        found = list(read_windows(file, AudioSpec(), WindowPlan(12)))
+    wanted = list(read_windows(os.fsencode(path), AudioSpec(), WindowPlan(12)))
+    assert [window.start_s for window in found] == [window.start_s for window in wanted]
+    gap = 1e-6 if name.endswith("opus") else 0.0  # Opus is libsndfile's here and FFmpeg's there
+    assert all(np.abs(a.samples - b.samples).max() <= gap for a, b in zip(found, wanted, strict=True))
+    assert file.fetched <= share * path.stat().st_size
+    assert file.requests == len(ranges) <= requests
+    for (_, stop), (following, _) in itertools.pairwise(sorted(ranges)):
+        assert stop <= following  # no byte comes twice
+
+
+def test_small_and_whole_files_are_one_request(tmp_path: Path) -> None:
+    small = write_sound(tmp_path / "small.wav", music(5.0))
+    for path, whole in ((small, False), (write_sound(tmp_path / "long.wav", music(30.0)), True)):
+        file, ranges = remote_file(path, whole)
+        with file:
+            assert file.reader().read() == path.read_bytes()
+        assert ranges == [(0, path.stat().st_size)]
+
+
+def test_a_network_that_fails_is_not_the_end_of_the_track(tmp_path: Path) -> None:
+    content = write_sound(tmp_path / "x.wav", music(60.0)).read_bytes()
+
+    def fetch(start: int, stop: int) -> bytes:
+        if start > 40 * BLOCK:
+            raise AudioError("unreadable", "the line is dead.")
+        return content[start:stop]
+
+    with pytest.raises(AudioError, match="the line is dead"), RemoteFile(fetch, len(content)) as file:
+        list(read_windows(file, AudioSpec(), WindowPlan(12)))
+    with (
+        pytest.raises(AudioError, match="changed while it was being read"),
+        RemoteFile(lambda start, stop: b"", 100) as file,
+    ):
+        assert file.reader().read() == b""
+
+
+# --- Listing --------------------------------------------------------------------------------------
+
+
+def test_folders_are_walked_and_selected(memory: Any) -> None:
+    for name in ("a/1.mp3", "a/b/2.FLAC", "a/cover.jpg", "drafts/3.mp3", "4.wav", "a::b.mp3", "x?y#z.ogg"):
+        memory.pipe(f"/lib/{name}", name.encode())
+    tracks = listing(["memory://lib"], Selection(exclude=("drafts",)))
+    found = {track.name: track for track in tracks}
+    assert sorted(found) == [
+        f"memory://lib/{name}" for name in ("4.wav", "a/1.mp3", "a/b/2.FLAC", "a::b.mp3", "x?y#z.ogg")
+    ]
+    assert tracks.others == 1
+    assert found["memory://lib/a/1.mp3"].size == 7
+    assert found["memory://lib/a/1.mp3"].mtime_ns > 1e18
+    (one,) = listing(["memory://lib/a/cover.jpg"])
+    assert one.name == "memory://lib/a/cover.jpg"
+    shards = [{t.path for t in listing(["memory://lib"], Selection(shard=(i, 3)))} for i in (1, 2, 3)]
+    assert sum(map(len, shards)) == len(set().union(*shards)) == 6
+
+
+def test_what_is_not_there(memory: Any) -> None:
+    with pytest.raises(RemoteError, match=r"memory://lib/none cannot be read \(there is nothing of that name\)"):
+        listing(["memory://lib/none"])
+    listed = file_list(b"memory://lib//none.mp3\na//b.mp3\n", b"\n")
+    assert listed == [b"memory://lib//none.mp3", b"a/b.mp3"]
+
+
+def test_a_change_of_time_or_content_is_seen() -> None:
+    url = Url("s3://b/k")
+    first = {"size": 5, "LastModified": "2026-11-01T10:00:00+00:00", "ETag": '"aa"'}
+    same = {"Size": 5, "size": 5, "LastModified": "2026-11-01T10:00:00Z", "ETag": '"aa"'}
+    assert objects.track_at(url, first) == objects.track_at(url, same)
+    assert objects.track_at(url, first).mtime_ns // 10**9 == 1793527200
+    assert objects.track_at(url, first) != objects.track_at(url, first | {"ETag": '"ab"'})
+    assert objects.track_at(url, first) != objects.track_at(url, first | {"LastModified": "2026-11-01T10:00:01Z"})
+    http = {"size": 5, "Last-Modified": "Sun, 01 Nov 2026 10:00:00 GMT"}
+    assert objects.track_at(url, http).mtime_ns == 1793527200 * 10**9
+    assert objects.track_at(url, {"size": 5}).mtime_ns == 0  # says nothing, and is never carried over
+
+
+# --- In memory ------------------------------------------------------------------------------------
+
+
+def test_library_model_and_report_in_memory(memory: Any, small_library: Path, calibrated_model: Path) -> None:
+    memory.put(str(small_library), "/lib", recursive=True)
+    memory.put_file(str(calibrated_model), "/m.onnx")
+    local = {Path(r.path).name: r for r in sonicscan.scan(small_library, model=calibrated_model)}
+    both = list(sonicscan.scan(["memory://lib", small_library / "b"], model="memory://m.onnx", hash=True))
+    assert len(both) == 9  # URLs and folders side by side
+    for result in both:
+        wanted = local[Path(result.path).name]
+        if result.codec == "opus":  # libsndfile's there and FFmpeg's here
+            assert (result.status, result.score) == ("ok", pytest.approx(wanted.score, abs=1e-6))
+        else:
+            assert (result.status, result.score) == ("ok", wanted.score)
+        assert result.content_hash
+    table = sort_rows(with_metadata(pa.Table.from_batches([to_batch(both)]), {"schema_version": "1"}))
+    for suffix in SUFFIXES:
+        write_report(table, Url(f"memory://reports/r{suffix}"))
+    assert read_report(Url("memory://reports/r.parquet")).equals(table)
+    assert sorted(memory.ls("/reports", detail=False)) == ["/reports/r.csv", "/reports/r.jsonl", "/reports/r.parquet"]
+
+
+def test_a_report_that_cannot_be_uploaded_leaves_the_one_before(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = Url("memory://reports/r.jsonl")
+    memory.pipe("/reports/r.jsonl", b"before")
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise OSError("the disk of the server is full")
+
+    monkeypatch.setattr(type(memory), "mv", fail)
+    with pytest.raises(RemoteError, match="cannot be written"):
+        write_report(pa.Table.from_batches([], SCHEMA), target)
+    assert memory.cat("/reports/r.jsonl") == b"before"
+
+
+def test_models_are_kept_by_digest_and_verified(memory: Any, tiny_model: Path, folders: Path) -> None:
+    memory.put_file(str(tiny_model), "/m.onnx")
+    url = Url("memory://m.onnx")
+    kept = modelcache.fetched(url)
+    assert kept.is_relative_to(folders / "cache")
+    assert kept.read_bytes() == tiny_model.read_bytes()
+    first = kept.stat().st_mtime_ns
+    assert modelcache.fetched(url) == kept
+    assert kept.stat().st_mtime_ns == first  # not fetched again
+    kept.write_bytes(b"damaged")
+    assert modelcache.fetched(url).read_bytes() == tiny_model.read_bytes()
+    memory.pipe("/m.onnx", b"another")
+    assert modelcache.fetched(url).read_bytes() == b"another"
+    assert sorted(path.name for path in kept.parent.parent.rglob("*.onnx")) == ["m.onnx", "m.onnx"]
+
+
+def test_journals_of_urls_are_kept_apart(folders: Path, tmp_path: Path) -> None:
+    one, other = (reported.journal_of(Url(f"s3://b/{k}/r.parquet")) for k in "ab")
+    assert one != other
+    assert one.is_relative_to(folders / "state")
+    assert reported.journal_of(Url("https://me:hunter2hunter2@h/r.parquet?sig=1")) == reported.journal_of(
+        Url("https://me:other@h/r.parquet?sig=2")
+    )
+    assert reported.journal_of(tmp_path / "r.parquet") == tmp_path / "r.parquet.journal"
+
+
+def test_targets_that_cannot_be_written_are_refused_at_once() -> None:
+    with pytest.raises(RemoteError, match="only read from"):
+        check_target(Url("https://host/r.parquet"))
+    with pytest.raises(InputError, match="must end in"):
+        check_target(Url("s3://bucket/r.xlsx"))
+
+
+# --- The web, with passwords and signatures ---------------------------------------------------------
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[Callable[[str], str]]:
+    """A web server without ranges; gives addresses with a password and a signature in them."""
+    root = tmp_path / "web"
+    root.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args, directory=str(root))
+
+        def do_GET(self) -> None:
+            if "slow" in self.path:
+                time.sleep(3)
+            if "Authorization" in self.headers and SECRETS[1] in self.path:
+                super().do_GET()
+            else:
+                self.send_error(403, f"not with {self.path}")
+
+        def log_message(self, *args: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        port = server.server_address[1]
+        yield lambda name: f"http://me:{SECRETS[0]}@127.0.0.1:{port}/{name}?X-Amz-Signature={SECRETS[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_secrets_are_in_no_message_report_or_journal(
+    web: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRETS[2])
+    root = tmp_path / "web"
+    write_sound(root / "good.wav", music(8.0))
+    (root / "bad.wav").write_bytes(b"no sound")
+    write_sound(root / "slow.wav", music(8.0))
+    write_model(root / "m.onnx", calibrated())
+    listed = tmp_path / "list"
+    listed.write_text("\n".join(map(web, ("good.wav", "bad.wav", "none.wav", "slow.wav"))))
+    out, journal = tmp_path / "r.jsonl", tmp_path / "j"
+    arguments = ["--files-from", listed, "--model", web("m.onnx"), "-v", "--workers", 1]
+    process = start(*arguments, "--out", tmp_path / "r.parquet", "--journal", journal)
+    wait_for(lambda: len(journal_rows(journal)) > 0)
+    process.send_signal(signal.SIGINT)
+    code, said = finish(process)
+    assert code == 130
+    texts = [said, journal.read_bytes().decode("latin-1")]
+    code, said = run(*arguments, "--out", tmp_path / "r.parquet", "--journal", journal)
+    assert code == 3, said
+    rows = {Path(path).name: row for path, row in rows_of(tmp_path / "r.parquet").items()}
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "good.wav": "ok",
+        "bad.wav": "unsupported",
+        "none.wav": "vanished",
+        "slow.wav": "ok",
+    }
+    assert run(*arguments, "--out", out)[0] == 3
+    code, refused = run(web("none.wav"), "--model", web("none.onnx"), "--out", out)
+    assert code == 2
+    assert "http://***@127.0.0.1" in refused
+    texts += [said, refused, out.read_text(), (tmp_path / "r.parquet").read_bytes().decode("latin-1")]
+    for secret in SECRETS:
+        assert not any(secret in text for text in texts), secret
+
+
+def test_a_server_that_knows_no_ranges(web: Callable[[str], str], tmp_path: Path) -> None:
+    path = write_sound(tmp_path / "web" / "long.wav", music(40.0))
+    with sound_at(web("long.wav").encode(), -1, whole=False) as file:
+        assert isinstance(file, RemoteFile)
+        found = list(read_windows(file, AudioSpec(), WindowPlan(3)))
+        assert (file.requests, file.fetched) == (1, path.stat().st_size)
+    wanted = list(read_windows(os.fsencode(path), AudioSpec(), WindowPlan(3)))
+    assert all(np.array_equal(a.samples, b.samples) for a, b in zip(found, wanted, strict=True))

@@ -1,0 +1,151 @@
+"""The library call, and that scores are the model's own."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.special
+from synthesis import calibrated, music, write_model
+
+import sonicscan
+from sonicscan.audio.decode import read_windows
+from sonicscan.audio.melspec import LogMel
+from sonicscan.audio.windows import WindowPlan
+from sonicscan.cli.demo import make_library, write_sound
+from sonicscan.errors import InputError, ModelError
+from sonicscan.model.detector import Device, load_model
+from sonicscan.scanning.scan import Scan, ScanOptions
+from sonicscan.scoring import aggregate
+from sonicscan.spec import ModelSpec
+
+
+def test_scan_yields_a_typed_result_for_each_file(small_library: Path, calibrated_model: Path) -> None:
+    results = list(sonicscan.scan(small_library, model=calibrated_model))
+    assert {type(result) for result in results} == {sonicscan.FileResult}
+    assert {Path(r.path).name for r in results} == {"1.wav", "2.flac", "3.mp3", "4.ogg", "5.wav", "6.opus"}
+    assert all(r.status == "ok" and r.verdict and r.p_value and r.class_scores for r in results)
+    by_name = {Path(r.path).name: r for r in results}
+    assert by_name["4.ogg"].warnings == ["short"]
+    assert by_name["4.ogg"].windows == 1
+    assert by_name["3.mp3"].windows == 7
+    assert by_name["6.opus"].sample_rate == 48000
+    assert by_name["1.wav"].duration_s == pytest.approx(12.0, abs=0.01)
+
+
+def test_the_score_is_what_the_model_says_of_the_windows(small_library: Path, calibrated_model: Path) -> None:
+    """Written out step by step, in this process, without pool, batches or engine."""
+    path = small_library / "a" / "3.mp3"
+    (result,) = sonicscan.scan(path, model=calibrated_model, windows=4)
+    model = load_model(calibrated_model, Device("cpu"))
+    spec = model.spec
+    logmel = LogMel(spec.audio)
+    windows = list(read_windows(str(path).encode(), spec.audio, WindowPlan(4)))
+    images = np.stack([np.repeat(logmel(w.samples)[None], 3, axis=0) for w in windows])
+    logits = model.session.run(["logits"], {"spectrogram": images})[0].astype(np.float64)
+    margins = logits[:, 1] - logits[:, 0]
+    assert result.window_starts_s == pytest.approx([w.start_s for w in windows], abs=1e-4)
+    assert result.window_margins == pytest.approx(margins.tolist(), abs=1e-4)
+    assert result.score == pytest.approx(scipy.special.expit(margins.mean()), abs=1e-5)  # four windows: none trimmed
+    assert result.class_scores == pytest.approx({"human": 1 - result.score, "ai": result.score})
+
+
+def test_several_families_are_attributed(small_library: Path, tmp_path: Path) -> None:
+    spec = calibrated(ModelSpec("tiny", classes=("human", "first", "second"), unknown_below=0.5))
+    model = write_model(tmp_path / "families.onnx", spec, bias=0.0)
+    flagged = list(sonicscan.scan(small_library, model=model, threshold=0.0))
+    assert {r.attribution for r in flagged} == {"first"}
+    for result in flagged:
+        assert result.class_scores is not None
+        assert sum(result.class_scores.values()) == pytest.approx(1.0)
+        assert result.class_scores["human"] == pytest.approx(1.0 - (result.score or 0))
+    # The second family has one logit less, so the first has a share of 73%.
+    unsure = write_model(
+        tmp_path / "unsure.onnx", calibrated(ModelSpec("t", spec.classes, unknown_below=0.8)), bias=0.0
+    )
+    assert {r.attribution for r in sonicscan.scan(small_library, model=unsure, threshold=0.0)} == {aggregate.UNKNOWN}
+    assert {r.attribution for r in sonicscan.scan(small_library, model=unsure, threshold=1.0)} == {None}
+
+
+def test_several_paths_and_selection(small_library: Path, tiny_model: Path) -> None:
+    found = sonicscan.scan([small_library / "a", small_library / "b" / "4.ogg"], model=tiny_model, exclude=["*.flac"])
+    assert {Path(r.path).name for r in found} == {"1.wav", "3.mp3", "4.ogg"}
+
+
+def test_leaving_a_scan_early_leaves_no_process_behind(tiny_model: Path, tmp_path: Path) -> None:
+    for k in range(8):
+        write_sound(tmp_path / f"{k}.wav", music(6.0, seed=k))
+    program = f"""
+import os, subprocess, sonicscan
+results = sonicscan.scan({str(tmp_path)!r}, model={str(tiny_model)!r}, workers=2, batch_size=1)
+print(next(results).status)
+results.close()
+ps = ["ps", "-o", "pid=", "--ppid", str(os.getpid())]
+print(len(subprocess.run(ps, capture_output=True, text=True).stdout.split()))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    status, children = done.stdout.splitlines()
+    assert status == "ok"
+    assert children == "1"  # ps itself
+
+
+def test_no_guard_is_needed_in_a_script(small_library: Path, tiny_model: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import sonicscan\nprint(len(list(sonicscan.scan({str(small_library)!r}, model={str(tiny_model)!r}))))\n"
+    )
+    assert subprocess.run([sys.executable, script], capture_output=True, check=True).stdout == b"6\n"
+
+
+def test_modules_in_the_current_folder_are_not_imported(small_library: Path, tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('taken over')\n")
+    program = Path(sys.executable).with_name("sonicscan")
+    done = subprocess.run([program, small_library, "--model", tiny_model, "-q"], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_errors_come_before_the_first_result(small_library: Path, calibrated_model: Path) -> None:
+    with pytest.raises(InputError, match="there is no file or folder"):
+        sonicscan.scan("nowhere", model=calibrated_model)
+    with pytest.raises(ModelError, match="cannot be read"):
+        sonicscan.scan(small_library, model="nowhere.onnx")
+    with pytest.raises(InputError, match="needs 2995"):
+        sonicscan.scan(small_library, model=calibrated_model, max_fpr=0.001)
+
+
+def test_every_parameter_is_documented() -> None:
+    document = inspect.getdoc(sonicscan.scan) or ""
+    for name in inspect.signature(sonicscan.scan).parameters:
+        assert name in document
+
+
+def test_the_demo_library_is_scored_in_all_its_formats(tiny_model: Path, tmp_path: Path) -> None:
+    paths = make_library(tmp_path / "demo")
+    found = {Path(r.path): r for r in sonicscan.scan(tmp_path / "demo", model=tiny_model)}
+    assert set(found) == set(paths)
+    assert {r.codec for r in found.values()} == {"pcm_16", "flac", "vorbis", "opus", "mp3", "aac"}
+    assert {r.status for r in found.values()} == {"ok"}
+    assert all(r.duration_s == pytest.approx(12.0, abs=0.1) for r in found.values())
+
+
+@pytest.mark.parametrize(
+    ("provenance", "windows", "noted"),
+    [
+        ({}, 12, False),
+        ({}, None, True),
+        ({}, 4, True),
+        ({"recalibrated": {"windows": "all"}}, None, False),
+        ({"recalibrated": {"windows": "all"}}, 12, True),
+        ({"recalibrated": "nonsense"}, 12, False),
+    ],
+)
+def test_other_windows_than_those_calibrated_with_are_noted(
+    provenance: dict[str, object], windows: int | None, noted: bool, tmp_path: Path
+) -> None:
+    model = write_model(tmp_path / "m.onnx", calibrated(ModelSpec("tiny", provenance=provenance)))
+    scan = Scan(ScanOptions(model=model, windows=WindowPlan(windows)))
+    assert any("is not certified" in note for note in scan.notes) == noted

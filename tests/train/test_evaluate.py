@@ -1,0 +1,332 @@
+"""Calibration and evaluation: what they promise, and that checkpoint and scanner agree."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.special
+import soundfile
+import torch
+from click.testing import CliRunner, Result
+from synthesis import write_model
+from training_sound import RATE, TINY, people_or_machine, write_data, write_manifest
+
+import sonicscan
+from sonicscan.audio.windows import WindowPlan
+from sonicscan.errors import InputError
+from sonicscan.spec import Calibration, ModelSpec
+from sonicscan_train import checkpoint
+from sonicscan_train.backbones import Detector, build
+from sonicscan_train.calibrate import (
+    TEMPERATURES,
+    calibrated,
+    certified_rates,
+    fit_temperature,
+    fit_unknown,
+    one_of_each_group,
+)
+from sonicscan_train.cli import main
+from sonicscan_train.clips import Clip
+from sonicscan_train.evaluate import evaluate, stress_row
+from sonicscan_train.evaluate_command import EvaluateOptions, checkpoint_scorer, scanner_scorer
+from sonicscan_train.features import Features
+from sonicscan_train.scoring import ScoredTrack, TrackLogits, scored
+from sonicscan_train.stress import CONDITIONS, sample, stressed
+
+BINARY = ModelSpec(architecture=TINY)
+THREE = ModelSpec(architecture=TINY, classes=("human", "suno", "udio"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """So small a network is slower with two."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def invoke(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def clip(label: str, i: int, source: str = "", group: str = "") -> Clip:
+    return Clip(f"{label}{i}.wav", label, source or label, group or f"{label}{i}")
+
+
+def logits(label: str, i: int, margin: float, group: str = "") -> TrackLogits:
+    return TrackLogits(clip(label, i, group=group), np.array([[0.0, margin]] * 3), "wav 22050")
+
+
+def tracks(n: int, seed: int = 0, spread: float = 1.0) -> list[TrackLogits]:
+    """People's margins around -1, AI's around 1, all three times as sure as they should be."""
+    rng = np.random.default_rng(seed)
+    return [
+        logits(label, i, 3 * rng.normal(centre, spread))
+        for label, centre in (("human", -1), ("ai", 1))
+        for i in range(n)
+    ]
+
+
+def test_the_temperature_makes_scores_probabilities() -> None:
+    rng = np.random.default_rng(0)
+    margins = rng.normal(0, 2, 20000)
+    truth = rng.random(20000) < scipy.special.expit(margins)
+    for factor in (0.3, 1.0, 4.0):
+        assert fit_temperature(factor * margins, truth) == pytest.approx(factor, rel=0.06)
+    assert fit_temperature(-margins, truth) == pytest.approx(TEMPERATURES[1], rel=0.01)  # worse than chance
+
+
+def test_calibration_counts_one_track_of_each_group() -> None:
+    found = [*tracks(40), *(logits("human", 100 + i, -1.0 - i, group="album") for i in range(20))]
+    spec = calibrated(found, BINARY, data="test")
+    assert spec.calibration.n == 41 and spec.calibration.data == "test"
+    assert calibrated(found, BINARY, data="", all_tracks=True).calibration.n == 60
+    human = [t for t in found if t.clip.human]
+    chosen = [t.clip.path for t in one_of_each_group(human, 0)]
+    assert chosen == [t.clip.path for t in one_of_each_group(list(reversed(human)), 0)]
+    assert {t.clip.path for seed in range(300) for t in one_of_each_group(human, seed)} == {t.clip.path for t in human}
+    # The scores stored are those that the scanner gives, temperature and all.
+    assert set(spec.calibration.scores) <= {scored(t, spec).score for t in human}
+
+
+def test_codec_tracks_calibrate_nothing_and_one_class_is_refused() -> None:
+    found = tracks(30)
+    with_codec = [*found, *(logits("codec", i, 9.0) for i in range(30))]
+    assert calibrated(with_codec, BINARY, data="") == calibrated(found, BINARY, data="")
+    with pytest.raises(InputError, match="there is none by AI"):
+        calibrated([t for t in with_codec if t.clip.label != "ai"], BINARY, data="")
+
+
+def test_certified_rates_hold_as_often_as_they_promise() -> None:
+    broken = 0
+    later = [scored(t, BINARY).score for t in tracks(4000, seed=10_000) if t.clip.human]
+    for seed in range(60):
+        calibration = Calibration.of([scored(t, BINARY).score for t in tracks(100, seed) if t.clip.human])
+        spec = dataclasses.replace(BINARY, calibration=calibration)
+        rates = {rate.rate: rate for rate in certified_rates(spec, [1.0, 0.0])}
+        assert rates[0.01].threshold is None and rates[0.01].needed == 299
+        assert rates[0.05].threshold is not None and rates[0.1].recall == 0.5
+        broken += bool(np.mean(np.array(later) >= rates[0.05].threshold) > 0.055)
+    assert broken <= 6  # 5% of 60, and what chance adds
+
+
+def test_unknown_generators_are_told_by_their_share() -> None:
+    def of(source: str, first: float, second: float) -> TrackLogits:
+        return TrackLogits(clip("ai", 0, source), np.array([[-5.0, first, second]]), "")
+
+    known = [of("suno", 3.0 + i / 10, 0.0) for i in range(20)] + [of("udio", 0.0, 3.0 + i / 10) for i in range(20)]
+    strange = [of("new", 0.1 * i, 0.0) for i in range(10)]
+    below = fit_unknown(known, strange, THREE)
+    assert 0.7 < below <= scipy.special.expit(3.0)
+    assert fit_unknown(known, [], THREE) == pytest.approx(scipy.special.expit(3.2), abs=0.02)
+    people = [TrackLogits(clip("human", i), np.array([[5.0, 0.0, 0.0]]), "") for i in range(3)]
+    fitted = calibrated([*known, *people], THREE, strange, data="")
+    assert fitted.unknown_below == fit_unknown(
+        known, strange, dataclasses.replace(THREE, temperature=fitted.temperature)
+    )
+
+
+def scored_tracks(n: int = 60, seed: int = 0) -> list[ScoredTrack]:
+    return [scored(t, dataclasses.replace(BINARY, temperature=3.0)) for t in tracks(n, seed)]
+
+
+def test_an_evaluation_counts_what_it_should() -> None:
+    found = scored_tracks()
+    found = [dataclasses.replace(t, format="mp3 44100" if i % 2 else "flac 48000") for i, t in enumerate(found)]
+    codec = [scored(logits("codec", i, 9.0), BINARY) for i in range(5)]
+    calibration = Calibration.of([t.score for t in scored_tracks(400, 5) if t.clip.human])
+    spec = dataclasses.replace(BINARY, calibration=calibration)
+    plain, with_codec = (
+        evaluate("test", found, spec, bootstraps=20),
+        evaluate("test", found + codec, spec, bootstraps=20),
+    )
+    assert plain.tracks == with_codec.tracks and plain.windows == with_codec.windows
+    assert with_codec.counts == {"people": 60, "ai": 60, "codec": 5, "groups": 120, "windows": 360}
+    assert with_codec.codec[0]["tracks"] == 5 and with_codec.codec[0]["auc"] == pytest.approx(1.0) and plain.codec == ()
+    flagged = np.array([t.score >= 0.5 for t in found])
+    truth = np.array([not t.clip.human for t in found])
+    assert plain.tracks["recall"]["value"] == pytest.approx(flagged[truth].mean())
+    assert plain.tracks["specificity"]["value"] == pytest.approx(1 - flagged[~truth].mean())
+    assert [row["rate"] for row in plain.certified] == [0.1, 0.05, 0.01]
+    assert plain.certified[0]["fpr"] >= plain.certified[2]["fpr"]
+    (generator,), (source,) = plain.generators, plain.sources
+    assert (generator["tracks"], source["tracks"]) == (60, 60) and source["at_5_fpr"] <= 0.05
+    assert generator["auc"] == plain.tracks["auc"]["value"]
+    assert {(r["format"], r["people"], r["ai"]) for r in plain.formats} == {
+        ("mp3 44100", 30, 30),
+        ("flac 48000", 30, 30),
+    }
+    assert plain.confusion is None and plain.baseline == ()
+    with pytest.raises(InputError, match="no track by people"):
+        evaluate("test", [t for t in found if not t.clip.human], spec)
+
+
+def test_the_trivial_baseline_stands_beside_the_model() -> None:
+    found = scored_tracks(20)
+    features = {
+        t.clip.path: Features(8000.0 + 100 * (not t.clip.human), 44100.0, 2.0, "mp3", -20, -1, 9.0, 0.0, -90, "")
+        for t in found
+    }
+    section = evaluate("test", found, BINARY, features=features, bootstraps=5)
+    assert (section.baseline[0].feature, section.baseline[0].auc) == ("bandwidth_hz", 1.0)
+
+
+def test_confusion_counts_unknown_and_people() -> None:
+    spec = dataclasses.replace(THREE, unknown_below=0.9)
+
+    def of(label: str, source: str, row: list[float]) -> ScoredTrack:
+        return scored(TrackLogits(clip(label, 0, source), np.array([row]), ""), spec)
+
+    section = evaluate(
+        "test",
+        [
+            of("human", "studio", [5, 0, 0]),
+            of("human", "studio", [-5, 5, 0]),
+            of("ai", "chirp", [-5, 5, 0]),
+            of("ai", "udio", [-5, 1, 1.5]),
+            of("ai", "new", [5, 0, 0]),
+        ],
+        spec,
+        families={"chirp": "suno"},
+        bootstraps=5,
+    )
+    assert section.confusion is not None
+    rows, columns, counts = section.confusion
+    assert rows == ["human", "suno", "udio", "new"] and columns == ["human", "suno", "udio", "unknown"]
+    assert counts == [[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1], [1, 0, 0, 0]]
+
+
+def test_drift_is_the_movement_of_scores() -> None:
+    clean = scored_tracks(20)
+    moved = [dataclasses.replace(t, score=min(1.0, t.score + 0.2)) for t in clean]
+    row = stress_row(clean, moved)
+    assert row["auc_clean"] == stress_row(clean, clean)["auc"]
+    assert 0.1 < row["drift_people"] < 0.201 and 0 < row["changed_sides"] < 1
+    assert stress_row(clean, clean)["moved"] == 0.0
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_every_stress_condition_leaves_sound_that_differs(condition: str, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", people_or_machine(False, 0, 3.0), RATE)
+    (tmp_path / "b.wav").write_text("no sound")
+    clips = [Clip(str(tmp_path / name), "human", "s", name) for name in ("a.wav", "b.wav")]
+    skipped: list[str] = []
+    with stressed(clips, condition, 2.0, 1, lambda clip, why: skipped.append(clip.path)) as (made, none):
+        assert made is not None and none is None and skipped == [clips[1].path]
+        sound, rate = soundfile.read(made.path)
+        assert rate == 44100 and len(sound) == pytest.approx(2 * 44100, rel=0.12) and np.abs(sound).max() > 0.01
+        with stressed(clips[:1], "clean", 2.0, 1, lambda *_: None) as (clean,):
+            assert clean is not None
+            reference = soundfile.read(clean.path)[0]
+        same = len(reference) == len(sound) and np.array_equal(reference, sound)
+        assert same == (condition == "clean")
+    assert not Path(made.path).exists()
+
+
+def test_a_stress_sample_is_balanced_and_repeatable() -> None:
+    clips = [clip("human", i) for i in range(50)] + [clip("ai", i) for i in range(7)]
+    chosen = sample(clips, 20)
+    assert sum(c.human for c in chosen) == 10 and len(chosen) == 17
+    assert chosen == sample(clips, 20)
+
+
+def test_a_checkpoint_scores_as_the_scanner_would(tmp_path: Path) -> None:
+    """The torch path's windows and arithmetic, against `sonicscan.scan` on the same weights in ONNX."""
+    data = write_data(tmp_path / "data", 3, seconds=12.0)
+    soundfile.write(data.parent / "human000.wav", np.zeros(5 * RATE), RATE)
+    sound = np.concatenate([np.zeros(7 * RATE, np.float32), people_or_machine(True, 3, 6.0)])
+    soundfile.write(data.parent / "ai000.wav", sound, RATE)  # its first window is silent
+    torch.manual_seed(0)
+    spec = dataclasses.replace(BINARY, temperature=0.5)
+    model = build(TINY, 2, seed=0).eval()
+    with torch.no_grad():
+        model.head.weight *= 30
+    checkpoint.save(tmp_path / "model", model, spec)
+    export_onnx(model, spec, tmp_path / "model.onnx")
+    options = EvaluateOptions(plan=WindowPlan(3), workers=0)
+    clips = [Clip(str(path), "human", "s", path.name) for path in sorted(data.parent.glob("*.wav"))]
+    by_torch = {t.clip.path: t for t in checkpoint_scorer(tmp_path / "model", options)[0](clips, lambda: None)}
+    scanner = scanner_scorer(tmp_path / "model.onnx", dataclasses.replace(options, workers=1))[0]
+    by_scanner = {t.clip.path: t for t in scanner(clips, lambda: None)}
+    assert by_torch.keys() == by_scanner.keys() and len(by_torch) == 5  # the silent one has no score
+    for path, ours in by_torch.items():
+        theirs = by_scanner[path]
+        assert ours.score == pytest.approx(theirs.score, abs=1e-4) and ours.format == theirs.format
+        assert ours.window_margins == pytest.approx(theirs.window_margins, abs=1e-3)
+        assert ours.class_scores == pytest.approx(theirs.class_scores, abs=1e-4)
+    assert len(by_torch[str(data.parent / "ai000.wav")].window_margins) == 2
+    assert np.std([t.margin for t in by_torch.values()]) > 0.01
+
+
+def export_onnx(model: Detector, spec: ModelSpec, path: Path) -> None:
+    from sonicscan_export import graph, onnxfile
+
+    onnxfile.write(onnxfile.with_spec(graph.to_onnx(model), spec), path)
+
+
+def test_calibrate_and_evaluate_from_the_command_line(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", 12, seconds=1.5)
+    split = tmp_path / "split.csv"
+    done = invoke("split", data, "--out", split, "--valid", "0.2", "--test", "0.3", "--calibration", "0.25")
+    assert done.exit_code == 0, done.stderr
+    checkpoint.save(tmp_path / "model", build(TINY, 2, seed=0), BINARY)
+    before = (tmp_path / "model" / "model.safetensors").read_bytes()
+    done = invoke("calibrate", tmp_path / "model", "--data", split, "--out", tmp_path / "calibrated", "--workers", "0")
+    assert done.exit_code == 0, done.stderr
+    assert "rate 0.01\tnot certified: needs 299" in done.stdout
+    spec = checkpoint.load_spec(tmp_path / "calibrated")
+    assert spec.calibration.n == 3 and spec.calibration.data.startswith("calibration: 3 groups")
+    assert spec.temperature != 1.0 and checkpoint.load_spec(tmp_path / "model") == BINARY
+    assert (tmp_path / "calibrated" / "model.safetensors").read_bytes() == before
+    refused = invoke("calibrate", tmp_path / "model", "--data", split, "--max-fpr", "0.01", "--workers", "0")
+    assert refused.exit_code == 2 and "needs 299 independent tracks" in refused.stderr
+    assert checkpoint.load_spec(tmp_path / "model") == BINARY
+    assert invoke("calibrate", tmp_path / "model", "--data", split, "--part", "train").exit_code == 2
+    out = tmp_path / "evaluation"
+    done = invoke("evaluate", tmp_path / "calibrated", "--data", split, "--out", out, "--workers", "0",
+                  "--bootstraps", "20")  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.startswith("test\tAUC ")
+    found = json.loads((out / "evaluation.json").read_text())
+    assert found["calibration_tracks"] == 3 and list(found["parts"]) == ["test"]
+    assert found["parts"]["test"]["counts"]["people"] + found["parts"]["test"]["counts"]["ai"] == 8
+    text = (out / "evaluation.md").read_text()
+    for heading in ("By generator", "By human source", "By format", "Trivial baselines"):
+        assert f"### {heading}" in text
+    for name in ("roc.png", "scores-test.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    assert invoke("evaluate", tmp_path / "model", "--data", split, "--part", "holdout", "--out", out).exit_code == 2
+
+
+def test_an_onnx_model_is_evaluated_and_stressed_through_the_scanner(tmp_path: Path) -> None:
+    spec = dataclasses.replace(THREE, unknown_below=0.6)
+    model = write_model(tmp_path / "model.onnx", spec, gain=30.0, bias=-9.0)
+    data = write_data(tmp_path / "data", 4, seconds=1.5)
+    rows = [dict(zip(("path", "label", "source", "group"), line.split(","), strict=True))
+            for line in data.read_text().split()[1:]]  # fmt: skip
+    soundfile.write(data.parent / "codec.wav", people_or_machine(False, 77, 1.5), RATE)
+    rows.append({"path": "codec.wav", "label": "codec", "source": "encodec", "group": "c"})
+    write_manifest(data, rows)
+    out = tmp_path / "evaluation"
+    done = invoke("evaluate", model, "--data", data, "--out", out, "--stress", "--stress-tracks", "4", "--workers", "1",
+                  "--stress-seconds", "1.5", "--bootstraps", "10", "--family", "alpha=suno")  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    found = json.loads((out / "evaluation.json").read_text())
+    part = found["parts"]["all"]
+    assert part["counts"]["codec"] == 1 and part["codec"][0]["source"] == "encodec"
+    assert part["confusion"][0] == ["human", "suno", "udio", "beta"]
+    assert list(found["stress"]["all"]) == list(CONDITIONS)
+    assert found["stress"]["all"]["clean"]["moved"] == 0.0 and found["stress"]["all"]["low-pass 6 kHz"]["moved"] > 0
+    for name in ("confusion-all.png", "stress-all.png", "roc.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    # The figures are those of the scanner's own scores.
+    scores = {Path(r.path).name: r.score for r in sonicscan.scan(data.parent, model=model, threshold=0.5, workers=1)}
+    people = [float(scores[row["path"]] or 0) for row in rows if row["label"] == "human"]
+    source = {row["source"]: row["mean_score"] for row in part["sources"]}
+    assert np.mean(list(source.values())) == pytest.approx(np.mean(people))
