@@ -20,7 +20,8 @@ import soundfile
 from material import free_model
 from paired import PROGRAM, Claim, conclude, in_turns, median, parser, wall
 
-from sonicscan.engine.local import track_result
+from sonicscan.engine.outcome import Outcome, Reading
+from sonicscan.engine.rows import track_result
 from sonicscan.library.discovery import listing
 from sonicscan.model.detector import Device
 from sonicscan.report.metadata import with_metadata
@@ -57,21 +58,22 @@ def make_tree(root: Path, n: int) -> Path:
 
 def make_report(scan: Scan, root: Path, path: Path) -> Path:
     """What a scan of `root` would have left, with twelve windows a track."""
-    outcome = {
-        "status": "ok",
-        "duration_s": 180.0,
-        "sample_rate": 44100,
-        "channels": 2,
-        "codec": "mp3",
-        "tags": {"title": "some title", "artist": "some artist"},
-    }
+    outcome = Outcome(
+        status="ok",
+        duration_s=180.0,
+        sample_rate=44100,
+        channels=2,
+        codec="mp3",
+        title="some title",
+        artist="some artist",
+    )
     starts = [15.0 * k for k in range(12)]
     random = np.random.default_rng(0)
 
     def rows() -> Iterator[FileResult]:
         for track in listing([root]):
             logits = random.standard_normal((12, 2)).astype(np.float32)
-            yield track_result(track, outcome, starts, list(logits), scan.model, scan.thresholds)
+            yield track_result(track, Reading(outcome, starts, list(logits)), scan.model.spec, scan.thresholds)
 
     table = sort_rows(pa.Table.from_batches([to_batch(list(rows()))]))
     write_report(with_metadata(table, scan.metadata(now())), path)

@@ -23,11 +23,12 @@ import onnxruntime
 import ray
 import soundfile
 
-from sonicscan.engine.ray.scan import RayScan
+from sonicscan.engine.local import LocalEngine
+from sonicscan.engine.ray.engine import RayEngine
 from sonicscan.library.discovery import listing
 from sonicscan.library.tracks import Track
 from sonicscan.machine import usable_cpus
-from sonicscan.scanning.scan import Scan, ScanOptions
+from sonicscan.scanning.scan import Scan, ScanOptions, ray_engine
 
 RATE, DISTINCT = 44100, 8
 
@@ -78,9 +79,9 @@ def main() -> None:
         tracks = list(listing([name]))
         ratios = []
         for k in range(given.rounds):
-            scans = [Scan(options), RayScan(options)]
-            taken = {type(scan): without_start(scan, tracks) for scan in (scans if k % 2 == 0 else scans[::-1])}
-            (local, local_start), (on_ray, ray_start) = taken[Scan], taken[RayScan]
+            scans = [Scan(options), Scan(options, ray_engine(options))]
+            taken = {type(scan.engine): without_start(scan, tracks) for scan in (scans if k % 2 == 0 else scans[::-1])}
+            (local, local_start), (on_ray, ray_start) = taken[LocalEngine], taken[RayEngine]
             ratios.append(on_ray / local)
             print(
                 f"round {k + 1}: local {local:.1f} s (start {local_start:.1f} s), "

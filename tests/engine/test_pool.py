@@ -68,7 +68,7 @@ def test_a_worker_that_talks_nonsense_costs_its_file_a_row(
         while (event := pool.events.get(timeout=60)) is not None:
             assert isinstance(event, Abandoned | Done)
             if isinstance(event, Done):
-                outcomes.append((event.visit.track.path, event.outcome["status"]))
+                outcomes.append((event.visit.track.path, event.outcome.status))
     assert outcomes == [(b"a.mp3", "crashed"), (b"b.mp3", "crashed")]
 
 
@@ -96,8 +96,8 @@ def test_every_track_comes_to_an_end_once(tmp_path: Path) -> None:
                     assert not isinstance(other, BatchDone)
     assert sorted(d.visit.track.path for d in done) == sorted(names)
     assert len({d.ticket for d in done}) == 5
-    assert sorted(d.outcome["status"] for d in done) == ["ok", "ok", "unsupported", "unsupported", "vanished"]
-    assert sorted(windows) == sorted(d.ticket for d in done if d.outcome["status"] == "ok")
+    assert sorted(d.outcome.status for d in done) == ["ok", "ok", "unsupported", "unsupported", "vanished"]
+    assert sorted(windows) == sorted(d.ticket for d in done if d.outcome.status == "ok")
     assert set(windows.values()) == {3}
 
 

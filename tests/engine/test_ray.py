@@ -22,14 +22,14 @@ from synthesis import music
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.cli.demo import write_sound
 from sonicscan.engine.ray.cluster import share
-from sonicscan.engine.ray.scan import RayScan
+from sonicscan.engine.ray.engine import RayEngine
 from sonicscan.errors import InputError, ModelError
 from sonicscan.library.discovery import listing
 from sonicscan.report.metadata import metadata_of
 from sonicscan.report.readers import read_report
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import to_batch, to_results
-from sonicscan.scanning.scan import Scan, ScanOptions
+from sonicscan.scanning.scan import Scan, ScanOptions, ray_engine
 
 PROGRAM = Path(sys.executable).with_name("sonicscan")
 # A header of 255 channels at 768 kHz, and as many bytes of them as a header can claim.
@@ -91,6 +91,10 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def ray_scan(options: ScanOptions, address: str, gpus_per_actor: float = 0.0) -> Scan:
+    return Scan(options, ray_engine(options, address, gpus_per_actor))
+
+
 def assert_equal(found: list[FileResult], expected: list[FileResult]) -> None:
     """The same rows; scores within 1e-4, times apart."""
 
@@ -146,7 +150,7 @@ def test_adaptive_windows_are_the_local_engines(
         ("on.flac", 13),
         ("text.mp3", 0),
     ]
-    assert_equal(list(RayScan(adaptive, cluster.address).score(listing([tmp_path]))), expected)
+    assert_equal(list(ray_scan(adaptive, cluster.address).score(listing([tmp_path]))), expected)
 
 
 def kill_actor(stage: str) -> None:
@@ -181,21 +185,23 @@ def test_what_dies_costs_no_row(
     (tmp_path / "empty.mp3").touch()
     tracks = listing([tmp_path])
     expected = list(Scan(options).score(tracks))
-    scan = RayScan(options, cluster.address)
-    assert "nodes: 2, actors with the model: 2 on cpu, batch 8, decoding processes: 2" in scan.summary
+    scan = ray_scan(options, cluster.address)
+    engine = scan.engine
+    assert isinstance(engine, RayEngine)
+    assert "nodes: 2, actors with the model: 2 on cpu, batch 8, decoding processes: 2" in engine.summary
     results = scan.score(tracks)
     found = [next(results) for _ in range(3)]
-    assert scan.retries == 0
+    assert engine.retries == 0
     if victim != "node":
         kill_actor(victim)
         found += results
-        assert scan.retries > 0
+        assert engine.retries > 0
         assert_equal(found, expected)
         return
     cluster.kill()
     try:
         found += results
-        assert scan.retries > 0 and "nodes: 1," in scan.summary
+        assert engine.retries > 0 and "nodes: 1," in engine.summary
     finally:
         cluster.mend()
     assert_equal(found, expected)
@@ -229,14 +235,14 @@ def test_an_interrupted_scan_goes_on_with_either_engine(
 def test_a_model_that_fails_ends_the_scan_as_it_does_the_local_one(
     cluster: TwoNodes, small_library: Path, make_model: Callable[..., Path]
 ) -> None:
-    scan = RayScan(ScanOptions(model=make_model(gain=float("nan"))), cluster.address)
+    scan = ray_scan(ScanOptions(model=make_model(gain=float("nan"))), cluster.address)
     with pytest.raises(ModelError, match="gives scores that are not numbers"):
         list(scan.score(listing([small_library])))
 
 
 def test_gpus_that_are_not_there_are_missed_before_the_scan(cluster: TwoNodes, calibrated_model: Path) -> None:
     with pytest.raises(InputError, match="no node of the Ray cluster has a GPU for"):
-        RayScan(ScanOptions(model=calibrated_model), cluster.address, gpus_per_actor=0.5)
+        ray_scan(ScanOptions(model=calibrated_model), cluster.address, gpus_per_actor=0.5)
 
 
 NODES = st.lists(st.tuples(st.integers(0, 200), st.integers(0, 8)), max_size=20)

@@ -22,7 +22,7 @@ from sonicscan.errors import InputError
 from sonicscan.model.detector import Device, load_model
 from sonicscan.scanning.scan import Scan, ScanOptions
 from sonicscan.scoring import aggregate
-from sonicscan.scoring.adaptive import ERROR_RATE, Reading, next_part
+from sonicscan.scoring.adaptive import ERROR_RATE, next_part
 from sonicscan.scoring.thresholds import Thresholds
 from sonicscan.spec import ModelSpec
 
@@ -62,8 +62,7 @@ def read_until_settled(margins: np.ndarray, thresholds: Thresholds) -> int:
     while part is not None:
         assert part[0] == end < part[1] <= len(margins)
         end = part[1]
-        outcome = {"status": "ok", "silent_windows": 0, "whole_windows": len(margins)}
-        part = next_part(Reading(outcome, (), ()), margins[order[:end]], thresholds)
+        part = next_part(margins[order[:end]], 0, len(margins), thresholds)
     return end
 
 
@@ -100,27 +99,6 @@ def test_a_track_is_read_as_far_as_its_verdict_needs(margins: np.ndarray, window
 def test_thresholds_without_a_margin_settle_everything_at_once() -> None:
     assert read_until_settled(np.zeros(36), Thresholds(1.0)) == FIRST_ROUND
     assert read_until_settled(np.zeros(36), Thresholds(0.0)) == FIRST_ROUND
-
-
-def outcome(status: str, silent: int = 0, **more: object) -> dict[str, object]:
-    return {"status": status, "silent_windows": silent, "elapsed_ms": 1.0, "whole_windows": 36} | more
-
-
-def test_visits_add_up() -> None:
-    logits = [np.array([0.0, k], dtype=np.float32) for k in range(3)]
-    first = Reading().and_then(outcome("silent", 6, codec="a"), [], [])
-    assert next_part(first, [], Thresholds(0.5)) == (6, 9)
-    second = first.and_then(outcome("ok", 1, codec="b"), [5.0, 10.0], logits[1:])
-    assert (second.outcome["status"], second.outcome["silent_windows"], second.outcome["codec"]) == ("ok", 7, "b")
-    third = second.and_then(outcome("silent", 3, codec="c"), [], [])
-    assert (third.outcome["status"], third.outcome["silent_windows"], third.outcome["codec"]) == ("ok", 10, "b")
-    last = third.and_then(outcome("ok", codec="d"), [0.0], logits[:1])
-    assert list(last.starts_s) == [0.0, 5.0, 10.0]
-    assert [float(logit[1]) for logit in last.logits] == [0.0, 1.0, 2.0]
-    assert last.outcome["elapsed_ms"] == 4.0
-    failed = last.and_then(outcome("vanished"), [], [])
-    assert (failed.outcome["status"], list(failed.logits)) == ("vanished", [])
-    assert next_part(failed, [], Thresholds(0.5)) is None
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from pathlib import Path
 import sonicscan
 from sonicscan.cli.console import FatalError
 from sonicscan.cli.progress import Tally
-from sonicscan.engine.local import EngineStats
+from sonicscan.engine.base import EngineStats
 from sonicscan.errors import STATUSES, InputError, SonicscanError
 from sonicscan.files import replacing
 from sonicscan.scoring.thresholds import VERDICTS

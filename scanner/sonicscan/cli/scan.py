@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from sonicscan.cli.progress import Tally
     from sonicscan.library.discovery import Listing, Selection
     from sonicscan.library.remote import Location
-    from sonicscan.scanning.scan import Scan, ScanOptions
 
 EXIT_FAIL_ON, EXIT_ERRORS = 1, 3  # 2 is console.FatalError's, 130 and 143 are a signal's
 
@@ -132,7 +131,7 @@ def main(
         from sonicscan.model.detector import Device
         from sonicscan.scanning.parts import PART_ROWS, ReportedDataset
         from sonicscan.scanning.reportfile import ReportedScan
-        from sonicscan.scanning.scan import DEFAULT_MAX_FPR, Scan, ScanOptions
+        from sonicscan.scanning.scan import DEFAULT_MAX_FPR, Scan, ScanOptions, ray_engine
 
         target = _target(out)
         part = None if shard is None else parse_shard(shard)
@@ -152,7 +151,7 @@ def main(
         decisions = None if reviewed is None else load_reviewed(reviewed)
         following = contextlib.nullcontext() if metrics_file is None else MetricsFile(metrics_file)
         with interruptible(), following as metrics:
-            scan = Scan(options) if engine == "local" else _ray_scan(options, ray_address, gpus_per_actor)
+            scan = Scan(options, None if engine == "local" else ray_engine(options, ray_address, gpus_per_actor))
             if fail_on and scan.thresholds is None:
                 raise InputError("--fail-on needs verdicts, and this model gives none without --threshold.")
             if fail_on == "review" and threshold is not None:
@@ -166,12 +165,6 @@ def main(
             else:
                 tally = session.to_report(ReportedScan(scan, tracks, target, since, fresh, journal))
             raise SystemExit(_exit_code(tally, max_errors, fail_on))
-
-
-def _ray_scan(options: ScanOptions, address: str | None, gpus_per_actor: float) -> Scan:
-    from sonicscan.engine.ray.scan import RayScan
-
-    return RayScan(options, address, gpus_per_actor)
 
 
 def _target(out: str | None) -> Location | None:

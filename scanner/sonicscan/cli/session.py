@@ -114,7 +114,7 @@ class Session:
     def _tally(self) -> Tally:
         tally = Tally()
         if self.metrics is not None:
-            self.metrics.watch(tally, self.scan.stats)
+            self.metrics.watch(tally, self.scan.engine.stats)
         return tally
 
     def _note(self, result: FileResult, tally: Tally) -> None:
@@ -131,14 +131,14 @@ class Session:
         tally.add_carried(carried.column("status").to_pylist(), carried.column("verdict").to_pylist(), settled)
 
     def _announce(self) -> None:
-        self.say(self.scan.summary)
+        self.say(self.scan.engine.summary)
         for note in self.scan.notes:
             self.say(note)
 
     def _conclude(self, tally: Tally) -> None:
         for line in tally.lines():
             self.say(line)
-        stats = self.scan.stats
+        stats = self.scan.engine.stats
         if stats.windows:
             self.say(
                 f"time     {stats.wall_s:.1f} s, {stats.windows} windows, "

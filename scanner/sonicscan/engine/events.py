@@ -1,11 +1,10 @@
-"""What the engine hears of, through one queue: windows, ends of visits, deaths, and batches that are done."""
+"""Everything that reaches the local engine, through one queue."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from sonicscan.engine.wire import Float32
+from sonicscan.engine.outcome import Float32, Outcome, Reading
 from sonicscan.library.tracks import Track
 
 
@@ -16,12 +15,12 @@ class Visit:
     Attributes:
         track: the file.
         part: positions in the spread order; None for the first visit.
-        before: whatever `WorkerPool.again` was given.
+        before: what earlier visits brought.
     """
 
     track: Track
     part: tuple[int, int] | None = None
-    before: Any = None
+    before: Reading = Reading()  # noqa: RUF009 - frozen
 
 
 @dataclass(frozen=True)
@@ -35,23 +34,23 @@ class Windows:
 
 @dataclass(frozen=True)
 class Done:
-    """All windows of a visit have been sent; `outcome` holds status, facts and tags."""
+    """All windows of a visit have been sent."""
 
     ticket: int
     visit: Visit
-    outcome: dict[str, Any]
+    outcome: Outcome
 
 
 @dataclass(frozen=True)
 class Abandoned:
-    """A worker died: forget the windows of this ticket, the visit comes again under another."""
+    """A worker died: the windows of this ticket are void, and the visit comes again under another ticket."""
 
     ticket: int
 
 
 @dataclass(frozen=True)
 class Idle:
-    """No worker has anything to do until `settled` or `again` is called."""
+    """No worker has anything to do until `finish` or `again` is called."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class BatchDone:
-    """The model has finished a batch; put here by whoever runs it, so that one queue tells all."""
+    """The model has finished a batch."""
 
 
 Event = Windows | Done | Abandoned | Idle | Failed | BatchDone

@@ -1,8 +1,8 @@
 """Messages between the scanner and its workers: a JSON header and, behind it, raw float32 images.
 
 Frames are `header length, payload length` (two little-endian uint32), the header, the payload.
-Nothing is pickled, so a worker that a hostile file has taken over can send nothing but numbers and
-text. File names travel with surrogate escapes, so every name survives.
+Nothing is pickled: a worker that a hostile file has taken over can send nothing but numbers and text.
+File names travel with surrogate escapes, so that every name survives.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import struct
 from dataclasses import dataclass
 from typing import IO, Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -21,6 +22,7 @@ from sonicscan.spec import AudioSpec
 
 Float32 = npt.NDArray[np.float32]
 
+READY: dict[str, object] = {"ready": True}  # a worker's first message
 _FRAME = struct.Struct("<II")
 _MAX_HEADER = 16 << 20
 
@@ -51,6 +53,29 @@ class Job:
         if part is None:
             return self
         return dataclasses.replace(self, plan=dataclasses.replace(self.plan, part=part), hash=False)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The header of some windows of a file, whose images follow: float32 of `shape` [n, n_mels, n_frames]."""
+
+    starts_s: list[float]
+    shape: tuple[int, int, int]
+
+    @classmethod
+    def from_message(cls, header: dict[str, Any], payload_bytes: int, audio: AudioSpec) -> Chunk | dict[str, Any]:
+        """A worker's message: a chunk, or the header itself where no images follow.
+
+        Raises:
+            ValueError: the images that were announced do not fit the header.
+        """
+        if not payload_bytes:
+            return header
+        starts = msgspec.convert(header.get("starts_s"), list[float])
+        shape = (len(starts), audio.n_mels, audio.n_frames)
+        if not starts or payload_bytes != 4 * shape[0] * shape[1] * shape[2]:
+            raise ValueError(f"{payload_bytes} bytes of images for {len(starts)} windows")
+        return cls(starts, shape)
 
 
 def send(stream: IO[bytes], header: dict[str, Any], images: Float32 | npt.NDArray[np.uint8] | None = None) -> None:

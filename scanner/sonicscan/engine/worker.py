@@ -25,6 +25,7 @@ from sonicscan.audio.images import read_images
 from sonicscan.audio.melspec import log_mel
 from sonicscan.audio.sources import from_os_error, open_regular
 from sonicscan.engine import wire
+from sonicscan.engine.outcome import Outcome
 from sonicscan.errors import AudioError, Status
 from sonicscan.library.ranges import RemoteFile, sound_at
 from sonicscan.library.tracks import Track
@@ -47,7 +48,7 @@ def main() -> None:
     log_mel(job.audio)  # before the limit of memory is set
     _limit_memory()
     with contextlib.suppress(BrokenPipeError):
-        wire.send(answers, {"ready": True})
+        wire.send(answers, wire.READY)
         while (message := wire.receive_header(jobs)) is not None:
             part = message[0].get("part")
             content = jobs.read(message[1]) or None
@@ -85,37 +86,45 @@ def _limit_memory() -> None:
 
 
 def _answer(track: Track, content: bytes | None, job: wire.Job, answers: BinaryIO) -> None:
-    """Send the images of a file, then how it went."""
+    """Send the images of a file, then its outcome."""
     began = time.perf_counter()
     outbox = _Outbox(answers)
-    outcome: dict[str, Any] = {}
+    content_hash: str | None = None
+    tags: dict[str, str] = {}
     try:
         with sound_at(track.path, track.size, job.hash or job.plan.count is None, content) as path:
             if job.hash:
-                outcome["content_hash"] = _content_hash(path)
-            outcome["tags"] = _tags(track.path, path)
+                content_hash = _content_hash(path)
+            tags = _tags(track.path, path)
             facts = _send_windows(path, job, outbox)
-        outcome.update(dataclasses.asdict(facts))
-        outcome["warnings"] = list(facts.warnings)
+        outcome = Outcome(**{field.name: getattr(facts, field.name) for field in dataclasses.fields(facts)})
         if facts.status in ("ok", "truncated") and not outbox.sent:
-            outcome.update(status="silent", error="every window that was looked at is silent.")
+            outcome = dataclasses.replace(outcome, status="silent", error="every window that was looked at is silent.")
     except AudioError as error:
-        outcome.update(_failed(error.status, str(error)))
+        outcome = _failed(error.status, str(error))
     except OSError as error:
         failure = from_os_error(error)
-        outcome.update(_failed(failure.status, str(failure)))
+        outcome = _failed(failure.status, str(failure))
     except MemoryError:
-        outcome.update(_failed("unreadable", "decoding it takes more than 1 GiB of memory."))
+        outcome = _failed("unreadable", "decoding it takes more than 1 GiB of memory.")
     except Exception as error:  # noqa: BLE001 - whatever a decoder raises on a hostile file is that file's row
-        outcome.update(_failed("unreadable", f"the decoder failed ({type(error).__name__}: {error})."))
-    outcome["silent_windows"] = outbox.silent
-    outcome["elapsed_ms"] = (time.perf_counter() - began - outbox.waited_s) * 1e3
-    wire.send(answers, outcome)
+        outcome = _failed("unreadable", f"the decoder failed ({type(error).__name__}: {error}).")
+    outcome = dataclasses.replace(
+        outcome,
+        content_hash=content_hash,
+        silent_windows=outbox.silent,
+        elapsed_ms=(time.perf_counter() - began - outbox.waited_s) * 1e3,
+        title=tags.get("title"),
+        artist=tags.get("artist"),
+        album=tags.get("album"),
+        isrc=tags.get("isrc"),
+    )
+    wire.send(answers, outcome.to_header())
 
 
-def _failed(status: Status, error: str) -> dict[str, Any]:
+def _failed(status: Status, error: str) -> Outcome:
     # What decoders say may quote the file: the report takes only text that is UTF-8.
-    return {"status": status, "error": error.encode("utf-8", "backslashreplace").decode()}
+    return Outcome(status=status, error=error.encode("utf-8", "backslashreplace").decode())
 
 
 class _Outbox:

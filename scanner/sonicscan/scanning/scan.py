@@ -7,11 +7,13 @@ import datetime
 import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import sonicscan
 from sonicscan.audio.windows import WindowPlan
-from sonicscan.engine import local as engine
+from sonicscan.engine.base import Engine
+from sonicscan.engine.local import LocalEngine
 from sonicscan.engine.wire import Job
 from sonicscan.errors import InputError
 from sonicscan.library.discovery import Selection, listing
@@ -26,8 +28,10 @@ from sonicscan.report.schema import SCHEMA_VERSION
 from sonicscan.scoring.thresholds import Thresholds, certified_thresholds
 from sonicscan.spec import ModelSpec, digest_of
 
+if TYPE_CHECKING:
+    from sonicscan.engine.ray.engine import RayEngine
+
 DEFAULT_MAX_FPR = 0.01
-_CPU_BATCH, _CUDA_BATCH = 4, 64  # a larger batch is no faster on a CPU, and leaves the last ones to fewer threads
 
 
 @dataclass(frozen=True)
@@ -72,14 +76,13 @@ class Scan:
 
     Args:
         options: what to do.
+        engine: what decodes and scores; None for this machine, as `options` say.
 
     Attributes:
-        model: the loaded model.
-        device: where it runs, as reports give it.
+        engine: as above.
         thresholds: None where the model allows no verdict.
         notes: sentences a person should read before the scores.
         key: digest of all that must be equal for two rows to be comparable.
-        stats: where the time went, filled by `score`.
 
     Raises:
         ModelError, DeviceError: the model cannot be run as asked.
@@ -87,24 +90,12 @@ class Scan:
         InputError: no threshold can be certified at the rate that was asked for.
     """
 
-    def __init__(self, options: ScanOptions) -> None:
+    def __init__(self, options: ScanOptions, engine: Engine | None = None) -> None:
         self.options = options
-        cpus = usable_cpus()
-        path = fetched(options.model) if isinstance(options.model, Url) else chosen_model(options.model)
-        threads = options.threads or cpus
-        self.model: Model = load_model(path, options.device, threads, parallel=threads)
-        on_cpu = self.model.device.kind == "cpu"
-        self._engine = engine.EngineOptions(
-            # On the CPU too, where they share the processors with the model: those ahead of it wait.
-            workers=options.workers or cpus,
-            batch_size=options.batch_size or (_CPU_BATCH if on_cpu else _CUDA_BATCH),
-            timeout_s=options.timeout_s,
-        )
-        self._job = Job(self.model.spec.audio, options.windows, options.hash)
-        self.device = str(self.model.device)
+        self.engine = engine or local_engine(options)
         self.notes: list[str] = _notes(self.model, options)
         self.thresholds = _thresholds(self.model, options, self.notes)
-        self.stats = engine.EngineStats()
+        self._job = Job(self.model.spec.audio, options.windows, options.hash)
         what: dict[str, object] = {
             "model": self.model.digest,
             "audio": self.model.spec.audio.digest,
@@ -114,31 +105,26 @@ class Scan:
         if options.windows.adaptive:  # which windows were looked at depends on the thresholds
             if self.thresholds is None:
                 raise InputError(
-                    "--windows adaptive goes on until the verdict is settled, and this model gives no verdicts here; "
+                    "--windows adaptive stops when the verdict is decided, and this model gives no verdicts here; "
                     "set --threshold with a trained model, or ask for a number of windows or `all`."
                 )
             what["thresholds"] = [self.thresholds.flagged, self.thresholds.review]
         self.key = digest_of(what)
 
     @property
-    def summary(self) -> str:
-        """Model, device and shares of the machine, in one line."""
-        e = self._engine
-        why = f" ({self.model.note.rstrip('.')})" if self.model.note else ""
-        return (
-            f"{self.model.path.name} ({self.model.spec.architecture}) on {self.model.device}{why}, "
-            f"batch {e.batch_size}, {e.workers} decoding {'process' if e.workers == 1 else 'processes'}"
-        )
+    def model(self) -> Model:
+        """The loaded model."""
+        return self.engine.model
 
     def score(self, tracks: Iterable[Track]) -> Generator[FileResult, None, None]:
         """Score tracks; results come as they complete."""
-        return engine.score_tracks(tracks, self.model, self._job, self._engine, self.thresholds, self.stats)
+        return self.engine.score(tracks, self._job, self.thresholds)
 
     def metadata(self, started: str, shard: tuple[int, int] | None = None) -> dict[str, object]:
-        """What the report says of itself, under `sonicscan.*` in its schema."""
+        """What the report says about its scan, under `sonicscan.*` in its schema."""
         options = dataclasses.asdict(self.options)
         options |= {"model": str(self.options.model or ""), "windows": str(self.options.windows)}
-        options["device"] = self.device
+        options["device"] = self.engine.device
         return {
             "schema_version": str(SCHEMA_VERSION),
             "tool_version": sonicscan.__version__,
@@ -152,6 +138,51 @@ class Scan:
             "started": started,
             "finished": now(),
         }
+
+
+def model_file(model: Location | None) -> Path:
+    """The file of a model: itself, a bundled one by name, the default for None, or a copy of what is behind a URL.
+
+    Raises:
+        ModelError, RemoteError: there is none, or it cannot be fetched.
+    """
+    return fetched(model) if isinstance(model, Url) else chosen_model(model)
+
+
+def local_engine(options: ScanOptions) -> LocalEngine:
+    """The engine of this machine, with the model loaded.
+
+    Raises:
+        ModelError, DeviceError, RemoteError: the model cannot be run as asked.
+    """
+    threads = options.threads or usable_cpus()
+    model = load_model(model_file(options.model), options.device, threads, parallel=threads)
+    return LocalEngine(model, options.workers, options.batch_size, options.timeout_s)
+
+
+def ray_engine(options: ScanOptions, address: str | None = None, gpus_per_actor: float = 0.0) -> RayEngine:
+    """The engine of a Ray cluster; the model is loaded here too, for its contract.
+
+    Args:
+        options: `device` and `threads` are those of this machine, and do not count.
+        address, gpus_per_actor: as in `RayEngine`.
+
+    Raises:
+        InputError: Ray is not installed, or there is no such cluster.
+        ModelError, RemoteError: the model cannot be read.
+    """
+    from sonicscan.engine.ray.engine import RayEngine
+
+    model = load_model(model_file(options.model), Device("cpu"), threads=1, parallel=1)
+    return RayEngine(
+        model,
+        address,
+        gpus_per_actor,
+        options.workers,
+        options.threads,
+        options.batch_size,
+        options.timeout_s,
+    )
 
 
 def now() -> str:

@@ -21,9 +21,6 @@ Nothing here depends on other tracks, on batches or on time: a file, a model and
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,53 +29,23 @@ import scipy.special
 from sonicscan.scoring import aggregate
 from sonicscan.scoring.thresholds import Thresholds
 
-Float32 = npt.NDArray[np.float32]
-
 ERROR_RATE = 0.035
 _AT_LEAST = 2  # windows a round: opening a file again costs as much as one or two
 _GROWTH = 1.5  # how far a round may go beyond what is known, since what is known says how many are needed
 
 
-@dataclass(frozen=True)
-class Reading:
-    """What the visits to one track have brought so far; also the whole of a track that needs one visit.
-
-    Attributes:
-        outcome: status, facts and tags, of the first visit that found sound.
-        starts_s: starts of the scored windows, ascending.
-        logits: theirs, float32 [classes] each.
-    """
-
-    outcome: dict[str, Any] = field(default_factory=dict)
-    starts_s: Sequence[float] = ()
-    logits: Sequence[Float32] = ()
-
-    def and_then(self, outcome: dict[str, Any], starts_s: Sequence[float], logits: Sequence[Float32]) -> Reading:
-        """This and what a further visit has brought; a visit that fails is what becomes of the track."""
-        if not self.outcome:
-            return Reading(outcome, starts_s, logits)
-        if outcome["status"] not in ("ok", "truncated", "silent"):
-            return Reading(outcome)
-        heard, other = (outcome, self.outcome) if self.outcome["status"] == "silent" else (self.outcome, outcome)
-        sums = {name: heard[name] + other[name] for name in ("silent_windows", "elapsed_ms")}
-        both = sorted(
-            zip([*self.starts_s, *starts_s], [*self.logits, *logits], strict=True), key=lambda window: window[0]
-        )
-        return Reading(other | heard | sums, [start for start, _ in both], [logit for _, logit in both])
-
-
-def next_part(reading: Reading, margins: npt.ArrayLike, thresholds: Thresholds) -> tuple[int, int] | None:
-    """Which part of the spread order must still be read; None where the verdict is settled.
+def next_part(margins: npt.ArrayLike, silent: int, whole: int, thresholds: Thresholds) -> tuple[int, int] | None:
+    """Which part of the spread order must still be read; None where the verdict is decided.
 
     Args:
-        reading: what is known.
-        margins: of its windows.
+        margins: of the windows that were scored, [n].
+        silent: windows that were read and are silent.
+        whole: windows that the track holds.
         thresholds: what the verdict depends on.
     """
     known = np.asarray(margins, dtype=np.float64)
-    seen = len(known) + int(reading.outcome.get("silent_windows", 0))
-    whole = int(reading.outcome.get("whole_windows", 0))
-    if seen >= whole or reading.outcome["status"] not in ("ok", "truncated", "silent"):
+    seen = len(known) + silent
+    if seen >= whole:
         return None
     needed = windows_needed(known, whole * len(known) / seen, thresholds) if len(known) else math.inf
     if needed <= len(known):

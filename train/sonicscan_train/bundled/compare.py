@@ -16,9 +16,9 @@ import click
 import numpy as np
 import numpy.typing as npt
 import torch
-from sonicscan.audio.images import SILENT_PEAK
 
 from sonicscan.audio.decode import read_windows
+from sonicscan.audio.images import SILENT_PEAK
 from sonicscan.audio.melspec import log_mel
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.scoring.aggregate import track_margin

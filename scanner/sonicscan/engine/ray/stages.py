@@ -73,7 +73,7 @@ class Decoding:
                     case Abandoned():
                         first = 0
                     case Done(ticket, _, outcome):
-                        yield _piece(number, ticket, first, outcome=outcome)
+                        yield _piece(number, ticket, first, outcome=outcome.to_header())
                         break
                     case Failed(error):
                         self._fatal = _fatal(error)

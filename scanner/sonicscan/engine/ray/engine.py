@@ -16,7 +16,6 @@ retry, and a track that takes every process with it ends up alone and is reporte
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import os
@@ -29,24 +28,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from sonicscan import errors
+from sonicscan.engine.base import ATTEMPTS, EngineStats
 from sonicscan.engine.events import Visit
-from sonicscan.engine.local import next_visit, track_result
-from sonicscan.engine.pool import ATTEMPTS
+from sonicscan.engine.outcome import Float32, Outcome, Reading
 from sonicscan.engine.ray.cluster import Cluster, Shares
 from sonicscan.engine.ray.stages import Decoding, Detecting
+from sonicscan.engine.rows import next_visit, track_result
+from sonicscan.engine.wire import Job
 from sonicscan.errors import InputError, SonicscanError
 from sonicscan.library.remote import is_url
 from sonicscan.library.tracks import Track
-from sonicscan.model.detector import Device
+from sonicscan.model.detector import Device, Model
 from sonicscan.report.row import FileResult
-from sonicscan.scanning.scan import Scan, ScanOptions
-from sonicscan.scoring.adaptive import Reading
-
-Float32 = npt.NDArray[np.float32]
+from sonicscan.scoring.thresholds import Thresholds
 
 CHUNK_S = 300.0  # a chunk is to take about so long
 MAX_CHUNK = 100_000  # tracks
@@ -56,13 +53,15 @@ _BLOCK_BYTES = 16 << 20  # images that travel together
 _STALL_S = 300.0  # beyond the time limits of a file
 
 
-class RayScan(Scan):
-    """A scan on a Ray cluster.
+class RayEngine:
+    """Scores tracks on a Ray cluster.
 
     Args:
-        options: what to do; `device` says where the actors that hold the model run.
+        model: loaded on the driver's CPU, for its contract; the actors load it again from its bytes.
         address: of the cluster; None for RAY_ADDRESS, or else a cluster on this machine alone.
-        gpus_per_actor: share of a GPU that each of them takes; 0 for the CPU.
+        gpus_per_actor: share of a GPU that each actor with the model takes; 0 for the CPU.
+        workers, threads, batch_size: 0 for what suits the cluster.
+        timeout_s: seconds a file may take to decode, twice.
 
     Attributes:
         retries: how often something died, and tracks were given to what was left.
@@ -71,18 +70,30 @@ class RayScan(Scan):
         InputError: Ray is not installed, or there is no cluster at `address`.
     """
 
-    def __init__(self, options: ScanOptions, address: str | None = None, gpus_per_actor: float = 0.0) -> None:
+    def __init__(
+        self,
+        model: Model,
+        address: str | None = None,
+        gpus_per_actor: float = 0.0,
+        workers: int = 0,
+        threads: int = 0,
+        batch_size: int = 0,
+        timeout_s: float = 120.0,
+    ) -> None:
         if gpus_per_actor < 0:
             raise InputError(f"--gpus-per-actor is a share of a GPU or a number of them, not {gpus_per_actor:g}.")
-        # The driver needs the contract alone; the cluster's GPUs are the actors'.
-        super().__init__(dataclasses.replace(options, device=Device("cpu"), threads=1))
-        self.options = options
+        self.model = model
+        self.stats = EngineStats()
         self.retries = 0
         self._actor_device = Device("cuda" if gpus_per_actor else "cpu")
-        self.device = self._actor_device.kind
-        self._cluster = Cluster(address, gpus_per_actor, options.workers, options.threads)
-        self._batch_size = options.batch_size or (64 if gpus_per_actor else 8)
-        self._model_ref = self._cluster.put(self.model.path.read_bytes())
+        self._timeout_s = timeout_s
+        self._batch_size = batch_size or (64 if gpus_per_actor else 8)
+        self._cluster = Cluster(address, gpus_per_actor, workers, threads)
+        self._model_ref = self._cluster.put(model.path.read_bytes())
+
+    @property
+    def device(self) -> str:
+        return self._actor_device.kind
 
     @property
     def summary(self) -> str:
@@ -94,20 +105,22 @@ class RayScan(Scan):
             f"decoding processes: {s.decoders}"
         )
 
-    def score(self, tracks: Iterable[Track]) -> Generator[FileResult, None, None]:
-        """Score tracks; results come as they complete."""
+    def score(
+        self, tracks: Iterable[Track], job: Job, thresholds: Thresholds | None = None
+    ) -> Generator[FileResult, None, None]:
+        self.stats.reset()
+        work = _Work(job, thresholds)
         began = time.perf_counter()
         listed = iter(tracks)
         size = _FIRST_CHUNK * self._cluster.shares().decoders
         lister = ThreadPoolExecutor(1, thread_name_prefix="sonicscan-listing")
-        further: list[Visit] = []  # what an adaptive plan still needs of tracks that it has looked at
         try:
             following = lister.submit(_chunk, listed, size)
-            while chunk := [*further, *following.result()]:
+            while chunk := [*work.further, *following.result()]:
                 following = lister.submit(_chunk, listed, size)
                 chunk_began = time.perf_counter()
-                further.clear()
-                for result in self._score_all(chunk, further):
+                work.further.clear()
+                for result in self._score_all(chunk, work):
                     self.stats.wall_s = time.perf_counter() - began
                     yield result
                 pace = len(chunk) / (time.perf_counter() - chunk_began)
@@ -115,13 +128,13 @@ class RayScan(Scan):
         finally:
             lister.shutdown(wait=False, cancel_futures=True)
 
-    def _score_all(self, chunk: list[Visit], further: list[Visit]) -> Iterator[FileResult]:
-        """Score a chunk, whatever fails; what needs another visit is put into `further`."""
+    def _score_all(self, chunk: list[Visit], work: _Work) -> Iterator[FileResult]:
+        """Score a chunk, whatever fails; tracks that need another visit are put into `work.further`."""
         groups = [(chunk, 0)]  # with the number of times that a track has failed alone
         while groups:
             group, failed = groups.pop()
             missing = dict(enumerate(group))
-            failure = yield from self._score_once(group, missing, further)
+            failure = yield from self._score_once(group, missing, work)
             left = list(missing.values())
             if left:
                 self.retries += 1
@@ -135,10 +148,11 @@ class RayScan(Scan):
                 groups.append((left, failed + 1))
             elif left:
                 error = f"the Ray processes that scored it died ({failure}), {ATTEMPTS} times."
-                yield self._row(left[0].track, Reading({"status": "crashed", "error": error}))
+                reading = Reading(Outcome(status="crashed", error=error))
+                yield track_result(left[0].track, reading, self.model.spec, thresholds=None)
 
     def _score_once(
-        self, chunk: list[Visit], missing: dict[int, Visit], further: list[Visit]
+        self, chunk: list[Visit], missing: dict[int, Visit], work: _Work
     ) -> Generator[FileResult, None, str]:
         """One dataset: yields rows and takes what is done out of `missing`; returns why some are left."""
         import ray.exceptions
@@ -147,7 +161,7 @@ class RayScan(Scan):
         shares = self._cluster.shares()
         open_tracks: dict[tuple[int, int], _Open] = {}
         try:
-            for piece in self._pieces(chunk, shares):
+            for piece in self._pieces(chunk, work.job, shares):
                 if piece["outcome"] is not None and (fatal := json.loads(piece["outcome"]).get("fatal")):
                     raise getattr(errors, fatal[0], SonicscanError)(fatal[1])
                 self._count(piece, shares)
@@ -158,26 +172,23 @@ class RayScan(Scan):
                     for key in [key for key in open_tracks if key[0] == piece["track"]]:
                         del open_tracks[key]
                     track, reading = visit.track, here.reading(visit)
-                    another = next_visit(track, reading, self._job, self.model, self.thresholds)
+                    another = next_visit(track, reading, work.job, self.model.spec, work.thresholds)
                     if another is not None:
-                        further.append(another)
+                        work.further.append(another)
                         continue
-                    yield self._row(track, reading)
+                    yield track_result(track, reading, self.model.spec, work.thresholds)
         except (ray.exceptions.RayError, ExecutionTimeoutError) as error:
             return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         return "its rows were lost"
 
-    def _row(self, track: Track, reading: Reading) -> FileResult:
-        return track_result(track, reading.outcome, reading.starts_s, reading.logits, self.model, self.thresholds)
-
-    def _pieces(self, chunk: list[Visit], s: Shares) -> Iterator[dict[str, Any]]:
+    def _pieces(self, chunk: list[Visit], job: Job, s: Shares) -> Iterator[dict[str, Any]]:
         """The rows of the second stage, as they come."""
         import ray.data
 
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
         context.target_max_block_size = _BLOCK_BYTES
-        context.execution_no_progress_timeout_s = 2 * self.options.timeout_s + _STALL_S
+        context.execution_no_progress_timeout_s = 2 * self._timeout_s + _STALL_S
         block = min(max(1, len(chunk) // (8 * s.decoders)), _MAX_BLOCK)
         folder = os.fsencode(Path.cwd())
         table = pa.table(
@@ -197,7 +208,7 @@ class RayScan(Scan):
             dataset: ray.data.Dataset = ray.data.from_arrow(blocks)
             dataset = dataset.map_batches(
                 Decoding,
-                fn_constructor_args=(self._job, self.options.timeout_s),
+                fn_constructor_args=(job, self._timeout_s),
                 compute=ray.data.ActorPoolStrategy(size=min(s.decoders, len(blocks))),
                 num_cpus=s.decoder_cpus,
                 **common,
@@ -219,12 +230,21 @@ class RayScan(Scan):
 
 
 @dataclass
+class _Work:
+    """What one `score` is about; `further` holds the visits that an adaptive plan still needs."""
+
+    job: Job
+    thresholds: Thresholds | None
+    further: list[Visit] = field(default_factory=list)
+
+
+@dataclass
 class _Open:
     """A track of which pieces have come, in whatever order."""
 
     starts_s: dict[int, float] = field(default_factory=dict)
     logits: dict[int, Float32] = field(default_factory=dict)
-    outcome: dict[str, Any] | None = None
+    outcome: Outcome | None = None
     windows: int = 0
 
     def add(self, piece: dict[str, Any], classes: int) -> None:
@@ -232,7 +252,7 @@ class _Open:
             self.starts_s[piece["first"] + k] = piece["starts_s"][k]
             self.logits[piece["first"] + k] = logits
         if piece["outcome"] is not None:
-            self.outcome, self.windows = json.loads(piece["outcome"]), piece["first"]
+            self.outcome, self.windows = Outcome.from_header(json.loads(piece["outcome"])), piece["first"]
 
     @property
     def complete(self) -> bool:
@@ -242,8 +262,7 @@ class _Open:
         """What this visit to the track and those before it have brought."""
         assert self.outcome is not None
         order = range(self.windows)
-        before: Reading = visit.before or Reading()
-        return before.and_then(self.outcome, [self.starts_s[k] for k in order], [self.logits[k] for k in order])
+        return visit.before.and_then(self.outcome, [self.starts_s[k] for k in order], [self.logits[k] for k in order])
 
 
 def _absolute(track: Track, folder: bytes) -> bytes:

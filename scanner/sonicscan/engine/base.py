@@ -1,0 +1,77 @@
+"""What every engine offers: it turns tracks into report rows."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from sonicscan.engine.wire import Job
+from sonicscan.library.tracks import Track
+from sonicscan.model.detector import Model
+from sonicscan.report.row import FileResult
+from sonicscan.scoring.thresholds import Thresholds
+
+ATTEMPTS = 2  # times that a file is tried when the process that decodes it dies
+
+
+@dataclass
+class EngineStats:
+    """What the engine spent its time on.
+
+    Attributes:
+        windows: windows that were scored.
+        model_s: seconds in which the model ran.
+        wall_s: seconds since the scan began.
+    """
+
+    windows: int = 0
+    model_s: float = 0.0
+    wall_s: float = 0.0
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self.windows, self.model_s, self.wall_s = 0, 0.0, 0.0
+
+    @property
+    def bottleneck(self) -> Literal["model", "decoding"]:
+        """The stage that the other stage waited for."""
+        return "model" if self.model_s > 0.7 * self.wall_s else "decoding"
+
+
+class Engine(Protocol):
+    """Decodes and scores tracks: on this machine, or on a cluster.
+
+    Attributes:
+        model: the loaded model, whose contract every row follows.
+        stats: of the latest `score`.
+    """
+
+    model: Model
+    stats: EngineStats
+
+    @property
+    def device(self) -> str:
+        """Where the model runs, as reports name it."""
+        ...
+
+    @property
+    def summary(self) -> str:
+        """Model, device and share of the machine, in one line."""
+        ...
+
+    def score(self, tracks: Iterable[Track], job: Job, thresholds: Thresholds | None) -> Generator[FileResult]:
+        """Score tracks.
+
+        Args:
+            tracks: consumed as workers become free.
+            job: what is done with each file.
+            thresholds: for the verdicts; None gives none. An adaptive plan needs them.
+
+        Yields:
+            one result for each track, in the order in which they are done.
+
+        Raises:
+            ModelError, DeviceError: the model fails while it runs.
+        """
+        ...

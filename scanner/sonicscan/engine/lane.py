@@ -1,0 +1,246 @@
+"""One worker process, and the thread that gives it a track, reads its answers and starts another when it dies.
+
+A worker that dies or runs over the time limit costs its file one more try, then a row that says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+
+from sonicscan.engine import wire
+from sonicscan.engine.base import ATTEMPTS
+from sonicscan.engine.events import Abandoned, Done, Event, Failed, Visit, Windows
+from sonicscan.engine.limits import Budget, Clock
+from sonicscan.engine.outcome import Outcome
+from sonicscan.engine.visits import VisitQueue
+from sonicscan.engine.wire import Job
+from sonicscan.errors import SonicscanError
+from sonicscan.library import remote
+
+START_TIMEOUT_S = 120.0
+_FAILED_STARTS = 10  # in a row, of all lanes
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+class _WorkerGone(Exception):
+    """The worker's pipe has closed, or what came through it makes no sense."""
+
+
+class Starts:
+    """Counts workers that die as they start: of all lanes, in a row."""
+
+    def __init__(self, visits: VisitQueue) -> None:
+        self._visits = visits
+        self._lock = threading.Lock()
+        self._failed = 0
+
+    def note(self, well: bool) -> None:
+        """Count a start; waits a moment after a failed one.
+
+        Raises:
+            SonicscanError: too many starts in a row have failed.
+        """
+        with self._lock:
+            self._failed = 0 if well else self._failed + 1
+            failed = self._failed
+        if failed >= _FAILED_STARTS:
+            raise SonicscanError(
+                "worker processes die as they start; `python -P -m sonicscan.engine.worker` should wait for input."
+            )
+        self._visits.wait_closed(0.1 * failed)  # the machine may be out of processes or memory for a moment
+
+
+class Lane:
+    """Serves visits from a queue, each by a worker process.
+
+    Args:
+        job: what the jobs have in common.
+        timeout_s: seconds a file may take, not counting the time that it waits for the model.
+        visits: where visits come from.
+        budget: windows that may be on their way.
+        events: where everything goes.
+        starts: the count of failed starts, shared by all lanes.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        timeout_s: float,
+        visits: VisitQueue,
+        budget: Budget,
+        events: queue.SimpleQueue[Event | None],
+        starts: Starts,
+    ) -> None:
+        self._job = job
+        self._timeout_s = timeout_s
+        self._visits = visits
+        self._budget = budget
+        self._events = events
+        self._starts = starts
+        self._process: subprocess.Popen[bytes] | None = None
+        self._clock = Clock()
+        self._guard = threading.Lock()
+        self.thread = threading.Thread(target=self._run, name="sonicscan-lane", daemon=True)
+
+    def kill(self) -> None:
+        """End the worker at once."""
+        with self._guard:
+            if self._process is not None:
+                self._process.kill()
+
+    def kill_if_late(self) -> None:
+        """End the worker if its file has used up its time."""
+        if self._clock.late():
+            self.kill()
+
+    def _run(self) -> None:
+        try:
+            while (visit := self._visits.take()) is not None:
+                self._serve(visit)
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that reads the events
+            self._events.put(Failed(error))
+        finally:
+            self._end_process()
+            self._events.put(None)
+
+    def _serve(self, visit: Visit) -> None:
+        """Have a track decoded, if need be by a second worker."""
+        ticket = self._visits.ticket()
+        for attempt in range(1, ATTEMPTS + 1):
+            began = time.perf_counter()
+            try:
+                outcome = self._decode(visit, ticket)
+                break
+            except _WorkerGone:
+                if self._visits.closed:
+                    return
+                outcome = self._death(attempt, (time.perf_counter() - began) * 1e3)
+                self._events.put(Abandoned(ticket))
+                ticket = self._visits.ticket()
+        self._events.put(Done(ticket, visit, outcome))
+
+    def _decode(self, visit: Visit, ticket: int) -> Outcome:
+        """Send a job and pass on its windows; returns the worker's last message."""
+        pipe = self._ready_process()
+        assert pipe.stdin is not None and pipe.stdout is not None
+        self._clock.wind(self._timeout_s)
+        try:
+            address = visit.track.address or visit.track.path
+            held = remote.held_here(address)
+            content = None if held is None else np.frombuffer(held, dtype=np.uint8)
+            wanted = {"path": os.fsdecode(address), "size": visit.track.size, "part": visit.part}
+            wire.send(pipe.stdin, wanted, content)
+        except OSError as error:
+            raise _WorkerGone from error
+        while True:
+            answer = self._answer(pipe)
+            if not isinstance(answer, wire.Chunk):
+                return self._checked(answer)
+            if not self._budget.acquire(answer.shape[0]):
+                raise _WorkerGone
+            with self._clock:
+                images = wire.receive_images(pipe.stdout, answer.shape)
+            if images is None:
+                self._budget.release(answer.shape[0])
+                raise _WorkerGone
+            self._events.put(Windows(ticket, answer.starts_s, images))
+
+    def _answer(self, process: subprocess.Popen[bytes]) -> wire.Chunk | dict[str, object]:
+        """The next message: a chunk of images that follows, or a header without images."""
+        assert process.stdout is not None
+        with self._clock:
+            message = wire.receive_header(process.stdout)
+        try:
+            if message is None:
+                raise ValueError("the pipe has closed, or holds no message")
+            return wire.Chunk.from_message(*message, self._job.audio)
+        except ValueError as error:
+            self.kill()  # a file may have taken the worker over
+            raise _WorkerGone from error
+
+    def _checked(self, header: dict[str, object]) -> Outcome:
+        try:
+            return Outcome.from_header(header)
+        except ValueError as error:
+            self.kill()
+            raise _WorkerGone from error
+
+    def _ready_process(self) -> subprocess.Popen[bytes]:
+        """The lane's worker, started if there is none. A failed start is not the file's fault."""
+        while self._process is None:
+            try:
+                self._start()
+            except (OSError, _WorkerGone) as error:
+                self._end_process()
+                if self._visits.closed:
+                    raise _WorkerGone from error
+                self._starts.note(well=False)
+            else:
+                self._starts.note(well=True)
+        return self._process
+
+    def _start(self) -> None:
+        process = subprocess.Popen(
+            # -P: modules are not searched for in the current folder, which may hold strangers' files.
+            [sys.executable, "-P", "-m", "sonicscan.engine.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | dict.fromkeys(_THREAD_VARIABLES, "1"),
+            process_group=0 if os.name == "posix" else None,
+        )
+        with self._guard:
+            self._process = process
+        if self._visits.closed:  # too late for `kill` to have seen it
+            self.kill()
+        _widen(process)
+        self._clock.wind(START_TIMEOUT_S)
+        assert process.stdin is not None
+        wire.send(process.stdin, self._job.to_header())
+        if self._answer(process) != wire.READY:
+            self.kill()
+            raise _WorkerGone
+
+    def _death(self, attempt: int, elapsed_ms: float) -> Outcome:
+        """Ends the dead worker and returns the outcome of the file that it was decoding."""
+        late = self._clock.expired
+        code = self._end_process()
+        if late:
+            error = f"decoding took more than {self._timeout_s:g} s, {attempt} times."
+            return Outcome(status="timeout", error=error, elapsed_ms=elapsed_ms)
+        cause = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
+        error = f"the worker that decoded it died ({cause}), {attempt} times."
+        return Outcome(status="crashed", error=error, elapsed_ms=elapsed_ms)
+
+    def _end_process(self) -> int | None:
+        with self._guard:
+            process, self._process = self._process, None
+        if process is None:
+            return None
+        for pipe in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
+        try:
+            return process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+
+
+def _widen(process: subprocess.Popen[bytes]) -> None:
+    """A pipe of a megabyte where the system allows it: fewer switches for each image."""
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        assert process.stdout is not None
+        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 1 << 20)

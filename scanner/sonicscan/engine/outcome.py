@@ -1,0 +1,109 @@
+"""What a worker found out about a file, and what several visits to one track add up to."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from sonicscan.errors import Status
+
+Float32 = npt.NDArray[np.float32]
+
+_HEARD: frozenset[Status] = frozenset({"ok", "truncated", "silent"})  # sound was read; the windows count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """The last message of a worker about a file. Columns of the report have the same names.
+
+    Attributes:
+        whole_windows: windows that the track holds one after the other; 0 where no sound was read.
+        silent_windows: windows of this visit that are silent, which are never scored.
+        elapsed_ms: time that the worker took, without the time that it waited for the model.
+    """
+
+    status: Status
+    error: str | None = None
+    duration_s: float | None = None
+    sample_rate: int | None = None
+    channels: int | None = None
+    codec: str | None = None
+    bandwidth_hz: float | None = None
+    warnings: tuple[str, ...] = ()
+    whole_windows: int = 0
+    silent_windows: int = 0
+    content_hash: str | None = None
+    title: str | None = None
+    artist: str | None = None
+    album: str | None = None
+    isrc: str | None = None
+    elapsed_ms: float = 0.0
+
+    @property
+    def heard(self) -> bool:
+        """Whether sound was read, so that its windows count."""
+        return self.status in _HEARD
+
+    def to_header(self) -> dict[str, Any]:
+        """The outcome as JSON values; `from_header` reads it back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_header(cls, header: object) -> Outcome:
+        """Read an outcome from JSON values.
+
+        Raises:
+            ValueError: a field has another type, an unknown status, or is missing.
+        """
+        return msgspec.convert(header, cls)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """All that the visits to one track have brought so far.
+
+    Attributes:
+        outcome: status, facts and tags; None before the first visit.
+        starts_s: starts of the scored windows, ascending.
+        logits: of the same windows, float32 [classes] each.
+    """
+
+    outcome: Outcome | None = None
+    starts_s: Sequence[float] = ()
+    logits: Sequence[Float32] = ()
+
+    @property
+    def windows(self) -> int:
+        """Windows that were read, silent ones included."""
+        return len(self.logits) + (0 if self.outcome is None else self.outcome.silent_windows)
+
+    def and_then(self, outcome: Outcome, starts_s: Sequence[float], logits: Sequence[Float32]) -> Reading:
+        """Add a further visit. Where that visit failed, its outcome replaces everything."""
+        before = self.outcome
+        if before is None:
+            return Reading(outcome, starts_s, logits)
+        if not outcome.heard:
+            return Reading(outcome)
+        # The facts are those of the first visit that found sound; tags and the hash may come from another one.
+        facts, other = (outcome, before) if before.status == "silent" else (before, outcome)
+        unknown = {
+            field.name: getattr(other, field.name)
+            for field in dataclasses.fields(facts)
+            if field.name != "error" and getattr(facts, field.name) is None
+        }
+        both = sorted(
+            zip([*self.starts_s, *starts_s], [*self.logits, *logits], strict=True), key=lambda window: window[0]
+        )
+        total = dataclasses.replace(
+            facts,
+            **unknown,
+            silent_windows=before.silent_windows + outcome.silent_windows,
+            elapsed_ms=before.elapsed_ms + outcome.elapsed_ms,
+        )
+        return Reading(total, [start for start, _ in both], [logit for _, logit in both])

@@ -1,0 +1,83 @@
+"""From the reading of a track to its report row, or to the next visit that an adaptive plan needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sonicscan.engine.events import Visit
+from sonicscan.engine.outcome import Reading
+from sonicscan.engine.wire import Job
+from sonicscan.library.tracks import Track
+from sonicscan.report.row import FileResult
+from sonicscan.scoring import aggregate
+from sonicscan.scoring.adaptive import next_part
+from sonicscan.scoring.thresholds import Thresholds
+from sonicscan.spec import ModelSpec
+
+
+def next_visit(
+    track: Track, reading: Reading, job: Job, spec: ModelSpec, thresholds: Thresholds | None
+) -> Visit | None:
+    """The visit that an adaptive plan still needs of a track; None where `reading` is enough."""
+    outcome = reading.outcome
+    if not job.plan.adaptive or thresholds is None or outcome is None or not outcome.heard:
+        return None
+    margins = aggregate.window_margins(np.stack(reading.logits), spec.temperature) if reading.logits else ()
+    part = next_part(margins, outcome.silent_windows, outcome.whole_windows, thresholds)
+    return None if part is None else Visit(track, part, reading)
+
+
+def track_result(track: Track, reading: Reading, spec: ModelSpec, thresholds: Thresholds | None) -> FileResult:
+    """The report row of a track.
+
+    Args:
+        track: the file.
+        reading: what its visits brought; at least one.
+        spec: the model's contract, for the scores.
+        thresholds: for the verdict.
+    """
+    outcome = reading.outcome
+    if outcome is None:
+        raise ValueError(f"{track.name} was never visited")
+    scored: dict[str, Any] = {}
+    if reading.logits:
+        logits = np.stack(reading.logits)
+        margins = aggregate.window_margins(logits, spec.temperature)
+        score = aggregate.score_of(aggregate.track_margin(margins))
+        verdict = None if thresholds is None else thresholds.verdict(score)
+        classes = aggregate.class_scores(logits, spec, score)
+        # As the report stores them, so that a row judged again from the report comes out the same.
+        starts = np.asarray(reading.starts_s, dtype=np.float32).tolist()
+        stored = margins.astype(np.float32).tolist()
+        scored = aggregate.judgement(score, starts, stored, spec, thresholds) | {
+            "score": score,
+            "class_scores": classes,
+            "attribution": aggregate.attribution_of(classes, spec, verdict),
+            "window_starts_s": starts,
+            "window_margins": stored,
+        }
+    return FileResult(
+        path=track.name,
+        path_raw=track.path_raw,
+        status=outcome.status,
+        error=outcome.error,
+        windows=len(reading.logits),
+        silent_windows=outcome.silent_windows,
+        duration_s=outcome.duration_s,
+        sample_rate=outcome.sample_rate,
+        channels=outcome.channels,
+        codec=outcome.codec,
+        bandwidth_hz=outcome.bandwidth_hz,
+        title=outcome.title,
+        artist=outcome.artist,
+        album=outcome.album,
+        isrc=outcome.isrc,
+        content_hash=outcome.content_hash,
+        size=track.size,
+        mtime_ns=track.mtime_ns,
+        warnings=list(outcome.warnings),
+        elapsed_ms=outcome.elapsed_ms,
+        **scored,
+    )
