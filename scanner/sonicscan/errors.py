@@ -5,6 +5,7 @@
     ├── ModelError      the model is not one this program can run, or it misbehaves
     ├── DeviceError     the execution provider that was asked for does not start
     ├── ReportError     a report or journal cannot be read or written
+    ├── SignatureError  a signature or key is missing, or does not fit the file
     ├── RemoteError     a URL cannot be read, listed or written; carries a status as well
     └── InputError      paths, file lists or options that make no sense
 
@@ -62,6 +63,10 @@ class DeviceError(SonicscanError):
 
 class ReportError(SonicscanError):
     """A report or journal that cannot be read or written."""
+
+
+class SignatureError(SonicscanError):
+    """A key or signature that cannot be read or written, or a signature that does not fit its file."""
 
 
 class RemoteError(SonicscanError):
