@@ -1,32 +1,88 @@
-"""Files that appear whole or not at all, and digests of them."""
+"""Writes files that appear whole or not at all, where other users may plant files; and digests of files."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import io
 import os
+import re
+import secrets
+import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_BINARY = getattr(os, "O_BINARY", 0)
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)
+_MAX_LINKS = 40  # as many as Linux follows
+_STALE_S = 60.0
+_TOKEN = r"[0-9a-f]{16}"
+
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file beside `path` that takes its name once it is written and on disk."""
-    # Always the same name, so that a scan that is killed here leaves no more than one behind.
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.unlink(missing_ok=True)
+def replacing(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
+    """A new file beside `path` that takes the name `path` once it is complete.
+
+    The new file has a random name and is created exclusively, so a file or link of somebody else is never written to.
+    It gets the permissions, group and owner of the file that it replaces. A symbolic link at `path` stays where it
+    belongs to this user: the file that it leads to is replaced. A link of another user is replaced itself.
+
+    Args:
+        path: the file to write.
+        sync: wait until the file is on the disk before it takes its name. False for files that are soon written again.
+
+    Raises:
+        OSError: the file cannot be written, or something that is not a regular file has the name. What was there stays.
+    """
+    target = _behind_own_links(path)
+    earlier = _replaceable(target)
+    _remove_stale(target)
+    temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.part")
+    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | _BINARY, 0o666)
     try:
-        with temporary.open("xb") as file:
+        with os.fdopen(fd, "w+b") as file:
+            _lock(file.fileno())
+            if earlier is not None:
+                _take_over(file.fileno(), earlier, target)
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
+            if sync:
+                os.fsync(file.fileno())
+        temporary.replace(target)
+        if sync:
+            _sync_folder(target.parent)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file by `replacing`; text as UTF-8.
+
+    Raises:
+        OSError: it cannot be written; what was there stays.
+    """
+    with replacing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def open_to_append(path: Path) -> io.FileIO:
+    """Open a regular file for reading and appending, without a buffer; only this user can read a new one.
+
+    Raises:
+        OSError: ELOOP for a symbolic link, EINVAL for anything else that is not a regular file; neither is opened.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | _NO_FOLLOW | _NO_WAIT | _BINARY
+    fd = os.open(path, flags, 0o600)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise _not_regular(path)
+    return io.FileIO(fd, "a+")
 
 
 def sha256_of(path: Path) -> str:
@@ -39,8 +95,91 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _behind_own_links(path: Path) -> Path:
+    """The file that `path` leads to by symbolic links of this user; the first link of another user stops it."""
+    for _ in range(_MAX_LINKS):
+        try:
+            found = path.lstat()
+            if not stat.S_ISLNK(found.st_mode) or found.st_uid != _user(found):
+                return path
+            path = path.parent / path.readlink()
+        except FileNotFoundError:
+            return path
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+
+
+def _replaceable(target: Path) -> os.stat_result | None:
+    """What has the name today: a regular file, another user's link (None), or nothing (None)."""
+    try:
+        found = target.lstat()
+    except FileNotFoundError:
+        return None
+    if stat.S_ISLNK(found.st_mode):
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        raise _not_regular(target)
+    return found
+
+
+def _not_regular(path: Path) -> OSError:
+    return OSError(errno.EINVAL, "it is not a regular file", str(path))
+
+
+def _take_over(fd: int, earlier: os.stat_result, target: Path) -> None:
+    """Give the open file the owner, group and permissions of `earlier`, where the user may rely on them."""
+    if os.name != "posix":
+        return
+    shared = target.parent.stat().st_mode & stat.S_IWOTH
+    if earlier.st_uid != os.geteuid() and (shared or os.geteuid() != 0):
+        return  # another user made it: its permissions are not this user's choice
+    mode = earlier.st_mode & 0o777
+    try:
+        os.fchown(fd, earlier.st_uid, earlier.st_gid)
+    except OSError:  # the new file has a group that the earlier one was not open to
+        mode = mode & ~0o070 | (mode & 0o007) << 3
+    os.fchmod(fd, mode)
+
+
+def _remove_stale(target: Path) -> None:
+    """Remove what a process that was killed in `replacing` has left; a living one holds a lock on its file."""
+    name = re.compile(rf"\.{re.escape(target.name[:40])}\.{_TOKEN}\.part")
+    with contextlib.suppress(OSError), os.scandir(target.parent) as entries:
+        for entry in entries:
+            if not name.fullmatch(entry.name) or not entry.is_file(follow_symlinks=False):
+                continue
+            found = entry.stat(follow_symlinks=False)
+            if found.st_uid == _user(found) and found.st_mtime < time.time() - _STALE_S:
+                with contextlib.suppress(OSError):
+                    _remove_unlocked(Path(entry.path))
+
+
+def _remove_unlocked(path: Path) -> None:
+    fd = os.open(path, os.O_RDWR | _NO_FOLLOW | _NO_WAIT)
+    try:
+        if _lock(fd):
+            path.unlink()
+    finally:
+        os.close(fd)
+
+
+def _lock(fd: int) -> bool:
+    """Lock the open file for this process; False where another one holds it, or there are no locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True
+
+
+def _user(found: os.stat_result) -> int:
+    """This user's number; the file's own where the system has none."""
+    return os.geteuid() if hasattr(os, "geteuid") else found.st_uid
+
+
 def _sync_folder(folder: Path) -> None:
-    """Have the new name on disk before anything that it replaces goes: a power cut must not take both."""
+    """Put the new name on the disk, so that a power cut leaves the earlier file or the new one."""
     with contextlib.suppress(OSError):  # not every system opens folders
         fd = os.open(folder, os.O_RDONLY)
         try:

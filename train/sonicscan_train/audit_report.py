@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from sonicscan.files import write_whole
 from sonicscan.text import printable
 from sonicscan_train.audit import Audit, Balance
 from sonicscan_train.baselines import Baseline
@@ -60,7 +61,7 @@ def _print_balance(title: str, rows: Sequence[Balance], console: Console) -> Non
 def write_audit(result: Audit, folder: Path) -> None:
     """`audit.json` and `audit.png` in `folder`, which is made where it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "audit.json").write_text(json.dumps(result.to_dict(), indent=1) + "\n", encoding="utf-8")
+    write_whole(folder / "audit.json", json.dumps(result.to_dict(), indent=1) + "\n")
     _draw(result, folder / "audit.png")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import sonicscan
+from sonicscan.files import write_whole
 from sonicscan.spec import ModelSpec
 from sonicscan.text import printable
 from sonicscan_train.clips import CODEC
@@ -59,12 +60,12 @@ def write_evaluation(
         "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     parts = {section.name: dataclasses.asdict(section) for section in sections}
-    _write(out / "evaluation.json", json.dumps({**head, "parts": parts, "stress": stress}, indent=1) + "\n")
+    write_whole(out / "evaluation.json", json.dumps({**head, "parts": parts, "stress": stress}, indent=1) + "\n")
     lines = [f"# Evaluation of {printable(model.name)}", ""]
     lines += [f"- {name.replace('_', ' ')}: {_text(value)}" for name, value in head.items()]
     for section in sections:
         lines += _section(section, stress.get(section.name))
-    _write(out / "evaluation.md", "\n".join(lines) + "\n")
+    write_whole(out / "evaluation.md", "\n".join(lines) + "\n")
     curves = {}
     for name, tracks in scores.items():
         judged = [track for track in tracks if track.clip.label != CODEC]
@@ -211,7 +212,3 @@ def _by_source(tracks: Sequence[ScoredTrack]) -> dict[str, list[float]]:
         found[not track.clip.human, track.clip.source].append(track.score)
     largest = sorted(found, key=lambda key: -len(found[key]))[:50]
     return {f"{'' if machine else 'people: '}{source}": found[machine, source] for machine, source in sorted(largest)}
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

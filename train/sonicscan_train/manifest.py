@@ -8,11 +8,13 @@ manifest too, so that whatever reads a manifest reads a split.
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sonicscan.errors import InputError
+from sonicscan.files import replacing
 from sonicscan_train.clips import PARTS, Clip
 
 SUFFIXES = (".csv", ".parquet")
@@ -99,13 +101,13 @@ def write_split(clips: Sequence[Clip], path: Path) -> None:
         InputError: the file cannot be written.
     """
     extra = sorted({key for clip in clips for key in clip.extra})
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
+        with replacing(path) as file:
+            text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+            writer = csv.writer(text)
             writer.writerow(["path", "label", "source", "group", "artist", "split", *extra])
             writer.writerows(_cells(clip, path.parent, extra) for clip in clips)
-        temporary.replace(path)
+            text.detach()
     except OSError as error:
         raise InputError(f"the split {path} cannot be written: {error.strerror or error}.") from error
 

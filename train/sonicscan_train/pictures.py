@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from sonicscan.files import replacing
 from sonicscan_train.metrics import auc, roc
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     left.legend()
     right.plot(epochs, [row["valid_auc"] for row in history], marker=".", color="tab:green")
     right.set(xlabel="epoch", ylabel="validation AUC of tracks", ylim=(0.0, 1.0))
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
 
 
 def draw_roc(curves: Mapping[str, tuple[npt.NDArray[np.bool_], Float64]], path: Path) -> None:
@@ -41,7 +42,7 @@ def draw_roc(curves: Mapping[str, tuple[npt.NDArray[np.bool_], Float64]], path: 
     axes.set(xlabel="music by people flagged", ylabel="AI music flagged")
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left")
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
 
 
 def draw_scores(groups: Mapping[str, Sequence[float]], path: Path) -> None:
@@ -52,7 +53,7 @@ def draw_scores(groups: Mapping[str, Sequence[float]], path: Path) -> None:
     axes.set_yticks(range(len(groups)), list(groups), fontsize=7)
     axes.invert_yaxis()
     axes.set(xlim=(-0.02, 1.02), xlabel="score")
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
 
 
 def draw_confusion(names: Sequence[str], given: Sequence[str], counts: npt.NDArray[np.int64], path: Path) -> None:
@@ -66,7 +67,7 @@ def draw_confusion(names: Sequence[str], given: Sequence[str], counts: npt.NDArr
         colour = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=6, color=colour)
     axes.set(xlabel="called", ylabel="is")
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
 
 
 def draw_stress(rows: Mapping[str, tuple[float, float]], path: Path) -> None:
@@ -81,7 +82,7 @@ def draw_stress(rows: Mapping[str, tuple[float, float]], path: Path) -> None:
     right.set_yticks(places, [""] * len(rows))
     for axes in (left, right):
         axes.invert_yaxis()
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
 
 
 def draw_baselines(bars: Mapping[str, tuple[float, float, float, bool]], limit: float, path: Path) -> None:
@@ -97,7 +98,12 @@ def draw_baselines(bars: Mapping[str, tuple[float, float, float, bool]], limit: 
     axes.axvline(limit, color="tab:red", linewidth=1, linestyle="--")
     axes.invert_yaxis()
     axes.set(xlim=(0.0, 1.0), xlabel=f"AUC of one feature alone on unseen groups; {limit:g} is too much")
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=120)
 
 
 def _figure(width: float, height: float, columns: int) -> tuple[Figure, list[Axes]]:

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from sonicscan.errors import InputError
+from sonicscan.files import replacing, write_whole
 from sonicscan_train.clips import ClassMode
 from sonicscan_train.recipes import Recipe
 
@@ -95,7 +96,7 @@ class RunFolder:
         """Make the folder and note the configuration."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            _replace(self._config, json.dumps(config.to_dict(), indent=1) + "\n")
+            write_whole(self._config, json.dumps(config.to_dict(), indent=1) + "\n")
         except OSError as error:
             raise InputError(f"--out {self.path} cannot be written: {error.strerror or error}.") from error
 
@@ -117,11 +118,10 @@ class RunFolder:
     def write(self, progress: Progress, tensors: Mapping[str, Any]) -> None:
         """Note the end of an epoch; an interruption at any moment leaves the last state or this one."""
         state = {**tensors, "progress": json.dumps(dataclasses.asdict(progress))}
-        temporary = self._state.with_suffix(".part")
-        torch.save(state, temporary)
-        temporary.replace(self._state)
+        with replacing(self._state) as file:
+            torch.save(state, file)
         lines = "".join(json.dumps(row) + "\n" for row in progress.history)
-        _replace(self.path / "metrics.jsonl", lines)
+        write_whole(self.path / "metrics.jsonl", lines)
 
     def read(self) -> tuple[Progress, dict[str, Any]] | None:
         """What `write` wrote last; None before the end of the first epoch.
@@ -139,12 +139,6 @@ class RunFolder:
             what = type(error).__name__
             raise InputError(f"{self._state} is damaged ({what}); start again with another --out.") from error
         return progress, state
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

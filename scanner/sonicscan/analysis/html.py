@@ -8,7 +8,6 @@ lets only the scripts written here run (by their SHA-256) and nothing be fetched
 from __future__ import annotations
 
 import base64
-import contextlib
 import functools
 import hashlib
 import importlib.resources
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sonicscan.errors import InputError, ReportError
+from sonicscan.files import write_whole
 
 if TYPE_CHECKING:
     import jinja2
@@ -63,13 +63,9 @@ def write_page(text: str, path: Path) -> None:
     Raises:
         ReportError: it cannot be written.
     """
-    part = path.with_name(f".{path.name}.part")
     try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        write_whole(path, text)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
         raise ReportError(f"the page {path} cannot be written: {error.strerror or error}.") from error
 
 

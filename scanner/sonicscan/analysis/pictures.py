@@ -22,6 +22,7 @@ import numpy as np
 from sonicscan.analysis.evidence import Evidence, cell_edges
 from sonicscan.audio.melspec import mel_edges_hz
 from sonicscan.errors import ReportError
+from sonicscan.files import replacing
 from sonicscan.scoring.aggregate import flagged_ranges, margin_of
 from sonicscan.scoring.thresholds import Thresholds
 
@@ -223,7 +224,8 @@ def write_png(evidence: Evidence, limits: Thresholds | None, title: str, notes: 
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Glyph .* missing from font")  # any script may be in a name
-                figure.savefig(path, format="png", metadata={"Software": None})
+                with replacing(path) as file:
+                    figure.savefig(file, format="png", metadata={"Software": None})
         except OSError as error:
             raise ReportError(f"the picture {path} cannot be written: {error.strerror or error}.") from error
 

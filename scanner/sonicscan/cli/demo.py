@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from sonicscan.files import replacing
+
 Float32 = npt.NDArray[np.float32]
 
 SECONDS = 12.0
@@ -39,10 +41,14 @@ def melody(seconds: float, sample_rate: int, seed: int) -> Float32:
 
 def write_sound(path: Path, sound: Float32, sample_rate: int = _RATE) -> Path:
     """Write sound, float32 [n] or [n, channels], with libsndfile in the format of the suffix; returns the path."""
-    kind = {"format": "OGG", "subtype": "OPUS"} if path.suffix == ".opus" else {}
-    with soundfile.SoundFile(path, "w", sample_rate, 1 if sound.ndim == 1 else sound.shape[1], **kind) as file:
+    kind = {"format": "OGG", "subtype": "OPUS"} if path.suffix == ".opus" else {"format": path.suffix[1:].upper()}
+    channels = 1 if sound.ndim == 1 else sound.shape[1]
+    with (
+        replacing(path, sync=False) as file,
+        soundfile.SoundFile(file, "w", sample_rate, channels, **kind) as encoded,
+    ):
         for start in range(0, len(sound), sample_rate):  # libsndfile's Opus encoder crashes on long writes
-            file.write(sound[start : start + sample_rate])
+            encoded.write(sound[start : start + sample_rate])
     return path
 
 
@@ -58,7 +64,7 @@ def make_library(folder: Path) -> list[Path]:
 
 
 def _write_m4a(path: Path, sound: Float32) -> Path:
-    with av.open(path, "w", format="ipod") as container:
+    with replacing(path, sync=False) as file, av.open(file, "w", format="ipod") as container:
         stream = container.add_stream("aac", rate=_RATE, layout="stereo")
         frame_size = 1024
         for start in range(0, len(sound), frame_size):

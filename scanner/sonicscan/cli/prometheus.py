@@ -70,7 +70,7 @@ class MetricsFile:
                 self._write(None)
 
     def _write(self, exit_code: int | None) -> None:
-        with replacing(self._path) as file:
+        with replacing(self._path, sync=False) as file:
             file.write("".join(self._lines(exit_code)).encode())
 
     def _lines(self, exit_code: int | None) -> Iterable[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -220,7 +221,7 @@ def upload(source: Path, url: Url) -> None:
         if url.protocol in _ATOMIC:
             files.put_file(str(source), path)
             return
-        temporary = filesystem(url.beside(f".{url.name}.part"))[1]
+        temporary = filesystem(url.beside(f".{url.name[:40]}.{secrets.token_hex(8)}.part"))[1]
         files.put_file(str(source), temporary)
         files.mv(temporary, path)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from sonicscan.errors import ReportError
+from sonicscan.files import open_to_append
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA, to_batch
 
@@ -203,7 +204,7 @@ def _open_locked(path: Path) -> io.FileIO:
 
 
 def _locked(path: Path) -> io.FileIO:
-    file = path.open("a+b", buffering=0)
+    file = open_to_append(path)
     try:
         import fcntl
 

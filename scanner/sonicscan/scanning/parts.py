@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sonicscan.errors import InputError, ReportError
+from sonicscan.files import write_whole
 from sonicscan.library.discovery import Listing
 from sonicscan.library.remote import Location
 from sonicscan.library.tracks import Track
@@ -142,7 +143,7 @@ class ReportedDataset(ReportedScan):
             if kept.num_rows != pq.read_metadata(part).num_rows or not self._has_verdicts(part):
                 self._write_part(kept, part)
         try:
-            (self._folder / SUCCESS).touch()
+            write_whole(self._folder / SUCCESS, b"")
         except OSError as error:
             raise ReportError(f"{self._folder / SUCCESS} could not be written: {error.strerror}.") from error
         self.journal.remove()

@@ -11,6 +11,7 @@ import click
 import torch
 from torch import Tensor
 
+from sonicscan.files import write_whole
 from sonicscan.spec import AudioSpec
 from sonicscan_train.bundled.augment import Augmentation
 from sonicscan_train.bundled.batches import Batches, Pool, Sampling
@@ -59,7 +60,7 @@ def main(
     cache = cache or out / "cache"
     out.mkdir(parents=True, exist_ok=True)
     prepared = prepare(corpus, cache, Holdout(), SPEC)
-    (out / "data.md").write_text(data_table(prepared.excerpts, prepared.judges), encoding="utf-8")
+    write_whole(out / "data.md", data_table(prepared.excerpts, prepared.judges))
     write_split(as_clips(prepared, corpus), out / "split.csv")
     if judge is None:
         pools = training_pools(prepared, cache, copies, DATA_SEED, SPEC)
@@ -129,8 +130,8 @@ def say(line: str) -> None:
 
 def write(out: Path, name: str, figures: dict[str, object]) -> None:
     """`NAME.json` and `NAME.md`."""
-    (out / f"{name}.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
-    (out / f"{name}.md").write_text(markdown(figures), encoding="utf-8")
+    write_whole(out / f"{name}.json", json.dumps(figures, indent=1))
+    write_whole(out / f"{name}.md", markdown(figures))
 
 
 if __name__ == "__main__":

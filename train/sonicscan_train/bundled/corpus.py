@@ -17,6 +17,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from sonicscan.files import replacing
 from sonicscan.spec import AudioSpec
 
 Int16 = npt.NDArray[np.int16]
@@ -103,8 +104,7 @@ def cache_audio(folder: Path, excerpts: list[Excerpt], out: Path, spec: AudioSpe
         rows = np.zeros((len(excerpts), length), np.int16)
         for i, excerpt in enumerate(excerpts):
             rows[i] = to_int16(to_length(read_mono(folder / excerpt.path, spec), length))
-        temporary = path.with_suffix(".tmp.npy")
-        np.save(temporary, rows)
-        temporary.replace(path)
+        with replacing(path) as file:
+            np.save(file, rows)
     cached: Int16 = np.load(path, mmap_mode="r")
     return cached

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from sonicscan.errors import ModelError
+from sonicscan.files import write_whole
 from sonicscan.spec import INPUT_NAME, METADATA_KEY, OUTPUT_NAMES, AudioSpec, ModelSpec
 from sonicscan_train.bundled.members import MEMBERS
 from sonicscan_train.bundled.network import Ensemble, restored
@@ -121,9 +122,7 @@ def _write(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:
     for value in (*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
         del value.metadata_props[:]
     onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
-    temporary = path.with_suffix(".tmp")
-    onnx.save(model, temporary)
-    temporary.replace(path)
+    write_whole(path, model.SerializeToString())
 
 
 def bare_spec(audio: AudioSpec, architecture: str) -> ModelSpec:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sonicscan.files import open_to_append, replacing
 from sonicscan_train.bundled.batches import Batches
 from sonicscan_train.bundled.network import Average
 
@@ -147,8 +148,8 @@ def fit(
                 "learning_rate": schedule.rate(step),
                 "windows_per_s": seen / (time.monotonic() - began),
             }
-            with (out / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+            with open_to_append(out / "metrics.jsonl") as file:
+                file.write(json.dumps(record).encode() + b"\n")
             say(f"step {done} loss {record['loss']:.4f} {record['windows_per_s']:.1f} windows/s")
             losses.clear()
         if done % schedule.checkpoint_every == 0 or done == schedule.steps:
@@ -169,9 +170,11 @@ def prefetched(batches: Batches, schedule: Schedule, first: int) -> Iterator[tup
 
 def save(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer, average: Average, step: int) -> None:
     """Checkpoint, whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    torch.save(
-        {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "average": average.state, "step": step},
-        temporary,
-    )
-    temporary.replace(path)
+    state = {
+        "network": network.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "average": average.state,
+        "step": step,
+    }
+    with replacing(path) as file:
+        torch.save(state, file)

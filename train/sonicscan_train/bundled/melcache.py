@@ -17,6 +17,7 @@ import scipy.signal
 import scipy.sparse
 
 from sonicscan.audio.melspec import mel_filterbank
+from sonicscan.files import replacing
 from sonicscan.spec import AudioSpec
 from sonicscan_train.bundled.corpus import Int16
 
@@ -66,9 +67,8 @@ def cache_decibels(audio: Int16, rows: list[int], path: Path, spec: AudioSpec) -
             padded = np.pad(to_float(audio[row]), spec.n_fft // 2)
             frames = np.lib.stride_tricks.sliding_window_view(padded, spec.n_fft)[:: spec.hop_length]
             stored[i] = np.round(mel(frames) / STEP_DB)
-        temporary = path.with_suffix(".tmp.npy")
-        np.save(temporary, stored)
-        temporary.replace(path)
+        with replacing(path) as file:
+            np.save(file, stored)
     cached: Int16 = np.load(path, mmap_mode="r")
     return cached
 

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from sonicscan.files import write_whole
 from sonicscan.spec import AudioSpec, digest_of
 from sonicscan_train.bundled.batches import OWN, Pool
 from sonicscan_train.bundled.corpus import Excerpt, Int16, cache_audio, digest, read_manifest
@@ -40,7 +41,7 @@ def prepare(folder: Path, out: Path, holdout: Holdout, spec: AudioSpec) -> Prepa
         "holdout": dataclasses.asdict(holdout),
         "left_out": sorted(e.path for e, judge in zip(excerpts, judges, strict=True) if judge),
     }
-    (out / "split.json").write_text(json.dumps(split, indent=1), encoding="utf-8")
+    write_whole(out / "split.json", json.dumps(split, indent=1))
     return Prepared(excerpts, judges, cache_audio(folder, excerpts, out, spec), digest_of(split))
 
 

@@ -13,6 +13,7 @@ import scipy.signal
 import soundfile
 import soxr
 
+from sonicscan.files import replacing
 from sonicscan_train.bundled.codecs import Codec, encode
 from sonicscan_train.bundled.corpus import Excerpt
 
@@ -85,10 +86,9 @@ def write_condition(condition: Condition, corpus: Path, excerpts: list[Excerpt],
         changed = condition.change(mono, np.random.default_rng([seed, i]))
         if condition.rate != RATE:
             changed = soxr.resample(changed, RATE, condition.rate)
-        temporary = path.with_name(f"tmp-{path.name}")
-        if condition.codec is None:
-            soundfile.write(temporary, np.clip(changed, -1.0, 1.0), condition.rate, format="FLAC")
-        else:
-            temporary.write_bytes(encode(changed, RATE, condition.codec))
-        temporary.replace(path)
+        with replacing(path, sync=False) as file:
+            if condition.codec is None:
+                soundfile.write(file, np.clip(changed, -1.0, 1.0), condition.rate, format="FLAC")
+            else:
+                file.write(encode(changed, RATE, condition.codec))
     return names

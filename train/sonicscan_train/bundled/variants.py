@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
+from sonicscan.files import replacing
 from sonicscan.spec import AudioSpec
 from sonicscan_train.bundled.codecs import random_codec, round_trip
 from sonicscan_train.bundled.corpus import Int16, to_int16, to_length
@@ -104,8 +105,7 @@ def cache_variants(
             sounds = (np.array(audio[row]) for row, _ in wanted)
             for i, version in enumerate(pool.map(work, *zip(*wanted, strict=True), sounds, chunksize=8)):
                 made[i] = version
-        temporary = path.with_suffix(".tmp.npy")
-        np.save(temporary, made)
-        temporary.replace(path)
+        with replacing(path) as file:
+            np.save(file, made)
     cached: Int16 = np.load(path, mmap_mode="r")
     return cached
