@@ -20,8 +20,8 @@ import soundfile
 
 from sonicscan.audio.melspec import log_mel
 from sonicscan.spec import AudioSpec
-from sonicscan_train.augment import Augmentation, augment
-from sonicscan_train.crops import read_crop
+from sonicscan_train.sound.augment import Augmentation, augment
+from sonicscan_train.sound.crops import read_crop
 
 RATE, TRACK_S = 44100, 180
 

@@ -30,10 +30,10 @@ from sonicscan_export import onnxfile
 from sonicscan_export.data import CalibrationData
 from sonicscan_export.tables import thresholds_of
 from sonicscan_export.verify import agreement
-from sonicscan_train.calibrate import one_clip_of_each_group
-from sonicscan_train.clips import Clip
+from sonicscan_train.data.clips import Clip
+from sonicscan_train.judge.calibration import one_clip_of_each_group
+from sonicscan_train.judge.scoring import SCORING_BATCH, TrackLogits, scored, track_logits
 from sonicscan_train.metrics import auc
-from sonicscan_train.scoring import SCORING_BATCH, TrackLogits, scored, track_logits
 
 Say = Callable[[str], None]
 PLAN = WindowPlan()  # the scanner's default: what most scans will use

@@ -19,8 +19,8 @@ from sonicscan.spec import HUMAN, ModelSpec
 from sonicscan_export import calibrate, data, onnxfile, precision, verify
 from sonicscan_export.graph import narrow_indices, to_onnx
 from sonicscan_export.precision import Precision
-from sonicscan_train import checkpoint
-from sonicscan_train.backbones import Detector, build, full_name, settle
+from sonicscan_train.nets import checkpoint
+from sonicscan_train.nets.backbones import Detector, build, full_name, settle
 
 Say = Callable[[str], None]
 MAX_DRIFT: dict[Precision, float] = {"fp32": 1e-3, "fp16": 0.01, "int8": 0.05}

@@ -15,8 +15,8 @@ from sonicscan.audio.melspec import log_mel
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import AudioError, InputError
 from sonicscan.spec import HUMAN, AudioSpec
-from sonicscan_train.clips import Clip
-from sonicscan_train.manifest import read_manifest
+from sonicscan_train.data.clips import Clip
+from sonicscan_train.data.manifest import read_manifest
 
 Float32 = npt.NDArray[np.float32]
 

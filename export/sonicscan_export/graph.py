@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sonicscan.errors import ModelError
 from sonicscan.spec import INPUT_NAME, OUTPUT_NAMES
 from sonicscan_export.onnxfile import contract_problem
-from sonicscan_train.backbones import INPUT_SHAPE, Detector
+from sonicscan_train.nets.backbones import INPUT_SHAPE, Detector
 
 OPSET = 20  # the first with Gelu as one operator; LayerNormalization is one since 17
 _FOLDED_ELEMENTS = 1 << 20

@@ -20,7 +20,7 @@ from sonicscan.errors import ModelError
 from sonicscan.spec import INPUT_NAME, OUTPUT_NAMES
 from sonicscan_export.data import as_batch
 from sonicscan_export.graph import drop_unused_values
-from sonicscan_train.backbones import Detector
+from sonicscan_train.nets.backbones import Detector
 
 Float32 = npt.NDArray[np.float32]
 Precision = Literal["fp32", "fp16", "int8"]

@@ -22,7 +22,7 @@ from sonicscan.scoring.aggregate import score_of, window_margins
 from sonicscan.spec import INPUT_NAME, OUTPUT_NAMES, ModelSpec
 from sonicscan_export.data import Windows, as_batch
 from sonicscan_export.tables import thresholds_of
-from sonicscan_train.backbones import Detector
+from sonicscan_train.nets.backbones import Detector
 
 Float32 = npt.NDArray[np.float32]
 BATCHES = (1, 7, 32)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from sonicscan.errors import ModelError
 from sonicscan.spec import Calibration, ModelSpec
 from sonicscan_export import convert
-from sonicscan_train import checkpoint
-from sonicscan_train.backbones import OWN_NETWORKS, Detector, build, full_name
+from sonicscan_train.nets import checkpoint
+from sonicscan_train.nets.backbones import OWN_NETWORKS, Detector, build, full_name
 
 SMALL = "sonicnet_s"
 # Where the last feature map comes from: hooked by name, so that `features` does not judge itself.

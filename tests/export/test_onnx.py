@@ -24,8 +24,8 @@ from sonicscan.spec import METADATA_KEY, AudioSpec, ModelSpec
 from sonicscan_export import convert, data, onnxfile
 from sonicscan_export.cli import main
 from sonicscan_export.graph import to_onnx
-from sonicscan_train import checkpoint
-from sonicscan_train.backbones import build
+from sonicscan_train.nets import checkpoint
+from sonicscan_train.nets.backbones import build
 
 Float32 = npt.NDArray[np.float32]
 

@@ -20,8 +20,8 @@ from sonicscan.spec import AudioSpec, Calibration, ModelSpec
 from sonicscan_export import calibrate, convert, data, onnxfile, precision, verify
 from sonicscan_export.cli import main
 from sonicscan_export.graph import to_onnx
-from sonicscan_train import checkpoint
-from sonicscan_train.backbones import Detector, build
+from sonicscan_train.nets import checkpoint
+from sonicscan_train.nets.backbones import Detector, build
 
 Float32 = npt.NDArray[np.float32]
 HUMAN_TRACKS, AI_TRACKS = 62, 10

@@ -19,7 +19,6 @@ import onnxruntime  # noqa: E402
 from sonicscan.audio.melspec import LogMel  # noqa: E402
 from sonicscan.errors import ModelError  # noqa: E402
 from sonicscan.spec import AudioSpec, ModelSpec  # noqa: E402
-from sonicscan_train import checkpoint  # noqa: E402
 from sonicscan_train.bundled.augment import Augmentation, augment, standardise, warped  # noqa: E402
 from sonicscan_train.bundled.batches import OWN, Batches, Pool, Sampling, weights  # noqa: E402
 from sonicscan_train.bundled.codecs import Codec, round_trip  # noqa: E402
@@ -41,6 +40,7 @@ from sonicscan_train.bundled.network import (  # noqa: E402
 from sonicscan_train.bundled.prepare import prepare, training_pools  # noqa: E402
 from sonicscan_train.bundled.split import Holdout, components, left_out  # noqa: E402
 from sonicscan_train.bundled.student import Pupil, save_checkpoint  # noqa: E402
+from sonicscan_train.nets import checkpoint  # noqa: E402
 
 SPEC = AudioSpec()
 HOLDOUT = Holdout(sources=("gen-b",), creators_of=(("gen-a", 0.4),), human_excerpts=4, keep=("site-0",))
@@ -302,7 +302,7 @@ def test_a_warp_moves_rows_up_and_down() -> None:
 
 def test_lambda_layers_say_what_timms_say_and_take_narrower_images() -> None:
     timm = pytest.importorskip("timm")
-    from sonicscan_train.lambda_layer import FactoredLambdaLayer, factor_lambda_layers
+    from sonicscan_train.nets.lambda_layer import FactoredLambdaLayer, factor_lambda_layers
 
     torch.manual_seed(0)
     network = timm.create_model("lambda_resnet26rpt_256", num_classes=0).eval()

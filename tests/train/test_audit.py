@@ -12,9 +12,9 @@ import soundfile
 from click.testing import CliRunner, Result
 from training_sound import RATE, people_or_machine, write_manifest
 
-from sonicscan_train.baselines import ALL, baselines
 from sonicscan_train.cli import main
-from sonicscan_train.features import measure
+from sonicscan_train.data.baselines import ALL, baselines
+from sonicscan_train.data.features import measure
 
 N = 24  # files of each class
 

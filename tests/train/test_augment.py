@@ -11,9 +11,9 @@ import soundfile
 from training_sound import people_or_machine
 
 from sonicscan.errors import AudioError
-from sonicscan_train import augment as fx
-from sonicscan_train.codecs import CODECS, Codec, round_trip
-from sonicscan_train.crops import read_crop
+from sonicscan_train.sound import augment as fx
+from sonicscan_train.sound.codecs import CODECS, Codec, round_trip
+from sonicscan_train.sound.crops import read_crop
 
 Float32 = npt.NDArray[np.float32]
 RATE = 44100

@@ -14,9 +14,9 @@ from training_sound import people_or_machine, write_data, write_manifest
 
 from sonicscan.errors import InputError
 from sonicscan_train.cli import main
-from sonicscan_train.clips import Clip, class_names, relabel
-from sonicscan_train.datasets import load, skip_unreadable
-from sonicscan_train.manifest import write_split
+from sonicscan_train.data.clips import Clip, class_names, relabel
+from sonicscan_train.data.datasets import load, skip_unreadable
+from sonicscan_train.data.manifest import write_split
 
 
 def touch(root: Path, *names: str) -> None:

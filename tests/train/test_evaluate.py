@@ -20,9 +20,11 @@ import sonicscan
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import InputError
 from sonicscan.spec import Calibration, ModelSpec
-from sonicscan_train import checkpoint
-from sonicscan_train.backbones import Detector, build
-from sonicscan_train.calibrate import (
+from sonicscan_train.cli import main
+from sonicscan_train.cli.evaluating import EvaluateOptions, checkpoint_scorer, scanner_scorer
+from sonicscan_train.data.clips import Clip
+from sonicscan_train.data.features import Features
+from sonicscan_train.judge.calibration import (
     TEMPERATURES,
     calibrated,
     certified_rates,
@@ -30,13 +32,11 @@ from sonicscan_train.calibrate import (
     fit_unknown,
     one_of_each_group,
 )
-from sonicscan_train.cli import main
-from sonicscan_train.clips import Clip
-from sonicscan_train.evaluate import evaluate, stress_row
-from sonicscan_train.evaluate_command import EvaluateOptions, checkpoint_scorer, scanner_scorer
-from sonicscan_train.features import Features
-from sonicscan_train.scoring import ScoredTrack, TrackLogits, scored
-from sonicscan_train.stress import CONDITIONS, sample, stressed
+from sonicscan_train.judge.evaluation import evaluate, stress_row
+from sonicscan_train.judge.scoring import ScoredTrack, TrackLogits, scored
+from sonicscan_train.nets import checkpoint
+from sonicscan_train.nets.backbones import Detector, build
+from sonicscan_train.sound.stress import CONDITIONS, sample, stressed
 
 BINARY = ModelSpec(architecture=TINY)
 THREE = ModelSpec(architecture=TINY, classes=("human", "suno", "udio"))

@@ -19,16 +19,16 @@ from training_sound import TINY, write_data
 
 from sonicscan.errors import InputError, ModelError
 from sonicscan.spec import PRESETS
-from sonicscan_train import checkpoint
-from sonicscan_train.backbones import build
 from sonicscan_train.cli import main
-from sonicscan_train.clips import Clip, data_digest
-from sonicscan_train.datasets import load
-from sonicscan_train.ema import Averaged
-from sonicscan_train.fit import Watcher, fit
-from sonicscan_train.recipes import Recipe, recipe_of
-from sonicscan_train.run import FitConfig
-from sonicscan_train.splits import SplitPlan, split
+from sonicscan_train.data.clips import Clip, data_digest
+from sonicscan_train.data.datasets import load
+from sonicscan_train.data.splits import SplitPlan, split
+from sonicscan_train.fit.average import Averaged
+from sonicscan_train.fit.loop import Watcher, fit
+from sonicscan_train.fit.recipes import Recipe, recipe_of
+from sonicscan_train.fit.run import FitConfig
+from sonicscan_train.nets import checkpoint
+from sonicscan_train.nets.backbones import build
 
 
 @pytest.fixture(autouse=True)

@@ -14,10 +14,10 @@ from training_sound import people_or_machine
 from sonicscan.audio.melspec import log_mel
 from sonicscan.errors import InputError
 from sonicscan.spec import PRESETS
-from sonicscan_train.clips import Clip
-from sonicscan_train.fit import learning_rate
-from sonicscan_train.loader import Draw, batches, epoch_draws, mask, mix, sampling_weights, soft_targets
-from sonicscan_train.recipes import Recipe, SpecAugment, recipe_of
+from sonicscan_train.data.clips import Clip
+from sonicscan_train.fit.loop import learning_rate
+from sonicscan_train.fit.recipes import Recipe, SpecAugment, recipe_of
+from sonicscan_train.fit.windows import Draw, batches, epoch_draws, mask, mix, sampling_weights, soft_targets
 
 
 @pytest.mark.parametrize(

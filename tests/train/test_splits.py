@@ -16,8 +16,8 @@ from training_sound import write_manifest
 
 from sonicscan.errors import InputError
 from sonicscan_train.cli import main
-from sonicscan_train.clips import Clip
-from sonicscan_train.splits import SplitPlan, split, split_by_files
+from sonicscan_train.data.clips import Clip
+from sonicscan_train.data.splits import SplitPlan, split, split_by_files
 
 
 def catalogue(songs: int = 300, per_group: int = 2, sources: int = 5) -> list[Clip]:

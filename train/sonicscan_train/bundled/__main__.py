@@ -24,8 +24,8 @@ from sonicscan_train.bundled.prepare import Prepared, prepare, training_pools
 from sonicscan_train.bundled.render import data_table, markdown
 from sonicscan_train.bundled.split import Holdout
 from sonicscan_train.bundled.student import Pupil, save_checkpoint
-from sonicscan_train.clips import Clip
-from sonicscan_train.manifest import write_split
+from sonicscan_train.data.clips import Clip
+from sonicscan_train.data.manifest import write_split
 
 SPEC = AudioSpec()
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)

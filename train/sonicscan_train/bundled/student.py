@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 import sonicscan
 from sonicscan.spec import AudioSpec, ModelSpec
-from sonicscan_train import checkpoint
-from sonicscan_train.backbones import build
+from sonicscan_train.nets import checkpoint
+from sonicscan_train.nets.backbones import build
 
 ARCHITECTURE = "whitened_lambda_resnet26rpt_256"
 

@@ -19,12 +19,12 @@ from sonicscan.errors import InputError
 from sonicscan.scoring.aggregate import UNKNOWN, attribution_of
 from sonicscan.scoring.thresholds import certified_threshold, tracks_needed
 from sonicscan.spec import ModelSpec
-from sonicscan_train.baselines import Baseline, baselines
-from sonicscan_train.calibrate import RATES
-from sonicscan_train.clips import CODEC, class_of
-from sonicscan_train.features import CATEGORICAL, NUMERIC, Features
+from sonicscan_train.data.baselines import Baseline, baselines
+from sonicscan_train.data.clips import CODEC, class_of
+from sonicscan_train.data.features import CATEGORICAL, NUMERIC, Features
+from sonicscan_train.judge.calibration import RATES
+from sonicscan_train.judge.scoring import ScoredTrack
 from sonicscan_train.metrics import auc, finite, quality_with_intervals, roc
-from sonicscan_train.scoring import ScoredTrack
 
 Float64 = npt.NDArray[np.float64]
 Row = dict[str, Any]

@@ -15,11 +15,11 @@ from accelerate.utils import gather_object
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import InputError
 from sonicscan.spec import ModelSpec
-from sonicscan_train.backbones import Detector
-from sonicscan_train.clips import Clip, class_of
+from sonicscan_train.data.clips import Clip, class_of
+from sonicscan_train.fit.run import FitConfig
+from sonicscan_train.judge.scoring import scored, track_logits
 from sonicscan_train.metrics import auc, group_weights
-from sonicscan_train.run import FitConfig
-from sonicscan_train.scoring import scored, track_logits
+from sonicscan_train.nets.backbones import Detector
 
 Float64 = npt.NDArray[np.float64]
 

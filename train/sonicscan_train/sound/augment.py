@@ -18,7 +18,7 @@ import numpy.typing as npt
 import scipy.signal
 import soxr
 
-from sonicscan_train.codecs import CODECS, fitted, round_trip
+from sonicscan_train.sound.codecs import CODECS, fitted, round_trip
 
 Float32 = npt.NDArray[np.float32]
 Range = tuple[float, float]

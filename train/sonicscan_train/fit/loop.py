@@ -22,25 +22,24 @@ from accelerate.utils import broadcast, gather_object
 import sonicscan
 from sonicscan.errors import InputError, ModelError
 from sonicscan.spec import PRESETS, ModelSpec
-from sonicscan_train import checkpoint
-from sonicscan_train.backbones import Detector, build, full_name
-from sonicscan_train.clips import Clip, check_two_classes, class_names, class_of
-from sonicscan_train.ema import Averaged
-from sonicscan_train.loader import (
+from sonicscan_train.data.clips import Clip, check_two_classes, class_names, class_of
+from sonicscan_train.data.manifest import write_split
+from sonicscan_train.fit.average import Averaged
+from sonicscan_train.fit.recipes import Recipe
+from sonicscan_train.fit.run import FitConfig, Progress, RunFolder
+from sonicscan_train.fit.validate import Validation, validate
+from sonicscan_train.fit.windows import (
     MIXUP,
     Windows,
-    as_input,
     batches,
     epoch_draws,
     epoch_loader,
     mix,
     soft_targets,
 )
-from sonicscan_train.manifest import write_split
+from sonicscan_train.nets import checkpoint
+from sonicscan_train.nets.backbones import Detector, as_input, build, full_name
 from sonicscan_train.pictures import draw_curves, draw_roc
-from sonicscan_train.recipes import Recipe
-from sonicscan_train.run import FitConfig, Progress, RunFolder
-from sonicscan_train.validate import Validation, validate
 
 _TORCH = 4  # the stream of random numbers that torch's own generator is seeded from
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from sonicscan.errors import InputError
-from sonicscan_train.baselines import ALL, Baseline, baselines
-from sonicscan_train.clips import Clip, check_binary, check_two_classes
-from sonicscan_train.datasets import allowed_bad
-from sonicscan_train.features import CATEGORICAL, NUMERIC, Features, measure_all
+from sonicscan_train.data.baselines import ALL, Baseline, baselines
+from sonicscan_train.data.clips import Clip, check_binary, check_two_classes
+from sonicscan_train.data.datasets import allowed_bad
+from sonicscan_train.data.features import CATEGORICAL, NUMERIC, Features, measure_all
 
 AUC_LIMIT = 0.65
 _SHOWN = 5  # examples named in a finding

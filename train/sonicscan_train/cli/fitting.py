@@ -12,14 +12,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sonicscan_train.backbones import full_name
-from sonicscan_train.clips import ClassMode, Clip, check_two_classes, class_names, data_digest, pairs
-from sonicscan_train.datasets import skip_unreadable
-from sonicscan_train.display import say, training
-from sonicscan_train.fit import Watcher, fit
-from sonicscan_train.recipes import Recipe, recipe_of
-from sonicscan_train.run import FitConfig
-from sonicscan_train.splits import SplitPlan, split, split_by_files, summary
+from sonicscan_train.cli.display import say, training
+from sonicscan_train.data.clips import ClassMode, Clip, check_two_classes, class_names, data_digest, pairs
+from sonicscan_train.data.datasets import skip_unreadable
+from sonicscan_train.data.splits import SplitPlan, split, split_by_files, summary
+from sonicscan_train.fit.loop import Watcher, fit
+from sonicscan_train.fit.recipes import Recipe, recipe_of
+from sonicscan_train.fit.run import FitConfig
+from sonicscan_train.nets.backbones import full_name
 
 EXIT_INTERRUPTED = 130
 

@@ -19,8 +19,8 @@ from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import AudioError, ModelError
 from sonicscan.scoring.aggregate import class_scores, score_of, track_margin, window_margins
 from sonicscan.spec import AudioSpec, ModelSpec
-from sonicscan_train.clips import Clip
-from sonicscan_train.loader import as_input, one_thread
+from sonicscan_train.data.clips import Clip
+from sonicscan_train.nets.backbones import as_input
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -175,3 +175,8 @@ def scored(track: TrackLogits, spec: ModelSpec) -> ScoredTrack:
     score = score_of(margin)
     shares = class_scores(track.logits, spec, score)
     return ScoredTrack(track.clip, score, margin, tuple(float(m) for m in margins), shares, track.format)
+
+
+def one_thread(worker: int) -> None:
+    """Loader processes compute with one thread each: there are as many of them as there are cores."""
+    torch.set_num_threads(1)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sonicscan.errors import InputError
-from sonicscan_train.augment import Augmentation
+from sonicscan_train.sound.augment import Augmentation
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,11 @@ class Detector(nn.Module):
         return self.localise(self.features(x))
 
 
+def as_input(images: Tensor) -> Tensor:
+    """Images [batch, n_mels, n_frames] as the model's input [batch, 3, n_mels, n_frames]."""
+    return images[:, None].expand(-1, 3, -1, -1)
+
+
 def full_name(name: str) -> str:
     """The architecture that a name or alias stands for, without a pretrained tag."""
     return ALIASES.get(name, name).split(".")[0]
@@ -215,7 +220,7 @@ def _timm(requested: str, architecture: str, *, pretrained: bool) -> tuple[nn.Mo
     """timm's model without its classifier, and whether it is channels-last."""
     import timm
 
-    from sonicscan_train.lambda_layer import factor_lambda_layers
+    from sonicscan_train.nets.lambda_layer import factor_lambda_layers
 
     if pretrained and requested == architecture and architecture in _PRETRAINED_TAGS:
         requested = f"{architecture}.{_PRETRAINED_TAGS[architecture]}"

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from sonicscan.files import write_whole
 from sonicscan.text import printable
-from sonicscan_train.audit import Audit, Balance
-from sonicscan_train.baselines import Baseline
+from sonicscan_train.data.audit import Audit, Balance
+from sonicscan_train.data.baselines import Baseline
 from sonicscan_train.pictures import draw_baselines
 
 _MOST_SOURCES = 40

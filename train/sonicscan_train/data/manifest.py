@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sonicscan.errors import InputError
 from sonicscan.files import replacing
-from sonicscan_train.clips import PARTS, Clip
+from sonicscan_train.data.clips import PARTS, Clip
 
 SUFFIXES = (".csv", ".parquet")
 _SOURCE_NAMES = ("source", "generator")

@@ -6,7 +6,7 @@ import copy
 
 import torch
 
-from sonicscan_train.backbones import Detector
+from sonicscan_train.nets.backbones import Detector
 
 
 class Averaged:

@@ -14,8 +14,8 @@ from pathlib import Path
 from sonicscan.audio.sources import open_source
 from sonicscan.errors import AudioError, InputError
 from sonicscan.spec import HUMAN
-from sonicscan_train.clips import AI, Clip
-from sonicscan_train.manifest import SUFFIXES, read_manifest, read_table
+from sonicscan_train.data.clips import AI, Clip
+from sonicscan_train.data.manifest import SUFFIXES, read_manifest, read_table
 
 AUDIO_SUFFIXES = (".mp3", ".wav", ".flac", ".ogg", ".opus", ".m4a", ".aac", ".aiff", ".aif", ".wma", ".wv")
 FAKEMUSICCAPS = ("MusicGen_medium", "musicldm", "audioldm2", "stable_audio_open", "mustango")

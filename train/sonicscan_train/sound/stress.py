@@ -21,9 +21,9 @@ import soundfile
 
 from sonicscan.audio.decode import read_mono
 from sonicscan.errors import AudioError
-from sonicscan_train import augment
-from sonicscan_train.clips import Clip
-from sonicscan_train.codecs import round_trip
+from sonicscan_train.data.clips import Clip
+from sonicscan_train.sound import augment
+from sonicscan_train.sound.codecs import round_trip
 
 Float32 = npt.NDArray[np.float32]
 

@@ -15,10 +15,10 @@ import sonicscan
 from sonicscan.files import write_whole
 from sonicscan.spec import ModelSpec
 from sonicscan.text import printable
-from sonicscan_train.clips import CODEC
-from sonicscan_train.evaluate import Row, Section
+from sonicscan_train.data.clips import CODEC
+from sonicscan_train.judge.evaluation import Row, Section
+from sonicscan_train.judge.scoring import ScoredTrack
 from sonicscan_train.pictures import draw_confusion, draw_roc, draw_scores, draw_stress
-from sonicscan_train.scoring import ScoredTrack
 
 _NAMES = {
     "precision": "precision",

@@ -12,13 +12,13 @@ import torch
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import InputError
 from sonicscan.spec import ModelSpec
-from sonicscan_train import checkpoint
-from sonicscan_train.backbones import Detector
-from sonicscan_train.calibrate import TEMPERATURES, calibrated, certified_rates, require
-from sonicscan_train.clips import CODEC, Clip, check_two_classes
-from sonicscan_train.datasets import skip_unreadable
-from sonicscan_train.display import counting, say
-from sonicscan_train.scoring import Forward, TrackLogits, scored, track_logits
+from sonicscan_train.cli.display import counting, say
+from sonicscan_train.data.clips import CODEC, Clip, check_two_classes
+from sonicscan_train.data.datasets import skip_unreadable
+from sonicscan_train.judge.calibration import TEMPERATURES, calibrated, certified_rates, require
+from sonicscan_train.judge.scoring import Forward, TrackLogits, scored, track_logits
+from sonicscan_train.nets import checkpoint
+from sonicscan_train.nets.backbones import Detector
 
 
 def run_calibrate(

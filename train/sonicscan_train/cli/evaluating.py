@@ -14,14 +14,14 @@ from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import InputError
 from sonicscan.report.row import FileResult
 from sonicscan.spec import ModelSpec
-from sonicscan_train.clips import CODEC, Clip, check_two_classes
-from sonicscan_train.datasets import skip_unreadable
-from sonicscan_train.display import counting, say
-from sonicscan_train.evaluate import Row, Section, evaluate, stress_row
-from sonicscan_train.evaluate_report import write_evaluation
-from sonicscan_train.features import Features, measure_all
-from sonicscan_train.scoring import ScoredTrack, scored, track_logits
-from sonicscan_train.stress import CONDITIONS, sample, stressed
+from sonicscan_train.cli.display import counting, say
+from sonicscan_train.data.clips import CODEC, Clip, check_two_classes
+from sonicscan_train.data.datasets import skip_unreadable
+from sonicscan_train.data.features import Features, measure_all
+from sonicscan_train.judge.evaluation import Row, Section, evaluate, stress_row
+from sonicscan_train.judge.evaluation_report import write_evaluation
+from sonicscan_train.judge.scoring import ScoredTrack, scored, track_logits
+from sonicscan_train.sound.stress import CONDITIONS, sample, stressed
 
 # Scores of the clips that have one, in any order; the second argument is called after each file.
 Scorer = Callable[[Sequence[Clip], Callable[[], None]], list[ScoredTrack]]
@@ -87,8 +87,8 @@ def run_evaluate(model: Path, clips: Sequence[Clip], options: EvaluateOptions, o
 
 def checkpoint_scorer(folder: Path, options: EvaluateOptions) -> tuple[Scorer, ModelSpec]:
     """Scores by a checkpoint, in torch, and its contract."""
-    from sonicscan_train import checkpoint
-    from sonicscan_train.calibrate_command import on_best_device, say_skipped
+    from sonicscan_train.cli.calibrating import on_best_device, say_skipped
+    from sonicscan_train.nets import checkpoint
 
     detector, spec = checkpoint.load(folder)
     forward = on_best_device(detector)

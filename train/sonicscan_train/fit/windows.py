@@ -18,10 +18,11 @@ from torch.utils.data import DataLoader, Dataset
 from sonicscan.audio.melspec import log_mel
 from sonicscan.errors import AudioError, InputError
 from sonicscan.spec import AudioSpec
-from sonicscan_train.augment import augment
-from sonicscan_train.clips import ClassMode, Clip, class_of
-from sonicscan_train.crops import read_crop
-from sonicscan_train.recipes import Recipe, SpecAugment
+from sonicscan_train.data.clips import ClassMode, Clip, class_of
+from sonicscan_train.fit.recipes import Recipe, SpecAugment
+from sonicscan_train.judge.scoring import one_thread
+from sonicscan_train.sound.augment import augment
+from sonicscan_train.sound.crops import read_crop
 
 Float32 = npt.NDArray[np.float32]
 
@@ -168,16 +169,6 @@ def epoch_loader(
         # From another process torch hands on the whole traceback as the message; its last line is ours.
         sentence = str(error).strip().splitlines()[-1]
         raise InputError(sentence.removeprefix(f"{InputError.__module__}.{InputError.__name__}: ")) from error
-
-
-def one_thread(worker: int) -> None:
-    """Loader processes compute with one thread each: there are as many of them as there are cores."""
-    torch.set_num_threads(1)
-
-
-def as_input(images: torch.Tensor) -> torch.Tensor:
-    """Images [batch, n_mels, n_frames] as the model's input [batch, 3, n_mels, n_frames]."""
-    return images[:, None].expand(-1, 3, -1, -1)
 
 
 def soft_targets(targets: torch.Tensor, classes: int, smoothing: float) -> torch.Tensor:

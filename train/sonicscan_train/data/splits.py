@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sonicscan.errors import InputError
-from sonicscan_train.clips import PARTS, Clip, Part, check_groups, check_two_classes
+from sonicscan_train.data.clips import PARTS, Clip, Part, check_groups, check_two_classes
 
 # From the one that judges to the one that trains: a component that official splits tear apart goes to the first.
 _STRICTEST: tuple[Part, ...] = ("holdout", "test", "calibration", "valid", "unused", "train")

@@ -26,8 +26,8 @@ from sonicscan.errors import InputError
 from sonicscan.scoring.aggregate import track_margin, window_margins
 from sonicscan.scoring.thresholds import certified_threshold, tracks_needed
 from sonicscan.spec import Calibration, ModelSpec
-from sonicscan_train.clips import CODEC, Clip
-from sonicscan_train.scoring import TrackLogits, scored
+from sonicscan_train.data.clips import CODEC, Clip
+from sonicscan_train.judge.scoring import TrackLogits, scored
 
 Float64 = npt.NDArray[np.float64]
 

@@ -20,8 +20,8 @@ import torch
 
 from sonicscan.errors import InputError
 from sonicscan.files import replacing, write_whole
-from sonicscan_train.clips import ClassMode
-from sonicscan_train.recipes import Recipe
+from sonicscan_train.data.clips import ClassMode
+from sonicscan_train.fit.recipes import Recipe
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from sonicscan.errors import ModelError
 from sonicscan.files import sha256_of
 from sonicscan.spec import ModelSpec
-from sonicscan_train.backbones import Detector, build, full_name, load_exactly, read_weights
+from sonicscan_train.nets.backbones import Detector, build, full_name, load_exactly, read_weights
 
 WEIGHTS_NAME = "model.safetensors"
 SPEC_NAME = "spec.json"

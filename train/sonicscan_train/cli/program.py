@@ -12,7 +12,7 @@ import sonicscan
 from sonicscan.cli.console import clear_errors
 
 if TYPE_CHECKING:
-    from sonicscan_train.clips import Clip
+    from sonicscan_train.data.clips import Clip
 
 EXIT_FOUND = 1  # 2 is console.FatalError's
 
@@ -75,9 +75,9 @@ def audit(
     with clear_errors():
         from rich.console import Console
 
-        from sonicscan_train.audit import audit as run
-        from sonicscan_train.audit_report import print_audit, write_audit
-        from sonicscan_train.display import counting, say
+        from sonicscan_train.cli.display import counting, say
+        from sonicscan_train.data.audit import audit as run
+        from sonicscan_train.data.audit_report import print_audit, write_audit
 
         clips = _clips(data, maps)
         with counting("measuring", len(clips)) as done:
@@ -113,9 +113,9 @@ def split(
 ) -> None:
     """Divide DATA into parts; no group and no artist is ever in two of them."""
     with clear_errors():
-        from sonicscan_train.manifest import write_split
-        from sonicscan_train.splits import SplitPlan, summary
-        from sonicscan_train.splits import split as run
+        from sonicscan_train.data.manifest import write_split
+        from sonicscan_train.data.splits import SplitPlan, summary
+        from sonicscan_train.data.splits import split as run
 
         plan = SplitPlan(
             train=1.0 - valid - test - calibration,
@@ -172,7 +172,7 @@ def fit(
 ) -> None:
     """Train a detector. `accelerate launch -m sonicscan_train.cli fit ...` uses several GPUs or machines."""
     with clear_errors():
-        from sonicscan_train.fit_command import FitOptions, run_fit
+        from sonicscan_train.cli.fitting import FitOptions, run_fit
 
         overrides = {
             "epochs": epochs,
@@ -222,7 +222,7 @@ def calibrate(
     """Fit temperature and certified thresholds of CHECKPOINT on tracks that it was not trained on."""
     with clear_errors():
         from sonicscan.audio.windows import WindowPlan
-        from sonicscan_train.calibrate_command import run_calibrate
+        from sonicscan_train.cli.calibrating import run_calibrate
 
         clips = _clips(data, maps)
         plan = WindowPlan.parse(windows)
@@ -260,8 +260,8 @@ def evaluate(
     """Say how good a model is on tracks that it was not trained on. An ONNX model runs in the scanner itself."""
     with clear_errors():
         from sonicscan.audio.windows import WindowPlan
-        from sonicscan_train.clips import pairs
-        from sonicscan_train.evaluate_command import EvaluateOptions, run_evaluate
+        from sonicscan_train.cli.evaluating import EvaluateOptions, run_evaluate
+        from sonicscan_train.data.clips import pairs
 
         options = EvaluateOptions(
             parts=parts,
@@ -278,8 +278,8 @@ def evaluate(
 
 
 def _clips(data: tuple[str, ...], maps: tuple[str, ...]) -> list[Clip]:
-    from sonicscan_train.clips import pairs, relabel
-    from sonicscan_train.datasets import load
+    from sonicscan_train.data.clips import pairs, relabel
+    from sonicscan_train.data.datasets import load
 
     return relabel(load(data), pairs(maps, "map"))
 
@@ -288,7 +288,3 @@ def _workers(workers: int | None) -> int:
     from sonicscan.machine import usable_cpus
 
     return min(8, usable_cpus()) if workers is None else workers
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,5 @@
+"""The `sonicscan-train` program."""
+
+from sonicscan_train.cli.program import main
+
+__all__ = ["main"]

@@ -1,0 +1,1 @@
+"""Labelled tracks: data sets, manifests, splits, folds, audits, caches."""

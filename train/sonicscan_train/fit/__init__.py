@@ -1,0 +1,1 @@
+"""One training run: recipe, schedule, batches, loop, averaged weights, teacher."""

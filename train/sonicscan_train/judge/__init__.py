@@ -1,0 +1,1 @@
+"""How good a model is: scores of tracks, calibration, cross-fitting, evaluation."""

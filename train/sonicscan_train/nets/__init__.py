@@ -1,0 +1,1 @@
+"""The networks, their pretrained weights, and checkpoints."""
