@@ -28,7 +28,7 @@ class _ConvertByDefault(click.Group):
         return super().parse_args(ctx, args)
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        formatter.write_usage(ctx.command_path, "CHECKPOINT --out MODEL.onnx [OPTIONS] | COMMAND [ARGS]...")
+        formatter.write_usage(ctx.command_path, "CHECKPOINT... --out MODEL.onnx [OPTIONS] | COMMAND [ARGS]...")
 
 
 @click.group(cls=_ConvertByDefault, context_settings=_SETTINGS, no_args_is_help=True)
@@ -41,20 +41,24 @@ def main() -> None:
 
 
 @main.command(context_settings=_SETTINGS)
-@click.argument("checkpoint", type=click.Path(path_type=Path), required=False)
+@click.argument("checkpoints", metavar="[CHECKPOINT]...", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The model to write, .onnx.")
-@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "half-weights", "fp16", "int8"]),
+    help="half-weights: stored in float16, computed in float32. [default: fp32; half-weights for several]",
+)
 @click.option(
     "--calibration-data",
     type=click.Path(path_type=Path),
     metavar="MANIFEST",
-    help="Tracks to verify with; int8 takes ranges from them, fp16 and int8 their thresholds.",
+    help="Tracks to verify with; int8 takes ranges from them, all but fp32 their thresholds.",
 )
 @click.option(
     "--max-drift",
     type=click.FloatRange(0.0, 1.0, min_open=True),
     metavar="F",
-    help="Change of margins that is allowed, as a share of their range. [default: fp16 0.01, int8 0.05]",
+    help="Allowed change of margins, a share of their range. [default: half-weights 0.005, fp16 0.01, int8 0.05]",
 )
 @click.option("--backbone", metavar="NAME", help="Export an untrained lambda, swin or timm network instead.")
 @click.option("--weights", default=None, metavar="none|pretrained|FILE", help="Its backbone's weights. [default: none]")
@@ -62,9 +66,9 @@ def main() -> None:
 @click.option("--classes", default=None, metavar="A,B", help="Its classes beside human. [default: ai]")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
 def convert(
-    checkpoint: Path | None,
+    checkpoints: tuple[Path, ...],
     out: Path,
-    precision: str,
+    precision: str | None,
     calibration_data: Path | None,
     max_drift: float | None,
     backbone: str | None,
@@ -73,23 +77,30 @@ def convert(
     classes: str | None,
     quiet: bool,
 ) -> None:
-    """Convert CHECKPOINT, or an untrained --backbone, to ONNX."""
+    """Convert CHECKPOINT, or an untrained --backbone, to ONNX.
+
+    Several checkpoints become the members of one model: its class maps are the mean of theirs, each divided by
+    its member's temperature. The name of OUT is then the architecture's name.
+    """
     with clear_errors():
-        if (checkpoint is None) == (backbone is None):
+        if bool(checkpoints) == (backbone is not None):
             raise InputError("give either a checkpoint or --backbone, and not both.")
-        if checkpoint is not None and (weights is not None or seed is not None or classes is not None):
+        if checkpoints and (weights is not None or seed is not None or classes is not None):
             raise InputError("--weights, --seed and --classes go with --backbone; a checkpoint has them inside.")
         from sonicscan_export import convert as converting
         from sonicscan_export import onnxfile
         from sonicscan_export.tables import certified_from
 
         onnxfile.check_target(out)
-        if checkpoint is not None:
-            network = converting.from_checkpoint(checkpoint)
+        if len(checkpoints) == 1:
+            network = converting.from_checkpoint(checkpoints[0])
+        elif checkpoints:
+            network = converting.from_checkpoints(checkpoints, out.stem)
         else:
             names = converting.classes_of("ai" if classes is None else classes)
             network = converting.untrained(str(backbone), weights or "none", seed or 0, names)
         say = _nothing if quiet else _on_stderr
+        precision = precision or ("half-weights" if len(checkpoints) > 1 else "fp32")
         done = converting.export(network, out, cast("Precision", precision), calibration_data, max_drift, say)
         size = f"{done.size / 1e6:.1f} MB, {done.facts.nodes} nodes"
         say(f"{out}: {size}, {precision}, {certified_from(done.spec.calibration)}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from sonicscan_export.graph import narrow_indices, to_onnx
 from sonicscan_export.precision import Precision
 from sonicscan_train.nets import checkpoint
 from sonicscan_train.nets.backbones import Detector, build, full_name, settle
+from sonicscan_train.nets.ensemble import mean_of
 
 Say = Callable[[str], None]
-MAX_DRIFT: dict[Precision, float] = {"fp32": 1e-3, "fp16": 0.01, "int8": 0.05}
+MAX_DRIFT: dict[Precision, float] = {"fp32": 1e-3, "half-weights": 0.005, "fp16": 0.01, "int8": 0.05}
 _SETTLING_WINDOWS = 8
 _TOOLS = ("torch", "timm", "onnx", "onnxscript", "numpy")
 
@@ -70,6 +71,45 @@ def from_checkpoint(folder: Path) -> Network:
     """
     detector, spec = checkpoint.load(folder)
     return Network(detector, spec, {"checkpoint": folder.name, "weights_digest": checkpoint.weights_digest(folder)})
+
+
+def from_checkpoints(folders: Sequence[Path], name: str) -> Network:
+    """The mean of several trained networks, each on the scale of its own temperature.
+
+    The result has no calibration: the members' calibrations are of other scores than its own.
+
+    Args:
+        folders: one checkpoint a member.
+        name: the architecture of the result.
+
+    Raises:
+        ModelError: no checkpoint, a damaged one, or checkpoints that differ in AudioSpec or classes.
+    """
+    loaded = [checkpoint.load(folder) for folder in folders]
+    first = loaded[0][1]
+    for folder, (_, spec) in zip(folders, loaded, strict=True):
+        if (spec.audio, spec.classes) != (first.audio, first.classes):
+            raise ModelError(f"{folder} has another AudioSpec or other classes than {folders[0]}.")
+    members = [
+        {
+            "checkpoint": folder.name,
+            "architecture": spec.architecture,
+            "weights_digest": checkpoint.weights_digest(folder),
+            "temperature": spec.temperature,
+            **spec.provenance,
+        }
+        for folder, (_, spec) in zip(folders, loaded, strict=True)
+    ]
+    spec = ModelSpec(
+        architecture=name,
+        classes=first.classes,
+        audio=first.audio,
+        data_digest=first.data_digest,
+        tool_version=sonicscan.__version__,
+        license_note=first.license_note,
+    )
+    detector = mean_of([network for network, _ in loaded], [spec.temperature for _, spec in loaded], name)
+    return Network(detector, spec, {"members": members})
 
 
 def untrained(backbone: str, weights: str, seed: int, classes: tuple[str, ...]) -> Network:
@@ -172,9 +212,10 @@ def _data(spec: ModelSpec, wanted: Precision, path: Path | None) -> data.Calibra
         return data.read_calibration_data(path)
     if wanted == "int8":
         raise InputError("int8 takes the ranges of activations from real sound: give --calibration-data MANIFEST.")
-    if wanted == "fp16" and spec.calibration.n:
+    if wanted != "fp32" and spec.calibration.n:
         raise InputError(
-            "fp16 changes scores, so the model's thresholds must be measured again: give --calibration-data MANIFEST."
+            f"{wanted} changes scores, so the model's thresholds must be measured again: "
+            "give --calibration-data MANIFEST."
         )
     return None
 
@@ -208,6 +249,8 @@ def _converted(
     """The graph in the precision wanted, and how it came about."""
     if wanted == "fp32":
         return full, {}
+    if wanted == "half-weights":
+        return precision.store_in_half(full), {}
     if wanted == "fp16":
         largest = precision.largest_activation(network.detector, windows.images)
         if largest > precision.LARGEST_ACTIVATION:

