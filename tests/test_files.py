@@ -13,7 +13,7 @@ import pytest
 
 from sonicscan.analysis.html import write_page
 from sonicscan.files import open_to_append, replacing, write_whole
-from sonicscan_train.manifest import write_split
+from sonicscan_train.data.manifest import write_split
 
 ROOT = Path(__file__).parents[1]
 OTHER_USER = 12345
