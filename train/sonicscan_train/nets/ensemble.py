@@ -8,6 +8,7 @@ side. So whatever exports, verifies or converts a detector takes an ensemble too
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ class _SideBySide(nn.Module):
         self.num_features = sum(member.head.in_features for member in members)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        return torch.cat([member.features(x) for member in self.members], dim=1)
+        return torch.cat([cast(Detector, member).features(x) for member in self.members], dim=1)
 
 
 def mean_of(members: Sequence[Detector], temperatures: Sequence[float], name: str) -> Detector:
