@@ -187,3 +187,9 @@ def test_calibration_keeps_the_highest_scores() -> None:
     assert calibration.n == 5000
     assert list(calibration.scores) == sorted(scores)[-MAX_STORED_SCORES:]
     assert ModelSpec.from_json(ModelSpec("x", calibration=calibration).to_json()).calibration == calibration
+
+
+def test_half_a_surrogate_pair_in_a_class_name_is_refused() -> None:
+    text = ModelSpec("x").to_json().replace('"ai"', '"\\ud800"')
+    with pytest.raises(ModelError, match="not JSON in UTF-8"):
+        ModelSpec.from_json(text)

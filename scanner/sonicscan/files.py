@@ -85,6 +85,13 @@ def open_to_append(path: Path) -> io.FileIO:
     return io.FileIO(fd, "a+")
 
 
+def only_users_own(path: Path) -> bool:
+    """Whether `path` is a regular file, not a link, that belongs to this user and that nobody else can write to."""
+    found = path.lstat()
+    own = stat.S_ISREG(found.st_mode) and found.st_uid == _user(found)
+    return own and not (os.name == "posix" and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex.
 

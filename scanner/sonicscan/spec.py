@@ -228,8 +228,9 @@ class ModelSpec:
         """
         try:
             raw = json.loads(text)
+            json.dumps(raw, ensure_ascii=False).encode()  # JSON can hold halves of surrogate pairs, and no report can
         except (ValueError, RecursionError) as error:
-            raise ModelError(f"the model's `{METADATA_KEY}` metadata is not JSON ({error}).") from error
+            raise ModelError(f"the model's `{METADATA_KEY}` metadata is not JSON in UTF-8 ({error}).") from error
         if not isinstance(raw, dict):
             raise ModelError(f"the model's `{METADATA_KEY}` metadata is not a JSON object.")
         version = raw.pop("version", None)

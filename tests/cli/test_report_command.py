@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 from report_samples import World, catalogue_rows, row, sample_report
@@ -70,6 +71,10 @@ def test_what_is_not_a_report_is_said_in_a_sentence(tmp_path: Path, command: str
         ({"options": "{"}, "`options`"),
         ({"model_spec": "{}"}, "contract"),
         ({"schema_version": "9"}, "schema version"),
+        ({"options": "[" * 100_000}, "`options`"),
+        ({"model_spec": "[" * 100_000}, "not JSON"),
+        ({"thresholds": {"flagged": 10**400}}, "thresholds"),
+        ({"thresholds": '{"flagged": NaN}'}, "thresholds"),
     ],
 )
 def test_strange_metadata_is_said_in_a_sentence(tmp_path: Path, broken: dict[str, object], said: str) -> None:
@@ -160,6 +165,17 @@ def test_every_format_holds_the_same_rows(report: Path, tmp_path: Path) -> None:
         cells = list(csv.DictReader(file))
     assert [c["path"] for c in cells] == [r.path for r in ROWS]
     assert pd.read_csv(tmp_path / "out.csv")["score"].tolist()[:3] == [0.25, 0.9999, 0.5]
+
+
+def test_metadata_of_wrong_bytes_cost_no_traceback(report: Path, tmp_path: Path) -> None:
+    table = pq.read_table(report)
+    metadata = {**table.schema.metadata, b"sonicscan.\xff": b"\xfe", b"sonicscan.model": b"a\xffb"}
+    pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "odd.parquet")
+    assert "a\ufffdb" in run("summary", tmp_path / "odd.parquet").stdout
+    metadata[b"sonicscan.thresholds"] = b"\xff"
+    pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "odd.parquet")
+    result = run("summary", tmp_path / "odd.parquet")
+    assert result.exit_code == 2 and "`thresholds` of odd.parquet is not JSON" in result.stderr
 
 
 def test_a_name_that_starts_a_formula_is_defused_in_csv(tmp_path: Path) -> None:

@@ -247,3 +247,69 @@ def test_synced_about_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         time.sleep(0.01)
     assert 1 <= len(synced) <= 3
     journal.close()
+
+
+def planted(path: Path) -> bytes:
+    """The bytes of a journal with a row."""
+    filled(path, [[row(7)]])
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("kind", ["link", "dangling link", "fifo", "hard link"])
+def test_what_another_user_can_plant_is_refused_and_left_as_it_is(kind: str, fresh: bool, tmp_path: Path) -> None:
+    victim, path = tmp_path / "victim", tmp_path / "r.journal"
+    if kind != "dangling link":
+        victim.write_bytes(b"precious")
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "hard link":
+        os.link(victim, path)
+    else:
+        path.symlink_to(victim)
+    with pytest.raises(ReportError, match=r"is (a symbolic link|not a regular file|.*hard link).*--journal") as refused:
+        Journal(path, "key", fresh)
+    assert "--fresh" not in str(refused.value)
+    assert not victim.exists() if kind == "dangling link" else victim.read_bytes() == b"precious"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can make others' files")
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_journal_of_another_user_gives_no_rows(fresh: bool, tmp_path: Path) -> None:
+    path = tmp_path / "r.journal"
+    before = planted(path)
+    os.chown(path, 12345, 12345)
+    with pytest.raises(ReportError, match="a file of another user"):
+        Journal(path, "key", fresh)
+    assert path.read_bytes() == before
+
+
+def test_rows_do_not_count_where_others_can_write(tmp_path: Path) -> None:
+    path = tmp_path / "r.journal"
+    before = planted(path)
+    path.chmod(0o620)
+    with pytest.raises(ReportError, match="other users can write to the journal"):
+        Journal(path, "key")
+    assert path.read_bytes() == before
+    Journal(path, "key", fresh=True).close()  # it is this user's file
+
+
+def test_only_this_user_can_read_a_new_journal(tmp_path: Path) -> None:
+    filled(tmp_path / "r.journal", [[row(0)]])
+    assert (tmp_path / "r.journal").stat().st_mode & 0o777 == 0o600
+
+
+def test_rows_of_another_journal_or_in_another_order_do_not_count(tmp_path: Path) -> None:
+    path, other = tmp_path / "r.journal", tmp_path / "other.journal"
+    sizes = filled(path, [[row(0)], [row(1)]])
+    mine = path.read_bytes()
+    first = filled(other, [[row(7)]])
+    forged = other.read_bytes()[first[0] :]
+    one, two = mine[sizes[0] : sizes[1]], mine[sizes[1] :]
+    for tail, expected in ((one + forged, [row(0)]), (forged, []), (two + one, []), (one + one, [row(0)])):
+        path.write_bytes(mine[: sizes[0]] + tail)
+        journal = Journal(path, "key")
+        assert rows_of(journal) == expected
+        journal.append([row(5)])
+        assert rows_of(journal) == [*expected, row(5)]
+        journal.close()

@@ -176,6 +176,13 @@ def test_what_cannot_be_is_said_in_a_sentence(small_library: Path, tiny_model: P
     pq.write_table(with_metadata(SCHEMA.empty_table(), {"key": "other"}), out / "part-000000.parquet")
     done = scan(small_library, "--model", tiny_model, "--out", out)
     assert done.returncode == 2 and "was left by a scan with another model" in done.stderr
+    (out / "part-000000.parquet").chmod(0o666)
+    done = scan(small_library, "--model", tiny_model, "--out", out)
+    assert done.returncode == 2 and "other users can write to the part" in done.stderr
+    (out / "part-000000.parquet").rename(out / "part-zzz.parquet")
+    done = scan(small_library, "--model", tiny_model, "--out", out)
+    assert done.returncode == 2 and "part-zzz.parquet is no part of a report" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_memory_does_not_grow_with_rows(tiny_model: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from sonicscan.analysis.drawing import import_matplotlib
 from sonicscan.files import replacing
 from sonicscan_train.metrics import auc, roc
 
@@ -107,6 +108,7 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def _figure(width: float, height: float, columns: int) -> tuple[Figure, list[Axes]]:
+    import_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -83,15 +83,17 @@ def _thresholds(metadata: dict[str, str], name: str) -> Thresholds | None:
     try:
         flagged, *others = [found["flagged"], found.get("review"), found.get("max_fpr")]
         review, max_fpr = (None if value is None else float(value) for value in others)
+        if not 0.0 <= float(flagged) <= 1.0:
+            raise ValueError("a threshold is a score")
         return Thresholds(float(flagged), review, max_fpr)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ReportError(f"the thresholds in {name} make no sense: {found!r}.") from error
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ReportError(f"the thresholds in {name} make no sense: {found!r:.60}.") from error
 
 
 def _json_of(metadata: dict[str, str], key: str, name: str) -> Any:
     try:
         return json.loads(metadata.get(key, "null"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ReportError(f"the metadata `{key}` of {name} is not JSON ({error}).") from error
 
 

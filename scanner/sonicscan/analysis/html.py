@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sonicscan.analysis.drawing import import_matplotlib
 from sonicscan.errors import InputError, ReportError
 from sonicscan.files import write_whole
 
@@ -40,12 +41,13 @@ class Script:
 
 
 def require_libraries() -> None:
-    """Raise `InputError` where the extra `report` is not installed."""
+    """Import what the commands draw with; raise `InputError` where the extra `report` is not installed."""
     missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(
             f"pictures and pages need {', '.join(missing)}, which is not installed: pip install 'sonicscan[report]'."
         )
+    import_matplotlib()
 
 
 def render(template: str, scripts: tuple[Script, ...], **values: Any) -> str:

@@ -55,7 +55,7 @@ class _Input:
         """(i, n) of every shard that it holds; empty for a whole library."""
         try:
             return [(int(i), int(n)) for i, n in json.loads(self.metadata.get("shards", "[]"))]
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ReportError(f"the metadata `shards` of {self.path} makes no sense.") from error
 
 

@@ -17,9 +17,9 @@ def with_metadata(table: pa.Table, metadata: Mapping[str, object]) -> pa.Table:
 
 
 def metadata_of(schema: pa.Schema) -> dict[str, str]:
-    """The `sonicscan.*` metadata of a report, keys without their prefix."""
+    """The `sonicscan.*` metadata of a report, keys without their prefix; bytes that are not UTF-8 become U+FFFD."""
     return {
-        key.decode()[len(_METADATA_PREFIX) :]: value.decode()
+        key.decode("utf-8", "replace")[len(_METADATA_PREFIX) :]: value.decode("utf-8", "replace")
         for key, value in (schema.metadata or {}).items()
         if key.startswith(_METADATA_PREFIX.encode())
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sonicscan.report.metadata import metadata_of
 from sonicscan.report.schema import SCHEMA, SCHEMA_VERSION, sort_rows
 
 PART_GLOB, SUCCESS = "part-*.parquet", "_SUCCESS"  # of a report that is a folder
+_PART_NAME = re.compile(r"part-\d{6,9}\.parquet")
 
 
 def read_report(path: Location) -> pa.Table:
@@ -49,12 +51,30 @@ def part_files(path: Path) -> tuple[Path, ...]:
     """
     if not path.is_dir():
         return (path,)
-    parts = tuple(sorted(path.glob(PART_GLOB)))
+    parts = tuple(sorted_parts(path))
     if not parts:
         raise ReportError(f"the folder {path} holds no parts of a report.")
     if not (path / SUCCESS).exists():
         raise ReportError(f"the report in {path} is not finished ({SUCCESS} is missing); finish its scan first.")
     return parts
+
+
+def sorted_parts(folder: Path) -> list[Path]:
+    """The parts in a folder, in order, whether or not its scan has finished.
+
+    Raises:
+        ReportError: a file is named like a part, and sonicscan gives no such name.
+    """
+    parts = sorted(folder.glob(PART_GLOB))
+    for part in parts:
+        if not _PART_NAME.fullmatch(part.name):
+            raise ReportError(f"{part} is no part of a report; move it out of the folder.")
+    return parts
+
+
+def part_number(part: Path) -> int:
+    """The number in a part's name."""
+    return int(part.stem.rpartition("-")[2])
 
 
 def read_file(path: Path, columns: list[str] | None = None) -> pa.Table:

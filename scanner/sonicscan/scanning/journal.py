@@ -1,18 +1,26 @@
 """What a scan has done so far, on disk beside the report, so that the same command goes on from there.
 
 An Arrow IPC stream of `report.SCHEMA`. Its schema names the key (model, AudioSpec, window plan, schema
-version); each batch carries the CRC-32 of its own serialised bytes. Rows are handed to the operating
+version) and holds a random secret. Each batch carries a BLAKE2b digest of its place and its serialised bytes, keyed
+with the secret. Rows are handed to the operating
 system as they complete, so that killing the scan loses only the files in hand, and synced to the disk
 about once a second, so that a power cut loses a second. A cut or damaged tail is dropped when reading.
+
+Other users may plant a file in a shared folder. So only a regular file of this user is opened, never through a link,
+and only this user can read a new journal. Rows count only where nobody else can write to the file.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
+import hmac
 import io
 import os
+import secrets
+import stat
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -24,7 +32,9 @@ from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA, to_batch
 
 _KEY = b"sonicscan.key"
-_CRC = b"crc32"
+_SECRET, _SECRET_CHECK = b"sonicscan.secret", b"sonicscan.secret_check"
+_SECRET_BYTES = 32
+_DIGEST = b"digest"
 _SYNC_S = 1.0
 
 
@@ -43,7 +53,7 @@ class Journal:
     def __init__(self, path: Path, key: str, fresh: bool = False) -> None:
         self.path = path
         self._key = key
-        self._schema = SCHEMA.with_metadata({_KEY: key.encode()})
+        self._begin_anew()
         self._synced = time.monotonic()
         try:
             self._file = _open_locked(path)
@@ -51,12 +61,9 @@ class Journal:
             raise ReportError(f"the journal {path} cannot be written: {error.strerror}.") from error
         try:
             earlier = [] if fresh else self._read(key)
-            with self._writing():
-                if not earlier:
-                    self._file.seek(0)
-                    self._file.truncate()
-                    self._write(_preamble(self._schema))
-            self._rows: int = sum(batch.num_rows for batch in earlier)
+            if not earlier:
+                self.clear()
+            self._count(earlier)
         except BaseException:
             self._file.close()
             raise
@@ -78,10 +85,11 @@ class Journal:
             return
         batch = to_batch(results)
         with self._writing():
-            self._write(_encode(batch, self._schema))
+            self._write(self._encoded(batch))
             if time.monotonic() - self._synced > _SYNC_S:
                 self.sync()
         self._rows += batch.num_rows
+        self._batches += 1
 
     def sync(self) -> None:
         """Wait until all rows are on the disk.
@@ -96,6 +104,13 @@ class Journal:
         if not _is_still(self._file, self.path):
             raise ReportError(f"the journal {self.path} has been removed or replaced while the scan was running.")
 
+    def _begin_anew(self) -> None:
+        self._schema = _schema_of(self._key, secrets.token_hex(_SECRET_BYTES).encode())
+
+    def _count(self, batches: list[pa.RecordBatch]) -> None:
+        self._rows: int = sum(batch.num_rows for batch in batches)
+        self._batches: int = len(batches)
+
     def _write(self, content: bytes) -> None:
         # The file has no buffer: what a full disk refuses is not tried again when it is closed.
         view = memoryview(content)
@@ -103,12 +118,13 @@ class Journal:
             view = view[self._file.write(view) :]
 
     def clear(self) -> None:
-        """Forget all rows: they are safe somewhere else."""
+        """Remove all rows from the journal, once they are in a report; the journal gets a new secret."""
+        self._begin_anew()
         with self._writing():
             self._file.seek(0)
             self._file.truncate()
             self._write(_preamble(self._schema))
-        self._rows = 0
+        self._count([])
 
     def close(self) -> None:
         """Keep the journal for a later scan."""
@@ -135,31 +151,41 @@ class Journal:
         content = self._file.read()
         if not content:
             return []
+        if os.fstat(self._file.fileno()).st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise ReportError(
+                f"other users can write to the journal {self.path}, so its rows do not count; "
+                "remove it, and name a place of your own for the next one with --journal."
+            )
         source = pa.BufferReader(content)
         batches: list[pa.RecordBatch] = []
         try:
             reader = pa.ipc.open_stream(source)
+            metadata = reader.schema.metadata or {}
+            secret = metadata.get(_SECRET, b"")
+            if _KEY in metadata and (len(secret) != 2 * _SECRET_BYTES or metadata.get(_SECRET_CHECK) != _check(secret)):
+                raise ValueError("the secret is damaged")
         except (pa.ArrowException, OSError, ValueError):
-            if _preamble(self._schema).startswith(content):
+            if _is_torn_preamble(content, self._schema):
                 return []  # killed while the very first bytes were written
             raise ReportError(
                 f"{self.path} is not a journal of sonicscan, or its beginning is damaged; "
                 "move it away, or throw it away with --fresh."
             ) from None
-        found = (reader.schema.metadata or {}).get(_KEY, b"").decode("ascii", "replace")
-        if found != key or not reader.schema.equals(self._schema):
+        schema = _schema_of(key, secret)
+        if metadata.get(_KEY) != key.encode() or not reader.schema.equals(schema):
             raise ReportError(
                 f"{self.path} was left by a scan with another model, other windows or another version; "
                 "finish that scan with its own options, choose another --out, or throw it away with --fresh."
             )
+        self._schema = schema
         good = source.tell()
         while True:
             try:
-                batch, metadata = reader.read_next_batch_with_custom_metadata()
+                batch, found = reader.read_next_batch_with_custom_metadata()
                 batch.validate(full=True)
             except (StopIteration, pa.ArrowException, OSError, ValueError):
                 break
-            if metadata is None or metadata.get(_CRC) != _crc(batch):
+            if found is None or not hmac.compare_digest(found.get(_DIGEST, b""), self._digest(batch, len(batches))):
                 break
             batches.append(batch)
             good = source.tell()
@@ -167,9 +193,30 @@ class Journal:
         self._file.truncate()
         return batches
 
+    def _digest(self, batch: pa.RecordBatch, place: int) -> bytes:
+        """The keyed checksum of a batch, hex; `place` is its number in the journal."""
+        secret = bytes.fromhex(self._schema.metadata[_SECRET].decode("ascii"))
+        keyed = hashlib.blake2b(place.to_bytes(8, "big"), digest_size=16, key=secret)
+        keyed.update(batch.serialize())
+        return keyed.hexdigest().encode()
 
-def _crc(batch: pa.RecordBatch) -> bytes:
-    return b"%08x" % zlib.crc32(batch.serialize())
+    def _encoded(self, batch: pa.RecordBatch) -> bytes:
+        """One batch as it stands in the stream, behind the schema."""
+        sink = io.BytesIO()
+        with pa.ipc.new_stream(sink, self._schema) as writer:
+            metadata = {_DIGEST: self._digest(batch, self._batches)}
+            writer.write_batch(batch.cast(self._schema), custom_metadata=metadata)
+            end = sink.tell()
+        return sink.getvalue()[len(_preamble(self._schema)) : end]
+
+
+def _schema_of(key: str, secret: bytes) -> pa.Schema:
+    return SCHEMA.with_metadata({_KEY: key.encode(), _SECRET: secret, _SECRET_CHECK: _check(secret)})
+
+
+def _check(secret: bytes) -> bytes:
+    """Shows a damaged secret, which would make all rows look forged."""
+    return hashlib.sha256(secret).hexdigest().encode()
 
 
 def _preamble(schema: pa.Schema) -> bytes:
@@ -177,13 +224,14 @@ def _preamble(schema: pa.Schema) -> bytes:
     return bytes(schema.serialize())
 
 
-def _encode(batch: pa.RecordBatch, schema: pa.Schema) -> bytes:
-    """One batch as it stands in the stream, behind the schema."""
-    sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_batch(batch.cast(schema), custom_metadata={_CRC: _crc(batch)})
-        end = sink.tell()
-    return sink.getvalue()[len(_preamble(schema)) : end]
+def _is_torn_preamble(content: bytes, schema: pa.Schema) -> bool:
+    """Whether `content` is the beginning of a preamble like that of `schema`, with any secret."""
+    whole = _preamble(schema)
+    for name in (_SECRET, _SECRET_CHECK):
+        value = schema.metadata[name]
+        at = whole.index(value)
+        whole = whole[:at] + content[at : at + len(value)].ljust(len(value), b"\0") + whole[at + len(value) :]
+    return len(content) < len(whole) and whole.startswith(content)
 
 
 def _is_still(file: io.FileIO, path: Path) -> bool:
@@ -204,7 +252,7 @@ def _open_locked(path: Path) -> io.FileIO:
 
 
 def _locked(path: Path) -> io.FileIO:
-    file = open_to_append(path)
+    file = _own_file(path)
     try:
         import fcntl
 
@@ -218,3 +266,25 @@ def _locked(path: Path) -> io.FileIO:
         file.close()
         return _open_locked(path)
     return file
+
+
+def _own_file(path: Path) -> io.FileIO:
+    """The open journal, if it is a regular file of this user's under one name."""
+    try:
+        file = open_to_append(path)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EINVAL) and path.parent.is_dir():
+            raise _refusal(path, "a symbolic link" if path.is_symlink() else "not a regular file") from error
+        raise
+    found = os.fstat(file.fileno())
+    if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
+        file.close()
+        raise _refusal(path, "a file of another user")
+    if found.st_nlink > 1:
+        file.close()
+        raise _refusal(path, "a file with a second name (a hard link)")
+    return file
+
+
+def _refusal(path: Path, what: str) -> ReportError:
+    return ReportError(f"the journal {path} is {what}; remove it, or name another place with --journal.")

@@ -21,12 +21,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sonicscan.errors import InputError, ReportError
-from sonicscan.files import write_whole
+from sonicscan.files import only_users_own, write_whole
 from sonicscan.library.discovery import Listing
 from sonicscan.library.remote import Location
 from sonicscan.library.tracks import Track
 from sonicscan.report.metadata import metadata_of, with_metadata
-from sonicscan.report.readers import PART_GLOB, SUCCESS, read_file, read_report
+from sonicscan.report.readers import PART_GLOB, SUCCESS, part_number, read_file, read_report, sorted_parts
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import sort_rows
 from sonicscan.report.writers import write_report
@@ -93,7 +93,7 @@ class ReportedDataset(ReportedScan):
 
     @property
     def _parts(self) -> list[Path]:
-        return sorted(self._folder.glob(PART_GLOB))
+        return sorted_parts(self._folder)
 
     def _resumable(self, fresh: bool) -> list[Earlier]:
         if fresh:  # the marker first: what is left of the parts is no report
@@ -101,6 +101,11 @@ class ReportedDataset(ReportedScan):
                 path.unlink(missing_ok=True)
         parts = self._parts
         for part in parts:
+            if not only_users_own(part):
+                raise ReportError(
+                    f"other users can write to the part {part}, or it is a link, so its rows do not count; "
+                    "begin anew with --fresh in a folder that is only yours."
+                )
             if metadata_of(_schema(part)).get("key") != self._scan.key:
                 raise ReportError(
                     f"{part} was left by a scan with another model, other windows or another version; "
@@ -160,7 +165,7 @@ class ReportedDataset(ReportedScan):
     def _write_part(self, rows: pa.Table, path: Path | None = None) -> None:
         if path is None:
             parts = self._parts
-            number = int(parts[-1].stem.rpartition("-")[2]) + 1 if parts else 0
+            number = part_number(parts[-1]) + 1 if parts else 0
             path = self._folder / PART_GLOB.replace("*", f"{number:06d}")
         write_report(with_metadata(sort_rows(rows), self._metadata()), path)
 
