@@ -19,9 +19,9 @@ from scipy.special import expit
 from synthesis import calibrated, music, write_model
 
 from sonicscan.cli.demo import write_sound
-from sonicscan.report.metadata import with_metadata
+from sonicscan.report.metadata import ReportMetadata, with_metadata
 from sonicscan.report.row import FileResult
-from sonicscan.report.schema import SCHEMA_VERSION, to_batch
+from sonicscan.report.schema import to_batch
 from sonicscan.report.writers import write_report
 from sonicscan.scoring.aggregate import judgement
 from sonicscan.scoring.thresholds import Thresholds, certified_thresholds
@@ -43,28 +43,26 @@ def sample_report(
     path: Path,
     rows: Iterable[FileResult],
     spec: ModelSpec | None = None,
-    thresholds: Thresholds | None = None,
+    thresholds: object = None,
     digest: str = "d" * 64,
     **metadata: object,
 ) -> Path:
-    """A Parquet report with the metadata that a scan writes."""
+    """A Parquet report with the metadata that a scan writes; `metadata` replaces the text of some keys."""
     spec = spec or ModelSpec("tiny")
-    table = with_metadata(
-        pa.Table.from_batches([to_batch(rows)]),
-        {
-            "schema_version": str(SCHEMA_VERSION),
-            "tool_version": "0",
-            "model": "sample.onnx",
-            "model_digest": digest,
-            "model_spec": spec.to_json(),
-            "options": {"windows": "12"},
-            "thresholds": vars(thresholds) if isinstance(thresholds, Thresholds) else thresholds,
-            "started": "2026-01-02T03:04:05+00:00",
-            "finished": "2026-01-02T05:06:07+00:00",
-            **metadata,
-        },
+    made = ReportMetadata(
+        tool_version="0",
+        model="sample.onnx",
+        model_digest=digest,
+        model_spec=spec.to_json(),
+        options={"windows": "12"},
+        thresholds=thresholds if isinstance(thresholds, Thresholds) else None,
+        started="2026-01-02T03:04:05+00:00",
+        finished="2026-01-02T05:06:07+00:00",
     )
-    write_report(table, path)
+    if thresholds is not None and not isinstance(thresholds, Thresholds):
+        metadata["thresholds"] = thresholds
+    given = {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
+    write_report(with_metadata(pa.Table.from_batches([to_batch(rows)]), made.keys() | given), path)
     return path
 
 

@@ -21,7 +21,7 @@ import sonicscan
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import InputError, ReportError
 from sonicscan.model.detector import Detector, Model
-from sonicscan.report.metadata import metadata_of
+from sonicscan.report.metadata import ReportMetadata
 from sonicscan.report.readers import read_report
 from sonicscan.scoring.thresholds import CONFIDENCE, tracks_needed
 from sonicscan.spec import Calibration, ModelSpec
@@ -132,11 +132,11 @@ def from_report(model_path: Path, report_path: Path, max_fpr: float) -> tuple[on
     if spec.untrained:
         raise InputError(f"{model_path} is untrained: its scores mean nothing, and there is nothing to calibrate.")
     table = read_report(report_path)
-    metadata = metadata_of(table.schema)
-    if metadata.get("model_digest") != digest:
+    metadata = ReportMetadata.of(table.schema, report_path)
+    if metadata.model_digest != digest:
         raise InputError(
             f"{report_path} was not made with {model_path} but with a model of digest "
-            f"{metadata.get('model_digest', 'unknown')[:12]}; scan the tracks with this model."
+            f"{(metadata.model_digest or 'unknown')[:12]}; scan the tracks with this model."
         )
     statuses = table.column("status").to_pylist()
     bad = [
@@ -154,7 +154,7 @@ def from_report(model_path: Path, report_path: Path, max_fpr: float) -> tuple[on
     scores = table.column("score").to_pylist()
     if any(score is None or not math.isfinite(score) for score in scores):
         raise ReportError(f"{report_path} has ok rows without a score; it is damaged.")
-    windows = _windows_of(metadata)
+    windows = metadata.windows or "an unknown number of"
     what = f"{len(scores)} tracks of {report_path.name}, {windows} windows each"
     provenance = {
         **spec.provenance,
@@ -198,13 +198,3 @@ def _score_both(
             half = TrackLogits(track.clip, logits, track.format)
             scores.append((track.clip, scored(half, converted.spec).score))
     return before, after, len(skipped)
-
-
-def _windows_of(metadata: dict[str, str]) -> str:
-    """The window plan of a report's scan."""
-    import json
-
-    try:
-        return str(json.loads(metadata["options"])["windows"])
-    except (KeyError, TypeError, ValueError):
-        return "an unknown number of"

@@ -64,10 +64,10 @@ def test_what_is_not_a_report_is_said_in_a_sentence(tmp_path: Path, command: str
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
-        ({"thresholds": {"x": 1}}, "thresholds"),
-        ({"thresholds": [1]}, "thresholds"),
-        ({"thresholds": {"flagged": "high"}}, "thresholds"),
-        ({"thresholds": {"flagged": 0.9, "review": "low"}}, "thresholds"),
+        ({"thresholds": '{"x": 1}'}, "thresholds"),
+        ({"thresholds": "[1]"}, "thresholds"),
+        ({"thresholds": '{"flagged": "high"}'}, "thresholds"),
+        ({"thresholds": '{"flagged": 0.9, "review": "low"}'}, "thresholds"),
         ({"options": "{"}, "`options`"),
         ({"model_spec": "{}"}, "contract"),
         ({"schema_version": "9"}, "schema version"),
@@ -77,8 +77,8 @@ def test_what_is_not_a_report_is_said_in_a_sentence(tmp_path: Path, command: str
         ({"thresholds": '{"flagged": NaN}'}, "thresholds"),
     ],
 )
-def test_strange_metadata_is_said_in_a_sentence(tmp_path: Path, broken: dict[str, object], said: str) -> None:
-    path = sample_report(tmp_path / "r.parquet", ROWS, **broken)  # type: ignore[arg-type]
+def test_strange_metadata_is_said_in_a_sentence(tmp_path: Path, broken: dict[str, str], said: str) -> None:
+    path = sample_report(tmp_path / "r.parquet", ROWS, **broken)
     result = run("diff", path, path)
     assert result.exit_code == 2
     assert result.stderr.startswith("Error: ") and said in result.stderr and "r.parquet" in result.stderr

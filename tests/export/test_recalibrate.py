@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +12,9 @@ from synthesis import TINY_SPEC, calibrated, write_model
 
 from sonicscan.cli.scan import main as scanner
 from sonicscan.errors import Status
-from sonicscan.report.metadata import with_metadata
+from sonicscan.report.metadata import ReportMetadata, with_metadata
 from sonicscan.report.row import FileResult
-from sonicscan.report.schema import SCHEMA_VERSION, to_batch
+from sonicscan.report.schema import to_batch
 from sonicscan.report.writers import write_report
 from sonicscan.scanning.scan import scan
 from sonicscan.scoring.thresholds import certified_thresholds
@@ -45,11 +44,7 @@ def sample_report(path: Path, model: Path, scores: list[float], statuses: dict[i
         )
         for k, score in enumerate(scores)
     ]
-    metadata: dict[str, Any] = {
-        "schema_version": str(SCHEMA_VERSION),
-        "model_digest": onnxfile.digest(model),
-        "options": {"windows": "12"},
-    }
+    metadata = ReportMetadata(model_digest=onnxfile.digest(model), options={"windows": "12"})
     write_report(with_metadata(pa.Table.from_batches([to_batch(rows)]), metadata), path)
     return path
 

@@ -54,4 +54,4 @@ def test_written_metadata_is_documented(tmp_path: Path, calibrated_model: Path) 
 
     written = Scan(ScanOptions(model=calibrated_model)).metadata(now())
     documented = {name for row in table("Metadata") for name in re.findall(r"`(\w+)`", row[0])}
-    assert set(written) == documented
+    assert {field.name for field in dataclasses.fields(written)} == documented

@@ -115,14 +115,15 @@ def _moved(gone: Iterable[FileResult], appeared: Iterable[FileResult]) -> dict[b
 
 
 def _comparable(old: Catalogue, new: Catalogue) -> bool:
-    digests = [report.metadata.get("model_digest") for report in (old, new)]
+    digests = [report.metadata.model_digest for report in (old, new)]
     return digests[0] is not None and digests[0] == digests[1]
 
 
 def _notes(old: Catalogue, new: Catalogue) -> Iterable[str]:
     if not _comparable(old, new):
         yield (
-            f"The reports are of different models: {old.model} and {new.model}. Their scores are not on one scale, "
+            f"The reports are of different models: {old.metadata.model_name} and "
+            f"{new.metadata.model_name}. Their scores are not on one scale, "
             "so score drift is left out, and a verdict may have changed because the model did."
         )
     for report in (old, new):
@@ -133,9 +134,9 @@ def _notes(old: Catalogue, new: Catalogue) -> Iterable[str]:
             "The reports have different thresholds for `flagged` and `review` "
             f"({_limits(old)} and {_limits(new)}), so a verdict may have changed where the score did not."
         )
-    if old.options.get("windows") != new.options.get("windows"):
+    if old.metadata.windows != new.metadata.windows:
         yield (
-            f"The scans looked at different windows ({old.options.get('windows')} and {new.options.get('windows')} "
+            f"The scans looked at different windows ({old.metadata.windows} and {new.metadata.windows} "
             "a track), which moves scores."
         )
 

@@ -36,12 +36,13 @@ def explain_highest(
         ModelError: it is another model than the report's: its evidence would be about other scores.
     """
     model = load_model(model_path, Device("cpu"))
-    if model.digest != catalogue.metadata.get("model_digest"):
+    if model.digest != catalogue.metadata.model_digest:
         raise ModelError(
-            f"{model_path} ({model.digest[:12]}) is not the model of {catalogue.name}, {catalogue.model}; "
+            f"{model_path} ({model.digest[:12]}) is not the model of {catalogue.name}, which is "
+            f"{catalogue.metadata.model_name}; "
             "name that one with --model."
         )
-    plan = WindowPlan.parse(str(catalogue.options.get("windows", WindowPlan())), adaptive=True)
+    plan = WindowPlan.parse(catalogue.metadata.windows or str(WindowPlan()), adaptive=True)
     found: dict[bytes, Explained] = {}
     notes: list[str] = []
     for row in [row for row in by_score(catalogue.rows) if row.score is not None][:n]:

@@ -7,7 +7,7 @@ and holds no more than the batches at hand. A folder of parts is as many inputs 
 from __future__ import annotations
 
 import contextlib
-import json
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,11 @@ import pyarrow.parquet as pq
 
 from sonicscan.errors import ReportError
 from sonicscan.files import replacing
-from sonicscan.report.metadata import metadata_of, with_metadata
+from sonicscan.report.metadata import ReportMetadata, metadata_of, with_metadata
 from sonicscan.report.readers import part_files
 from sonicscan.report.schema import SCHEMA, SCHEMA_VERSION
 
 BATCH_ROWS = 8192
-_MODEL = ("key", "model", "model_digest", "model_spec", "thresholds")  # what mixed reports do not have in common
 
 
 @dataclass(frozen=True)
@@ -48,15 +47,7 @@ class _Input:
 
     path: Path
     files: tuple[Path, ...]
-    metadata: dict[str, str]
-
-    @property
-    def shards(self) -> list[tuple[int, int]]:
-        """(i, n) of every shard that it holds; empty for a whole library."""
-        try:
-            return [(int(i), int(n)) for i, n in json.loads(self.metadata.get("shards", "[]"))]
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise ReportError(f"the metadata `shards` of {self.path} makes no sense.") from error
+    metadata: ReportMetadata
 
 
 def merge(paths: Sequence[Path], out: Path, allowed: Allowed) -> int:
@@ -74,14 +65,14 @@ def merge(paths: Sequence[Path], out: Path, allowed: Allowed) -> int:
         ReportError: an input cannot be read, or the inputs do not belong together.
     """
     # The one that finished last comes first: of equal paths, the first is kept.
-    inputs = sorted(map(_opened, paths), key=lambda source: source.metadata.get("finished", ""), reverse=True)
+    inputs = sorted(map(_opened, paths), key=lambda source: source.metadata.finished, reverse=True)
     if not allowed.mixed_models:
         _refuse_mixed(inputs)
     left = _shards_left(inputs, allowed)
-    metadata = inputs[0].metadata | {"shards": json.dumps(left)}
-    metadata["started"] = min(source.metadata.get("started", "") for source in inputs)
+    started = min(source.metadata.started for source in inputs)
+    metadata = dataclasses.replace(inputs[0].metadata, shards=tuple(left), started=started)
     if any(_differences(inputs[0], source) for source in inputs):
-        metadata = {name: value for name, value in metadata.items() if name not in _MODEL}
+        metadata = metadata.without_model()
     schema = with_metadata(SCHEMA.empty_table(), metadata).schema
     names = [source.path for source in inputs for _ in source.files]
     files = [file for source in inputs for file in source.files]
@@ -115,15 +106,15 @@ def _opened(path: Path) -> _Input:
     for schema in schemas:
         if metadata_of(schema).get("schema_version") != str(SCHEMA_VERSION) or schema.names != SCHEMA.names:
             raise ReportError(f"{path} is not a report of schema version {SCHEMA_VERSION}.")
-    metadata = metadata_of(schemas[0])
-    metadata["finished"] = max(metadata_of(schema).get("finished", "") for schema in schemas)
-    return _Input(path, files, metadata)
+    found = [ReportMetadata.of(schema, path) for schema in schemas]
+    finished = max(metadata.finished for metadata in found)
+    return _Input(path, files, dataclasses.replace(found[0], finished=finished))
 
 
 def _differences(a: _Input, b: _Input) -> list[str]:
     """In what two reports cannot be compared."""
     names = {"model_digest": "models", "key": "windows or versions", "thresholds": "thresholds"}
-    found = [words for name, words in names.items() if a.metadata.get(name) != b.metadata.get(name)]
+    found = [words for name, words in names.items() if getattr(a.metadata, name) != getattr(b.metadata, name)]
     return found[:1]
 
 
@@ -140,7 +131,7 @@ def _shards_left(inputs: Sequence[_Input], allowed: Allowed) -> list[tuple[int, 
     """The shards that the merged report holds; none where it is whole."""
     holders: dict[tuple[int, int], Path] = {}
     for source in inputs:
-        for shard in source.shards:
+        for shard in source.metadata.shards:
             if shard in holders and not allowed.overlap:
                 raise ReportError(
                     f"{holders[shard]} and {source.path} are both shard {shard[0]}/{shard[1]}; "

@@ -169,10 +169,10 @@ def summarise(
     cleared = _cleared(rows, reviewed or Reviewed(), today)
     return Summary(
         report=catalogue.name,
-        model=catalogue.model,
+        model=catalogue.metadata.model_name,
         untrained=spec is not None and spec.untrained,
-        started=catalogue.metadata.get("started", ""),
-        finished=catalogue.metadata.get("finished", ""),
+        started=catalogue.metadata.started,
+        finished=catalogue.metadata.finished,
         tracks=len(rows),
         assessed=len(scored),
         hours=sum(row.duration_s or 0.0 for row in scored) / 3600,

@@ -97,10 +97,10 @@ def card(catalogue: Catalogue) -> dict[str, str]:
     """The model's card, label and text; only what the report knows."""
     spec, meta = catalogue.spec, catalogue.metadata
     facts: dict[str, str | None] = {
-        "model": meta.get("model"),
-        "SHA-256": meta.get("model_digest"),
-        "scanned with": f"sonicscan {meta['tool_version']}" if "tool_version" in meta else None,
-        "windows a track": str(catalogue.options["windows"]) if "windows" in catalogue.options else None,
+        "model": meta.model,
+        "SHA-256": meta.model_digest,
+        "scanned with": f"sonicscan {meta.tool_version}" if meta.tool_version else None,
+        "windows a track": meta.windows,
     }
     if spec is None:
         return {label: text for label, text in facts.items() if text}

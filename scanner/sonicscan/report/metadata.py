@@ -2,24 +2,127 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
+import msgspec
 import pyarrow as pa
 
-_METADATA_PREFIX = "sonicscan."
+from sonicscan.errors import ModelError, ReportError
+from sonicscan.report.schema import SCHEMA_VERSION
+from sonicscan.scoring.thresholds import Thresholds
+from sonicscan.spec import ModelSpec
+
+_PREFIX = b"sonicscan."
+_PLAIN = frozenset(
+    {"schema_version", "tool_version", "key", "model", "model_digest", "model_spec", "started", "finished"}
+)
 
 
-def with_metadata(table: pa.Table, metadata: Mapping[str, object]) -> pa.Table:
-    """The table with `metadata` (JSON values) stored under `sonicscan.*` keys of its schema."""
-    encoded = {_METADATA_PREFIX + k: v if isinstance(v, str) else json.dumps(v) for k, v in metadata.items()}
-    return table.replace_schema_metadata(encoded)
+@dataclass(frozen=True, kw_only=True)
+class ReportMetadata:
+    """How the rows of a report were made. docs/report.md describes each key.
+
+    Attributes:
+        key: digest of all that must be equal for two rows to be comparable; None where rows are of several scans.
+        model: file name of the model.
+        model_digest: SHA-256 of the model file.
+        model_spec: the model's contract, as its JSON text.
+        options: what the scan was asked for.
+        thresholds: what the verdicts were given by; None where there are none.
+        shards: (i, n) of every shard of the library that the report holds; empty for a whole library.
+        started, finished: ISO 8601, UTC.
+    """
+
+    schema_version: str = str(SCHEMA_VERSION)
+    tool_version: str = ""
+    key: str | None = None
+    model: str | None = None
+    model_digest: str | None = None
+    model_spec: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    thresholds: Thresholds | None = None
+    shards: tuple[tuple[int, int], ...] = ()
+    started: str = ""
+    finished: str = ""
+
+    @classmethod
+    def of(cls, schema: pa.Schema, name: object) -> ReportMetadata:
+        """The metadata of a report; keys that this version does not know are left out.
+
+        Args:
+            schema: of the Parquet file.
+            name: of the report, for messages.
+
+        Raises:
+            ReportError: a value is not JSON, or of another type.
+        """
+        known = {f.name for f in dataclasses.fields(cls)}
+        values: dict[str, Any] = {}
+        for key, text in metadata_of(schema).items():
+            if key not in known:
+                continue
+            try:
+                values[key] = text if key in _PLAIN else json.loads(text)
+            except (ValueError, RecursionError) as error:
+                raise ReportError(f"the metadata `{key}` of {name} is not JSON ({error}).") from error
+            if values[key] is None:
+                del values[key]
+        try:
+            found = msgspec.convert(values, cls)
+        except (msgspec.ValidationError, OverflowError) as error:
+            raise ReportError(f"the metadata of {name} makes no sense: {error}.") from error
+        if found.thresholds is not None and not 0.0 <= found.thresholds.flagged <= 1.0:
+            raise ReportError(f"the thresholds in {name} make no sense: a threshold is a score between 0 and 1.")
+        return found
+
+    def keys(self) -> dict[str, str]:
+        """The values as text, by key; those that are None are left out."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        if self.thresholds is not None:
+            values["thresholds"] = dataclasses.asdict(self.thresholds)
+        kept = {key: value for key, value in values.items() if value is not None}
+        return {key: value if key in _PLAIN else json.dumps(value) for key, value in kept.items()}
+
+    @property
+    def model_name(self) -> str:
+        """File name of the model, and the start of its digest."""
+        return f"{self.model or 'unknown model'} ({(self.model_digest or '')[:12] or 'no digest'})"
+
+    @property
+    def windows(self) -> str | None:
+        """The window plan of the scan, as `--windows` takes it."""
+        return None if "windows" not in self.options else str(self.options["windows"])
+
+    def spec(self, name: object) -> ModelSpec | None:
+        """The model's contract; None where the report does not hold one.
+
+        Raises:
+            ModelError: the contract is of a version that this program does not read.
+        """
+        try:
+            return ModelSpec.from_json(self.model_spec) if self.model_spec else None
+        except ModelError as error:
+            raise ModelError(f"{name}: {error}") from error
+
+    def without_model(self) -> ReportMetadata:
+        """The same, without what reports of several models do not have in common."""
+        return dataclasses.replace(self, key=None, model=None, model_digest=None, model_spec=None, thresholds=None)
+
+
+def with_metadata(table: pa.Table, metadata: ReportMetadata | Mapping[str, str]) -> pa.Table:
+    """The table with `metadata` stored under `sonicscan.*` keys of its schema."""
+    keys = metadata.keys() if isinstance(metadata, ReportMetadata) else metadata
+    return table.replace_schema_metadata({_PREFIX + key.encode(): value for key, value in dict(keys).items()})
 
 
 def metadata_of(schema: pa.Schema) -> dict[str, str]:
     """The `sonicscan.*` metadata of a report, keys without their prefix; bytes that are not UTF-8 become U+FFFD."""
     return {
-        key.decode("utf-8", "replace")[len(_METADATA_PREFIX) :]: value.decode("utf-8", "replace")
+        key.decode("utf-8", "replace")[len(_PREFIX) :]: value.decode("utf-8", "replace")
         for key, value in (schema.metadata or {}).items()
-        if key.startswith(_METADATA_PREFIX.encode())
+        if key.startswith(_PREFIX)
     }

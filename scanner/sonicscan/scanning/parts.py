@@ -25,7 +25,7 @@ from sonicscan.files import only_users_own, write_whole
 from sonicscan.library.discovery import Listing
 from sonicscan.library.remote import Location
 from sonicscan.library.tracks import Track
-from sonicscan.report.metadata import metadata_of, with_metadata
+from sonicscan.report.metadata import ReportMetadata, with_metadata
 from sonicscan.report.readers import PART_GLOB, SUCCESS, part_number, read_file, read_report, sorted_parts
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import sort_rows
@@ -106,7 +106,7 @@ class ReportedDataset(ReportedScan):
                     f"other users can write to the part {part}, or it is a link, so its rows do not count; "
                     "begin anew with --fresh in a folder that is only yours."
                 )
-            if metadata_of(_schema(part)).get("key") != self._scan.key:
+            if ReportMetadata.of(_schema(part), part).key != self._scan.key:
                 raise ReportError(
                     f"{part} was left by a scan with another model, other windows or another version; "
                     "finish that scan with its own options, choose another --out, or throw it away with --fresh."
@@ -160,7 +160,7 @@ class ReportedDataset(ReportedScan):
         return kept if self._has_verdicts(part) else self._judged(kept)
 
     def _has_verdicts(self, part: Path) -> bool:
-        return same_verdicts(self._scan, metadata_of(_schema(part)))
+        return same_verdicts(self._scan, ReportMetadata.of(_schema(part), part))
 
     def _write_part(self, rows: pa.Table, path: Path | None = None) -> None:
         if path is None:

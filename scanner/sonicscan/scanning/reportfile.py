@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +16,7 @@ from sonicscan.errors import ReportError
 from sonicscan.library.discovery import Listing
 from sonicscan.library.remote import Location
 from sonicscan.library.tracks import Track
-from sonicscan.report.metadata import metadata_of, with_metadata
+from sonicscan.report.metadata import ReportMetadata, with_metadata
 from sonicscan.report.readers import read_report
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA, sort_rows
@@ -101,7 +99,7 @@ class ReportedScan:
         self._tables.append(carry.Known(rows, self._scan.options.hash))
         return self._tables[-1]
 
-    def _metadata(self) -> dict[str, object]:
+    def _metadata(self) -> ReportMetadata:
         return self._scan.metadata(self._started, self._tracks.selection.shard)
 
     def run(self, each: Callable[[FileResult], None]) -> None:
@@ -165,15 +163,14 @@ def _earlier(scan: Scan, since: Location | None) -> pa.Table | None:
     if since.suffix != ".parquet" and not (isinstance(since, Path) and since.is_dir()):
         raise ReportError(f"--since {since}: only Parquet reports can be built on.")
     table = read_report(since)
-    metadata = metadata_of(table.schema)
-    if metadata.get("key") != scan.key:
+    metadata = ReportMetadata.of(table.schema, since)
+    if metadata.key != scan.key:
         scan.notes.append(f"{since} was made with another model, other windows or another version: all is scored anew.")
         return None
     table = table.replace_schema_metadata(None)
     return table if same_verdicts(scan, metadata) else carry.judged_again(table, scan.model.spec, scan.thresholds)
 
 
-def same_verdicts(scan: Scan, metadata: Mapping[str, str]) -> bool:
-    """Whether rows of a report with this metadata were judged by the scan's own thresholds."""
-    thresholds = None if scan.thresholds is None else dataclasses.asdict(scan.thresholds)
-    return metadata.get("thresholds") == json.dumps(thresholds)
+def same_verdicts(scan: Scan, metadata: ReportMetadata) -> bool:
+    """Whether rows of a report with this metadata got their verdicts from the scan's own thresholds."""
+    return metadata.thresholds == scan.thresholds

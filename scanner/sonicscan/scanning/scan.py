@@ -23,6 +23,7 @@ from sonicscan.machine import usable_cpus
 from sonicscan.model.bundled import bundled_card, bundled_models, chosen_model
 from sonicscan.model.cache import fetched
 from sonicscan.model.detector import Device, Model, load_model
+from sonicscan.report.metadata import ReportMetadata
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA_VERSION
 from sonicscan.scoring.thresholds import Thresholds, certified_thresholds
@@ -120,24 +121,23 @@ class Scan:
         """Score tracks; results come as they complete."""
         return self.engine.score(tracks, self._job, self.thresholds)
 
-    def metadata(self, started: str, shard: tuple[int, int] | None = None) -> dict[str, object]:
-        """What the report says about its scan, under `sonicscan.*` in its schema."""
+    def metadata(self, started: str, shard: tuple[int, int] | None = None) -> ReportMetadata:
+        """What the report says about its scan."""
         options = dataclasses.asdict(self.options)
         options |= {"model": str(self.options.model or ""), "windows": str(self.options.windows)}
         options["device"] = self.engine.device
-        return {
-            "schema_version": str(SCHEMA_VERSION),
-            "tool_version": sonicscan.__version__,
-            "key": self.key,
-            "model": self.model.path.name,
-            "model_digest": self.model.digest,
-            "model_spec": self.model.spec.to_json(),
-            "options": options,
-            "thresholds": None if self.thresholds is None else dataclasses.asdict(self.thresholds),
-            "shards": [] if shard is None else [shard],
-            "started": started,
-            "finished": now(),
-        }
+        return ReportMetadata(
+            tool_version=sonicscan.__version__,
+            key=self.key,
+            model=self.model.path.name,
+            model_digest=self.model.digest,
+            model_spec=self.model.spec.to_json(),
+            options=options,
+            thresholds=self.thresholds,
+            shards=() if shard is None else (shard,),
+            started=started,
+            finished=now(),
+        )
 
 
 def model_file(model: Location | None) -> Path:
