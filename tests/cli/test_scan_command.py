@@ -215,7 +215,7 @@ def test_since_another_model_scores_all_anew(
     first, second = tmp_path / "1.parquet", tmp_path / "2.parquet"
     sonicscan(small_library, "--model", calibrated_model, "--out", first)
     done = sonicscan(small_library, "--model", make_model(calibrated(), gain=5.0), "--out", second, "--since", first)
-    assert b"all is scored anew" in done.stderr
+    assert b"with another model: every file is scored again" in done.stderr
     assert b"carried" not in done.stderr
 
 

@@ -34,7 +34,7 @@ from sonicscan.library.remote import Url, located
 from sonicscan.model import cache as modelcache
 from sonicscan.report.metadata import with_metadata
 from sonicscan.report.readers import read_report
-from sonicscan.report.schema import SCHEMA, sort_rows, to_batch
+from sonicscan.report.schema import SCHEMA, SCHEMA_VERSION, sort_rows, to_batch
 from sonicscan.report.writers import SUFFIXES, check_target, write_report
 from sonicscan.scanning import reportfile as reported
 from sonicscan.spec import AudioSpec
@@ -261,7 +261,7 @@ def test_library_model_and_report_in_memory(memory: Any, small_library: Path, ca
         else:
             assert (result.status, result.score) == ("ok", wanted.score)
         assert result.content_hash
-    table = sort_rows(with_metadata(pa.Table.from_batches([to_batch(both)]), {"schema_version": "1"}))
+    table = sort_rows(with_metadata(pa.Table.from_batches([to_batch(both)]), {"schema_version": str(SCHEMA_VERSION)}))
     for suffix in SUFFIXES:
         write_report(table, Url(f"memory://reports/r{suffix}"))
     assert read_report(Url("memory://reports/r.parquet")).equals(table)

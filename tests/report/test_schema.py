@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
+from typing import get_args
 
 import pyarrow as pa
 
 from sonicscan.errors import STATUSES
+from sonicscan.provenance.record import Claim, Provenance, Signature, Source
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA
 
@@ -39,6 +41,13 @@ def test_every_column_is_documented_with_its_type() -> None:
 
 def test_every_column_has_a_meaning() -> None:
     assert all(len(row) == 4 and len(row[3]) > 10 for row in table("Columns"))
+
+
+def test_every_field_of_provenance_is_documented_with_its_values() -> None:
+    documented = {row[0].strip("`"): row[1] for row in table("Provenance")}
+    assert list(documented) == [field.name for field in dataclasses.fields(Provenance)]
+    for name, values in {"claim": Claim, "signature": Signature, "source": Source}.items():
+        assert all(f"`{value}`" in documented[name] for value in get_args(values))
 
 
 def test_every_status_is_documented() -> None:

@@ -178,7 +178,7 @@ def test_rows_are_carried_over_only_with_the_same_thresholds(
     first = tmp_path / "1.parquet"
     run("1.parquet", "0.9")
     assert b"carried  1 rows" in run("2.parquet", "0.9", "--since", first)
-    assert b"all is scored anew" in run("3.parquet", "0.5", "--since", first)
+    assert b"with other windows or thresholds: every file is scored again" in run("3.parquet", "0.5", "--since", first)
     assert pq.read_table(first).column("windows").to_pylist() == [FIRST_ROUND]
 
 

@@ -19,9 +19,10 @@ import pyarrow.parquet as pq
 
 from sonicscan.errors import ReportError
 from sonicscan.files import replacing
-from sonicscan.report.metadata import ReportMetadata, metadata_of, with_metadata
+from sonicscan.report.metadata import ReportMetadata, with_metadata
 from sonicscan.report.readers import part_files
 from sonicscan.report.schema import SCHEMA, SCHEMA_VERSION
+from sonicscan.report.versions import check_version, upgraded
 
 BATCH_ROWS = 8192
 
@@ -70,7 +71,8 @@ def merge(paths: Sequence[Path], out: Path, allowed: Allowed) -> int:
         _refuse_mixed(inputs)
     left = _shards_left(inputs, allowed)
     started = min(source.metadata.started for source in inputs)
-    metadata = dataclasses.replace(inputs[0].metadata, shards=tuple(left), started=started)
+    version = str(SCHEMA_VERSION)
+    metadata = dataclasses.replace(inputs[0].metadata, shards=tuple(left), started=started, schema_version=version)
     if any(_differences(inputs[0], source) for source in inputs):
         metadata = metadata.without_model()
     schema = with_metadata(SCHEMA.empty_table(), metadata).schema
@@ -104,8 +106,7 @@ def _opened(path: Path) -> _Input:
     except (OSError, pa.ArrowException) as error:
         raise ReportError(f"the report {path} cannot be read: {error}.") from error
     for schema in schemas:
-        if metadata_of(schema).get("schema_version") != str(SCHEMA_VERSION) or schema.names != SCHEMA.names:
-            raise ReportError(f"{path} is not a report of schema version {SCHEMA_VERSION}.")
+        check_version(schema, path)
     found = [ReportMetadata.of(schema, path) for schema in schemas]
     finished = max(metadata.finished for metadata in found)
     return _Input(path, files, dataclasses.replace(found[0], finished=finished))
@@ -176,7 +177,7 @@ class _Cursor:
         if batch is None:
             self.open = False
             return
-        table = pa.Table.from_batches([batch]).cast(SCHEMA)
+        table = upgraded(pa.Table.from_batches([batch]).replace_schema_metadata(None))
         paths = table.column("path").combine_chunks()
         if (self._last or "").encode() > paths[0].as_py().encode() or pc.any(pc.less(paths[1:], paths[:-1])).as_py():
             raise ReportError(f"the rows of {self._path} are not sorted by path: sonicscan did not write them so.")

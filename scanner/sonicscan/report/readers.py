@@ -12,18 +12,18 @@ import pyarrow.parquet as pq
 from sonicscan.errors import ReportError
 from sonicscan.library import remote
 from sonicscan.library.remote import Location, Url
-from sonicscan.report.metadata import metadata_of
-from sonicscan.report.schema import SCHEMA, SCHEMA_VERSION, sort_rows
+from sonicscan.report.schema import sort_rows
+from sonicscan.report.versions import check_version, upgraded
 
 PART_GLOB, SUCCESS = "part-*.parquet", "_SUCCESS"  # of a report that is a folder
 _PART_NAME = re.compile(r"part-\d{6,9}\.parquet")
 
 
 def read_report(path: Location) -> pa.Table:
-    """A Parquet report, or all parts of one, with its metadata.
+    """A Parquet report, or all parts of one, with its metadata; columns that an earlier version lacks are null.
 
     Raises:
-        ReportError: not there, damaged, unfinished, or not a report of this schema version.
+        ReportError: not there, damaged, unfinished, or not a report of a known schema version.
         RemoteError: it cannot be fetched.
     """
     try:
@@ -33,13 +33,8 @@ def read_report(path: Location) -> pa.Table:
             table = pa.concat_tables([read_file(file) for file in part_files(path)])
     except (OSError, pa.ArrowException) as error:
         raise ReportError(f"the report {path} cannot be read: {error}.") from error
-    version = metadata_of(table.schema).get("schema_version")
-    if version != str(SCHEMA_VERSION):
-        raise ReportError(
-            f"{path} is not a report of schema version {SCHEMA_VERSION} "
-            f"({'no version in it' if version is None else f'its version is {version}'})."
-        )
-    table = table.select(SCHEMA.names).cast(SCHEMA.with_metadata(table.schema.metadata))
+    check_version(table.schema, path)
+    table = upgraded(table)
     return sort_rows(table) if isinstance(path, Path) and path.is_dir() else table
 
 

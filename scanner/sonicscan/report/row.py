@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sonicscan.errors import Status
+from sonicscan.provenance.record import Provenance
 from sonicscan.scoring.thresholds import Verdict
 
 
@@ -19,6 +20,7 @@ class FileResult:
     score: float | None = None
     verdict: Verdict | None = None
     p_value: float | None = None
+    log10_lr: float | None = None
     class_scores: dict[str, float] | None = None
     attribution: str | None = None
     windows: int = 0
@@ -27,6 +29,7 @@ class FileResult:
     window_margins: list[float] | None = None
     flagged_s: float | None = None
     flagged_ranges: list[dict[str, float]] | None = None
+    provenance: Provenance | None = None
     duration_s: float | None = None
     sample_rate: int | None = None
     channels: int | None = None

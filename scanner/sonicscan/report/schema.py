@@ -9,9 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sonicscan.provenance.record import Provenance
 from sonicscan.report.row import FileResult
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 SCHEMA: pa.Schema = pa.schema(
     [
@@ -22,6 +23,7 @@ SCHEMA: pa.Schema = pa.schema(
         ("score", pa.float64()),
         ("verdict", pa.string()),
         ("p_value", pa.float64()),
+        ("log10_lr", pa.float64()),
         ("class_scores", pa.map_(pa.string(), pa.float32())),
         ("attribution", pa.string()),
         ("windows", pa.int32()),
@@ -30,6 +32,7 @@ SCHEMA: pa.Schema = pa.schema(
         ("window_margins", pa.list_(pa.float32())),
         ("flagged_s", pa.float64()),
         ("flagged_ranges", pa.list_(pa.struct([("start_s", pa.float32()), ("end_s", pa.float32())]))),
+        ("provenance", pa.struct([(field.name, pa.string()) for field in dataclasses.fields(Provenance)])),
         ("duration_s", pa.float64()),
         ("sample_rate", pa.int32()),
         ("channels", pa.int16()),
@@ -56,6 +59,8 @@ def to_batch(results: Iterable[FileResult]) -> pa.RecordBatch:
         values: list[Any] = [getattr(row, field.name) for row in rows]
         if field.name == "class_scores":
             values = [None if v is None else list(v.items()) for v in values]
+        elif field.name == "provenance":
+            values = [None if v is None else dataclasses.asdict(v) for v in values]
         columns.append(pa.array(values, type=field.type))
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
@@ -65,7 +70,10 @@ def to_results(table: pa.Table | pa.RecordBatch) -> Iterator[FileResult]:
     names = [field.name for field in dataclasses.fields(FileResult)]
     for batch in table.to_batches() if isinstance(table, pa.Table) else [table]:
         for row in batch.to_pylist(maps_as_pydicts="strict"):
-            yield FileResult(**{name: row[name] for name in names})
+            fields = {name: row[name] for name in names}
+            if fields["provenance"] is not None:
+                fields["provenance"] = Provenance(**fields["provenance"])
+            yield FileResult(**fields)
 
 
 def sort_rows(table: pa.Table) -> pa.Table:

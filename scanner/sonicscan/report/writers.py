@@ -17,6 +17,7 @@ from sonicscan.errors import InputError, ReportError
 from sonicscan.files import replacing
 from sonicscan.library import remote
 from sonicscan.library.remote import Location, Url
+from sonicscan.provenance.record import Provenance
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA, to_results
 
@@ -69,6 +70,7 @@ def json_line(result: FileResult) -> str:
     """One result as a line of JSON, with its newline; `path_raw` in hexadecimal."""
     row = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
     row["path_raw"] = result.path_raw.hex() if result.path_raw is not None else None
+    row["provenance"] = dataclasses.asdict(result.provenance) if result.provenance is not None else None
     return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -82,9 +84,11 @@ def _write_csv(table: pa.Table, file: IO[bytes]) -> None:
 
 
 def _cell(name: str, value: object) -> object:
-    """A CSV cell: lists as JSON, and no text that a spreadsheet would take for a formula."""
+    """A CSV cell: lists and `provenance` as JSON, and no text that a spreadsheet would take for a formula."""
     if name == "path_raw" and isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, Provenance):
+        return json.dumps(dataclasses.asdict(value), ensure_ascii=False)
     if isinstance(value, list | dict):
         return json.dumps(value)
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):

@@ -165,10 +165,19 @@ def _earlier(scan: Scan, since: Location | None) -> pa.Table | None:
     table = read_report(since)
     metadata = ReportMetadata.of(table.schema, since)
     if metadata.key != scan.key:
-        scan.notes.append(f"{since} was made with another model, other windows or another version: all is scored anew.")
+        scan.notes.append(f"{since} was made {_difference(scan, metadata)}: every file is scored again.")
         return None
     table = table.replace_schema_metadata(None)
     return table if same_verdicts(scan, metadata) else carry.judged_again(table, scan.model.spec, scan.thresholds)
+
+
+def _difference(scan: Scan, metadata: ReportMetadata) -> str:
+    """Why the rows of a report with another key are not comparable."""
+    if metadata.model_digest != scan.model.digest:
+        return "with another model"
+    if metadata.windows == str(scan.options.windows) and not scan.options.windows.adaptive:
+        return "by another version of sonicscan, whose rows lack columns"
+    return "with other windows or thresholds"
 
 
 def same_verdicts(scan: Scan, metadata: ReportMetadata) -> bool:

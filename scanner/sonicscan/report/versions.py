@@ -1,0 +1,49 @@
+"""Reports of earlier schema versions: columns that they lack are null."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pyarrow as pa
+
+from sonicscan.errors import ReportError
+from sonicscan.library.remote import Location
+from sonicscan.report.metadata import metadata_of
+from sonicscan.report.schema import SCHEMA, SCHEMA_VERSION
+
+_ADDED: dict[int, tuple[str, ...]] = {2: ("log10_lr", "provenance")}  # columns that a version brought
+_OLDEST = 1
+_VERSION_KEY = b"sonicscan.schema_version"
+
+
+def check_version(schema: pa.Schema, path: Location | Path) -> None:
+    """Raise `ReportError` unless `schema` is that of a report that `upgraded` reads."""
+    text = metadata_of(schema).get("schema_version")
+    version = int(text) if text is not None and re.fullmatch("[0-9]{1,4}", text) else 0
+    if not _OLDEST <= version <= SCHEMA_VERSION:
+        found = "no version in it" if text is None else f"its version is {text}"
+        raise ReportError(
+            f"{path} is not a report of schema version {_OLDEST} to {SCHEMA_VERSION} ({found}); "
+            "read it with the version of sonicscan that wrote it."
+        )
+    missing = [name for name in _columns_of(version) if name not in schema.names]
+    if missing:
+        raise ReportError(f"{path} is damaged: the column {missing[0]} of a report is missing; scan again.")
+
+
+def upgraded(table: pa.Table) -> pa.Table:
+    """A checked table with the columns and the metadata of this schema version."""
+    columns = [
+        table.column(field.name) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
+        for field in SCHEMA
+    ]
+    metadata = dict(table.schema.metadata or {})
+    if _VERSION_KEY in metadata:
+        metadata[_VERSION_KEY] = str(SCHEMA_VERSION).encode()
+    return pa.Table.from_arrays(columns, names=SCHEMA.names).cast(SCHEMA).replace_schema_metadata(metadata or None)
+
+
+def _columns_of(version: int) -> list[str]:
+    later = {name for number, names in _ADDED.items() if number > version for name in names}
+    return [name for name in SCHEMA.names if name not in later]
