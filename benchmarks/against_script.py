@@ -21,7 +21,7 @@ import torch
 from material import add_folders, exported, library, quiet_decoders, sound_files, tracks
 from paired import Claim, conclude, in_turns, median, parser, ratio, wall
 
-from sonicscan.audio.windows import FIRST_ROUND, WindowPlan, spread_order
+from sonicscan.audio.windows import ADAPTIVE_WINDOWS, ALL_WINDOWS, FIRST_ROUND, WindowPlan, spread_order
 from sonicscan.library.discovery import listing
 from sonicscan.machine import usable_cpus
 from sonicscan.model.detector import Device
@@ -33,7 +33,7 @@ from sonicscan.scoring.thresholds import Thresholds
 from sonicscan.spec import AudioSpec
 
 PARTS = ("lambda", "int8", "swin", "verdict")
-ALL, ADAPTIVE = WindowPlan(None), WindowPlan.parse("adaptive", adaptive=True)
+ALL, ADAPTIVE = ALL_WINDOWS, ADAPTIVE_WINDOWS
 
 
 def scanner(

@@ -29,10 +29,10 @@ import sys, time
 from sonicscan.audio.decode import read_windows
 from sonicscan.audio.melspec import LogMel
 from sonicscan.spec import AudioSpec
-from sonicscan.audio.windows import WindowPlan
+from sonicscan.audio.windows import ALL_WINDOWS
 log_mel, windows, began = LogMel(AudioSpec()), 0, time.perf_counter()
 for path in sys.argv[1:]:
-    for window in read_windows(path.encode(), AudioSpec(), WindowPlan(None)):
+    for window in read_windows(path.encode(), AudioSpec(), ALL_WINDOWS):
         log_mel(window.samples)
         windows += 1
 print(windows / (time.perf_counter() - began))
@@ -44,8 +44,8 @@ from pathlib import Path
 from sonicscan.model.detector import Device
 from sonicscan.library.discovery import listing
 from sonicscan.scanning import Scan, ScanOptions
-from sonicscan.audio.windows import WindowPlan
-options = ScanOptions(model=Path(sys.argv[1]), windows=WindowPlan(None), device=Device("cpu"),
+from sonicscan.audio.windows import ALL_WINDOWS
+options = ScanOptions(model=Path(sys.argv[1]), windows=ALL_WINDOWS, device=Device("cpu"),
                       workers=int(sys.argv[2]), threads=1, batch_size=64)
 scan = Scan(options)
 windows, marks = 0, []

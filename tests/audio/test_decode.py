@@ -35,7 +35,7 @@ XING = (b"Xing", b"Info")
 
 def windows_of(path: Path, count: int | None = 12, spec: AudioSpec = SPEC) -> tuple[list[Window], AudioFacts]:
     windows = []
-    reader = read_windows(os.fsencode(path), spec, WindowPlan(count))
+    reader = read_windows(os.fsencode(path), spec, WindowPlan.of(count))
     while True:
         try:
             windows.append(next(reader))
@@ -684,7 +684,7 @@ def peak():
 for _ in read_windows(os.fsencode(sys.argv[1]), AudioSpec(), WindowPlan(12)): pass
 before = peak()
 for count in (12, 400, None):
-    n = sum(1 for _ in read_windows(os.fsencode(sys.argv[2]), AudioSpec(), WindowPlan(count)))
+    n = sum(1 for _ in read_windows(os.fsencode(sys.argv[2]), AudioSpec(), WindowPlan.of(count)))
     print(n, peak() - before)
 """
 

@@ -26,7 +26,7 @@ Make = Callable[[Path], Path]
 
 def facts_of(path: Path, windows: int | None = 12) -> AudioFacts:
     """What is found out about a track that gives at least one window with sound in it."""
-    reader, peak = read_windows(os.fsencode(path), AudioSpec(), WindowPlan(windows)), 0.0
+    reader, peak = read_windows(os.fsencode(path), AudioSpec(), WindowPlan.of(windows)), 0.0
     while True:
         try:
             peak = max(peak, float(np.abs(next(reader).samples).max()))

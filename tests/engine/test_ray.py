@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthesis import music
 
-from sonicscan.audio.windows import WindowPlan
+from sonicscan.audio.windows import ALL_WINDOWS, WindowPlan
 from sonicscan.cli.demo import write_sound
 from sonicscan.engine.ray.cluster import share
 from sonicscan.engine.ray.engine import RayEngine
@@ -141,7 +141,7 @@ def test_adaptive_windows_are_the_local_engines(
     on = write_sound(tmp_path / "on.flac", music(67.0, seed=1))
     write_sound(tmp_path / "off.flac", np.tile(music(5.0, seed=2), (13, 1)))
     (tmp_path / "text.mp3").write_bytes((library / "text.mp3").read_bytes())
-    every = ScanOptions(model=calibrated_model, windows=WindowPlan(None))
+    every = ScanOptions(model=calibrated_model, windows=ALL_WINDOWS)
     threshold = next(iter(Scan(every).score(listing([on])))).score
     adaptive = dataclasses.replace(every, windows=WindowPlan.parse("adaptive", adaptive=True), threshold=threshold)
     expected = list(Scan(adaptive).score(listing([tmp_path])))
@@ -179,7 +179,7 @@ def test_what_dies_costs_no_row(
     victim: str, cluster: TwoNodes, library: Path, calibrated_model: Path, tmp_path: Path
 ) -> None:
     """Both nodes are full of actors, so the one that dies takes some with it."""
-    options = ScanOptions(model=calibrated_model, windows=WindowPlan(None))
+    options = ScanOptions(model=calibrated_model, windows=ALL_WINDOWS)
     for k in range(300):
         (tmp_path / f"{k}.flac").symlink_to(library / f"{k % 24:02d}.flac")
     (tmp_path / "empty.mp3").touch()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import itertools
 import os
@@ -177,6 +178,51 @@ def test_ranges_give_the_same_windows_for_fewer_bytes(name: str, share: float, r
     assert file.requests == len(ranges) <= requests
     for (_, stop), (following, _) in itertools.pairwise(sorted(ranges)):
         assert stop <= following  # no byte comes twice
+
+
+@contextlib.contextmanager
+def counting_server(path: Path) -> Iterator[tuple[str, list[int]]]:
+    """The URL of a file on a server that knows ranges, and the bytes that it sent at each request."""
+    content, sent = path.read_bytes(), list[int]()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
+            part = content[first : last + 1]
+            sent.append(len(part))
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {first}-{first + len(part) - 1}/{len(content)}")
+            self.send_header("Content-Length", str(len(part)))
+            self.end_headers()
+            self.wfile.write(part)
+
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.send_header("Accept-Ranges", "bytes")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/{path.name}", sent
+        server.shutdown()
+        thread.join()
+
+
+def test_adaptive_scans_do_not_fetch_whole_files(calibrated_model: Path, tmp_path: Path) -> None:
+    """A verdict that is settled by the first windows costs a fraction of the file, and all windows cost all of it."""
+    path = write_sound(tmp_path / "x.wav", np.tile(music(20.0, 22050), (12, 1)), 22050)  # four minutes, 21 MB
+    with counting_server(path) as (url, sent):
+        (row,) = sonicscan.scan(url, model=calibrated_model, windows="adaptive", threshold=1.0)
+        assert (row.status, row.windows) == ("ok", 6)
+        assert 6 * 5 / 240 < sum(sent) / path.stat().st_size < 0.25
+        sent.clear()
+        (row,) = sonicscan.scan(url, model=calibrated_model, windows=None, threshold=1.0)
+        assert (row.status, row.windows) == ("ok", 48)
+        assert sum(sent) == path.stat().st_size
 
 
 def test_small_and_whole_files_are_one_request(tmp_path: Path) -> None:

@@ -147,5 +147,5 @@ def test_other_windows_than_those_calibrated_with_are_noted(
     provenance: dict[str, object], windows: int | None, noted: bool, tmp_path: Path
 ) -> None:
     model = write_model(tmp_path / "m.onnx", calibrated(ModelSpec("tiny", provenance=provenance)))
-    scan = Scan(ScanOptions(model=model, windows=WindowPlan(windows)))
+    scan = Scan(ScanOptions(model=model, windows=WindowPlan.of(windows)))
     assert any("is not certified" in note for note in scan.notes) == noted

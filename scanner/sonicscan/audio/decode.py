@@ -91,10 +91,9 @@ def read_windows(path: bytes | RemoteFile, spec: AudioSpec, plan: WindowPlan) ->
         AudioError: no sound could be read.
     """
     meter = _Meter()
-    whole = plan.count is None and not plan.adaptive
-    with contextlib.closing(open_source(path, forwards=whole)) as source:
+    with contextlib.closing(open_source(path, forwards=plan.reads_all)) as source:
         claimed = source.claimed_frames
-        if whole:
+        if plan.reads_all:
             found = yield from _all_windows(source, spec, meter)
         else:
             found = yield from _planned_windows(path, source, spec, plan, meter)

@@ -1,16 +1,17 @@
 """Where in a track the model looks: a pure plan of window starts.
 
-`WindowPlan(12)` spreads up to twelve windows evenly from the first sample to the last; a track with
-less sound than that gets just enough windows to cover all of it, the last ones overlapping.
-`WindowPlan(None)` is every whole window from the start, one after the other. An adaptive plan takes a
-part of those: they are put into an order in which any first few lie well apart, and a scan goes on
-along that order as far as the verdict needs it (`sonicscan.scoring.adaptive`).
+`count` spreads up to that many windows evenly from the first sample to the last; a track with less sound
+than that gets just enough windows to cover all of it, the last ones overlapping. `all` is every whole
+window from the start, one after the other. `adaptive` takes a part of those: they are put into an order in
+which any first few lie well apart, and a scan reads along that order as far as the verdict needs it
+(`sonicscan.scoring.adaptive`).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from sonicscan.errors import InputError
 
@@ -18,51 +19,67 @@ MIN_TRACK_S = 1.0
 MAX_WINDOWS = 10_000
 FIRST_ROUND = 6  # of an adaptive plan: what the smallest useful estimate of a deviation takes
 
+Mode = Literal["count", "all", "adaptive"]
+
 
 @dataclass(frozen=True)
 class WindowPlan:
     """Which windows of a track are scored.
 
     Attributes:
-        count: how many, evenly spread; None for all.
-        part: of an adaptive plan, the positions (first, end) in the spread order that are read.
+        count: how many windows the mode `count` spreads; without effect in the other modes.
+        mode: `count`, `all` or `adaptive`.
+        part: the positions (first, end) in the spread order that the mode `adaptive` reads; without effect in the
+            other modes.
     """
 
-    count: int | None = 12
-    part: tuple[int, int] | None = None
+    count: int = 12
+    mode: Mode = "count"
+    part: tuple[int, int] = (0, FIRST_ROUND)
 
     def __post_init__(self) -> None:
-        if self.count is not None and not 1 <= self.count <= MAX_WINDOWS:
+        if not 1 <= self.count <= MAX_WINDOWS:
             raise InputError(f"the number of windows must be 1 to {MAX_WINDOWS} or `all`, not {self.count}.")
 
     @classmethod
     def parse(cls, text: str, adaptive: bool = False) -> WindowPlan:
         """A plan from the command line's `--windows N|all`, or `N|all|adaptive` where that makes sense."""
         if text == "all":
-            return cls(None)
+            return ALL_WINDOWS
         if text == "adaptive" and adaptive:
-            return cls(None, (0, FIRST_ROUND))
+            return ADAPTIVE_WINDOWS
         try:
             return cls(int(text))
         except ValueError:
             named = "a whole number, `all` or `adaptive`" if adaptive else "a whole number or `all`"
             raise InputError(f"--windows takes {named}, not {text!r}.") from None
 
+    @classmethod
+    def of(cls, windows: int | str | None) -> WindowPlan:
+        """A plan from the API's `windows`: a number, None for all, "all" or "adaptive"."""
+        if windows is None:
+            return ALL_WINDOWS
+        return cls.parse(windows, adaptive=True) if isinstance(windows, str) else cls(windows)
+
     def __str__(self) -> str:
-        if self.part is not None:
-            return "adaptive"
-        return "all" if self.count is None else str(self.count)
+        return str(self.count) if self.mode == "count" else self.mode
 
     @property
     def adaptive(self) -> bool:
-        return self.part is not None
+        """Whether further visits to a track may follow."""
+        return self.mode == "adaptive"
+
+    @property
+    def reads_all(self) -> bool:
+        """Whether a track is read from its start to its end."""
+        return self.mode == "all"
 
     @property
     def at_most(self) -> float:
         """Windows that a track can have at most."""
-        if self.part is not None:
+        if self.mode == "adaptive":
             return self.part[1] - self.part[0]
-        return math.inf if self.count is None else self.count
+        return math.inf if self.mode == "all" else self.count
 
     def first(self, n: int) -> WindowPlan:
         """Of an adaptive plan, all that was read of a track once `n` windows were."""
@@ -80,15 +97,19 @@ class WindowPlan:
             may be empty.
         """
         if n_samples <= window:
-            return [0] if self.part is None or not self.part[0] else []
-        if self.part is not None:
+            return [] if self.adaptive and self.part[0] else [0]
+        if self.mode == "adaptive":
             return [window * k for k in sorted(spread_order(n_samples // window)[slice(*self.part)])]
-        if self.count is None:
+        if self.mode == "all":
             return list(range(0, n_samples - window + 1, window))
         n = min(self.count, -(-n_samples // window))
         if n == 1:
             return [(n_samples - window) // 2]
         return [round(i * (n_samples - window) / (n - 1)) for i in range(n)]
+
+
+ALL_WINDOWS = WindowPlan(mode="all")
+ADAPTIVE_WINDOWS = WindowPlan(mode="adaptive")
 
 
 def spread_order(n: int) -> list[int]:

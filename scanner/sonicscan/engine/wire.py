@@ -38,14 +38,13 @@ class Job:
     def to_header(self) -> dict[str, Any]:
         return {
             "audio": dataclasses.asdict(self.audio),
-            "windows": self.plan.count,
-            "part": self.plan.part,
+            "plan": dataclasses.asdict(self.plan),
             "hash": self.hash,
         }
 
     @classmethod
     def from_header(cls, header: dict[str, Any]) -> Job:
-        plan = WindowPlan(header["windows"], header["part"] and tuple(header["part"]))
+        plan = msgspec.convert(header["plan"], WindowPlan)
         return cls(AudioSpec(**header["audio"]), plan, header["hash"])
 
     def for_part(self, part: tuple[int, int] | None) -> Job:

@@ -92,7 +92,7 @@ def _answer(track: Track, content: bytes | None, job: wire.Job, answers: BinaryI
     content_hash: str | None = None
     tags: dict[str, str] = {}
     try:
-        with sound_at(track.path, track.size, job.hash or job.plan.count is None, content) as path:
+        with sound_at(track.path, track.size, job.hash or job.plan.reads_all, content) as path:
             if job.hash:
                 content_hash = _content_hash(path)
             tags = _tags(track.path, path)

@@ -273,7 +273,7 @@ def scan(
     tracks = listing(roots, Selection(tuple(include), tuple(exclude), follow_symlinks))
     options = ScanOptions(
         model=None if model is None else located(model),
-        windows=WindowPlan.parse(windows, adaptive=True) if isinstance(windows, str) else WindowPlan(windows),
+        windows=WindowPlan.of(windows),
         max_fpr=max_fpr,
         threshold=threshold,
         device=Device.parse(device),

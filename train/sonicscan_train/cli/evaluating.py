@@ -113,7 +113,11 @@ def scanner_scorer(path: Path, options: EvaluateOptions) -> tuple[Scorer, ModelS
         found = []
         # Thresholds are applied here, from the scores; the scanner is not to refuse for want of calibration.
         results = sonicscan.scan(
-            list(waiting), model=path, windows=options.plan.count, threshold=0.5, workers=options.workers
+            list(waiting),
+            model=path,
+            windows=None if options.plan.reads_all else options.plan.count,
+            threshold=0.5,
+            workers=options.workers,
         )
         for result in results:
             clip = waiting.pop(_path_of(result))

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from sonicscan.audio.images import read_images
-from sonicscan.audio.windows import WindowPlan
+from sonicscan.audio.windows import ALL_WINDOWS, WindowPlan
 from sonicscan.errors import AudioError, ModelError
 from sonicscan.scoring.aggregate import class_scores, score_of, track_margin, window_margins
 from sonicscan.spec import AudioSpec, ModelSpec
@@ -131,7 +131,7 @@ class _Tracks(Dataset["_Decoded"]):
         images: list[Float32] = []
         form = ""
         try:
-            windows = read_images(name, self._audio, self._plan or WindowPlan(None))
+            windows = read_images(name, self._audio, self._plan or ALL_WINDOWS)
             try:
                 while not (images and self._plan is None):
                     window = next(windows)
