@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 
+def harmless(text: str) -> str:
+    """A message, on one line and harmless to a terminal: as `printable`, but backslashes stay."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def printable(text: str) -> str:
     """`text` on one line and harmless to a terminal or a tab-separated table.
 

@@ -437,3 +437,42 @@ def test_a_server_that_knows_no_ranges(web: Callable[[str], str], tmp_path: Path
         assert (file.requests, file.fetched) == (1, path.stat().st_size)
     wanted = list(read_windows(os.fsencode(path), AudioSpec(), WindowPlan(3)))
     assert all(np.array_equal(a.samples, b.samples) for a, b in zip(found, wanted, strict=True))
+
+
+class Lying(http.server.BaseHTTPRequestHandler):
+    """Announces ten bytes; sends 64 MB without saying how many, or five and the end."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "10")
+        self.send_header("Accept-Ranges", "bytes")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            for piece in [b"short"] if "short" in self.path else [bytes(1 << 20)] * 64:
+                self.wfile.write(piece)
+        self.close_connection = True
+
+    def log_message(self, *args: object) -> None: ...
+
+
+def test_a_model_has_a_size_limit_whatever_its_server_announces(memory: Any, tmp_path: Path) -> None:
+    memory.pipe("/models/big.onnx", bytes(2001))
+    with pytest.raises(RemoteError, match="more than the 2000 bytes that are allowed"):
+        modelcache.fetched(Url("memory://models/big.onnx"), 2000)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Lying) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        for name, said in (("endless", "more than the 2000 bytes"), ("short", "has 10 bytes, and 5 came")):
+            target = tmp_path / name
+            with pytest.raises(RemoteError, match=said):
+                remote.download(Url(f"http://127.0.0.1:{server.server_address[1]}/{name}.onnx"), target, 2000)
+            assert target.stat().st_size <= 8 << 20  # a piece or two
+        server.shutdown()
+        thread.join()

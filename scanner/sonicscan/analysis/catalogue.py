@@ -85,4 +85,4 @@ def lines(rows: Iterable[FileResult]) -> Iterator[str]:
 
     for row in rows:
         score = "-" if row.score is None else f"{row.score:.4f}"
-        yield f"{score}\t{row.verdict or '-'}\t{row.status}\t{printable(row.path)}"
+        yield f"{score}\t{printable(row.verdict or '-')}\t{printable(row.status)}\t{printable(row.path)}"

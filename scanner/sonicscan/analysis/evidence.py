@@ -30,7 +30,7 @@ from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import AudioError, ModelError
 from sonicscan.model.detector import Model
 from sonicscan.scoring.aggregate import TRIM, score_of, track_margin, window_margins
-from sonicscan.spec import INPUT_NAME, MAP_SIZE, OUTPUT_NAMES, AudioSpec, ModelSpec
+from sonicscan.spec import MAP_SIZE, OUTPUT_NAMES, AudioSpec, ModelSpec
 
 Float64 = npt.NDArray[np.float64]
 
@@ -180,10 +180,7 @@ class _Reader:
 def _run(model: Model, images: Float32) -> tuple[Float32, Float32]:
     """Logits [n, classes] and class maps [n, classes, 8, 8] of log-mel images [n, n_mels, n_frames]."""
     repeated = np.repeat(images[:, None], 3, axis=1)
-    try:
-        logits, maps = model.session.run(list(OUTPUT_NAMES), {INPUT_NAME: repeated})
-    except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
-        raise ModelError(f"{model.path} fails while it runs ({error}).") from error
+    logits, maps = model.outputs(OUTPUT_NAMES, repeated)
     if not (np.isfinite(logits).all() and np.isfinite(maps).all()):
         raise ModelError(f"{model.path} gives scores that are not numbers (NaN or infinite); it is broken.")
     gap = float(np.abs(maps.mean(axis=(2, 3)) - logits).max())

@@ -31,7 +31,7 @@ def _table(*columns: str, numbers: Sequence[str] = ()) -> Table:
 
 
 def _verdict(verdict: str | None) -> Text:
-    return Text(verdict or "-", style=_STYLES.get(verdict or "", ""))
+    return safe(verdict or None, style=_STYLES.get(verdict or "", ""))
 
 
 def _score(score: float | None) -> str:
@@ -135,7 +135,7 @@ def print_difference(difference: Difference) -> None:
 def _print_changes(console: Console, changes: Iterable[Change]) -> None:
     table = _table("before", "after", "score before", "after ", "path", numbers=("score before", "after "))
     for change in changes:
-        before = Text(change.before or change.file, style=_STYLES.get(change.before or "", ""))
+        before = safe(change.before or change.file, style=_STYLES.get(change.before or "", ""))
         scores = (_score(change.score_before), _score(change.score_after))
         table.add_row(before, _verdict(change.after), *scores, safe(change.path))
     if table.row_count:

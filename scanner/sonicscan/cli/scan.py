@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 import sonicscan
-from sonicscan.cli.console import LocationType, clear_errors
+from sonicscan.cli.console import LocationType, Size, clear_errors
 from sonicscan.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class MaxErrors(click.ParamType[tuple[float, bool]]):
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("paths", nargs=-1, type=click.Path(path_type=str))
 @click.option("--model", type=LocationType(), help="ONNX model, or a bundled one's name. [default: sonicnet_s]")
+@click.option("--max-model-size", type=Size(), default="2GB", show_default=True, help="Of a model behind a URL.")
 @click.option("--out", help="Report: .parquet, .csv, .jsonl, folder/, or - for JSON Lines. [default: a table]")
 @click.option("--part-size", type=click.IntRange(1), metavar="ROWS", help="Rows of a part of --out folder/. [50000]")
 @click.option("--files-from", metavar="FILE|-", help="Scan the files listed in FILE, one a line.")
@@ -71,6 +72,7 @@ class MaxErrors(click.ParamType[tuple[float, bool]]):
 def main(
     paths: tuple[str, ...],
     model: Location | None,
+    max_model_size: int,
     out: str | None,
     part_size: int | None,
     files_from: str | None,
@@ -147,6 +149,7 @@ def main(
             batch_size=batch_size or 0,
             timeout_s=timeout,
             hash=hash_,
+            max_model_bytes=max_model_size,
         )
         decisions = None if reviewed is None else load_reviewed(reviewed)
         following = contextlib.nullcontext() if metrics_file is None else MetricsFile(metrics_file)

@@ -29,7 +29,7 @@ from sonicscan.report.schema import to_results
 from sonicscan.report.writers import json_line
 from sonicscan.scanning.reportfile import ReportedScan
 from sonicscan.scanning.scan import Scan
-from sonicscan.text import printable
+from sonicscan.text import harmless, printable
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Session:
     def say(self, message: str) -> None:
         """A message on stderr, unless they are not wanted."""
         if not self.quiet:
-            click.echo(f"sonicscan: {message}", err=True)
+            click.echo(f"sonicscan: {harmless(message)}", err=True)
 
     def _progress(self, tally: Tally, shown: bool) -> Progress:
         return Progress(tally, lambda: sum(1 for _ in dataclasses.replace(self.tracks)), not shown)

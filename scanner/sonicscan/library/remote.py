@@ -207,11 +207,42 @@ def held_here(path: bytes) -> bytes | None:
     return None
 
 
-def download(url: Url, target: Path) -> None:
-    """Fetch a whole file into `target`."""
+def download(url: Url, target: Path, max_bytes: int | None = None) -> None:
+    """Fetch a whole file into `target`.
+
+    Args:
+        url: the file.
+        target: written as the bytes come in.
+        max_bytes: a longer file is not fetched; None for no limit.
+
+    Raises:
+        RemoteError: it cannot be fetched, is too long, or is not as long as the server says.
+    """
     files, path = filesystem(url)
     with reaching(url, "read"):
-        files.get_file(path, str(target))
+        size = files.info(path).get("size")
+        if max_bytes is not None and size is not None and size > max_bytes:
+            raise _too_long(url, max_bytes)
+        files.get_file(path, str(target), callback=_counter(url, size if max_bytes is None else max_bytes))
+    found = target.stat().st_size
+    if size is not None and found != size:
+        raise RemoteError("unreadable", f"{url} has {size} bytes, and {found} came; try again.")
+
+
+def _counter(url: Url, max_bytes: int | None) -> Any:
+    """An fsspec callback that ends a transfer of more than `max_bytes`, whatever the server has announced."""
+    from fsspec.callbacks import Callback
+
+    class Counter(Callback):  # type: ignore[misc]
+        def call(self, *args: object, **kwargs: object) -> None:
+            if max_bytes is not None and self.value > max_bytes:
+                raise _too_long(url, max_bytes)
+
+    return Counter()
+
+
+def _too_long(url: Url, max_bytes: int) -> RemoteError:
+    return RemoteError("unreadable", f"{url} has more than the {max_bytes} bytes that are allowed, and is not fetched.")
 
 
 def upload(source: Path, url: Url) -> None:

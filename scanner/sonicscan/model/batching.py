@@ -86,6 +86,8 @@ class Batcher:
             self._free.append(batch)
 
     def close(self) -> None:
+        """End the batches that are running; this detector runs no more."""
+        self._detector.runs.stop()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _submit(self) -> None:

@@ -20,10 +20,15 @@ from sonicscan.errors import ModelError
 from sonicscan.files import sha256_of
 from sonicscan.library import objects, remote
 from sonicscan.library.remote import Url
+from sonicscan.model.detector import MAX_MODEL_BYTES
 
 
-def fetched(url: Url) -> Path:
+def fetched(url: Url, max_bytes: int = MAX_MODEL_BYTES) -> Path:
     """The model at `url` as a local file.
+
+    Args:
+        url: the model.
+        max_bytes: a longer one is not fetched.
 
     Raises:
         RemoteError: it cannot be fetched.
@@ -36,7 +41,7 @@ def fetched(url: Url) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         kept = _kept(entry, folder, url.name) if version else None
-        return kept or _fetch(url, entry if version else None, folder)
+        return kept or _fetch(url, entry if version else None, folder, max_bytes)
     except OSError as error:
         raise ModelError(f"{url} cannot be kept in {folder}: {error.strerror or error}.") from error
 
@@ -50,10 +55,10 @@ def _kept(entry: Path, folder: Path, name: str) -> Path | None:
     return None
 
 
-def _fetch(url: Url, entry: Path | None, folder: Path) -> Path:
+def _fetch(url: Url, entry: Path | None, folder: Path, max_bytes: int) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as mine:  # others may be fetching it at the same time
         new = Path(mine) / "model"
-        remote.download(url, new)
+        remote.download(url, new, max_bytes)
         digest = sha256_of(new)
         model = folder / digest / url.name
         model.parent.mkdir(exist_ok=True)

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import hashlib
-import os
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
 from sonicscan.errors import DeviceError, ModelError
+from sonicscan.model.cuda import CUDA, captured_stderr, cuda_missing
+from sonicscan.model.protobuf import MalformedError, keeps_values_elsewhere
+from sonicscan.model.running import LOAD_LIMIT_S, OverTimeError, Runs, apart, batch_limit_s
 from sonicscan.spec import INPUT_NAME, MAP_SIZE, METADATA_KEY, OUTPUT_NAMES, ModelSpec
 
 Float32 = npt.NDArray[np.float32]
 
 MAX_MODEL_BYTES = 2 << 30  # what a single ONNX file can hold
-_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_CPU = "CPUExecutionProvider"
 _OUT_OF_MEMORY = ("failed to allocate memory", "out of memory", "bad_alloc", "bfcarena", "bad allocation")
-# How a tensor says that its values are in another file: a protobuf entry with the key `location`.
-_ELSEWHERE = b"\x0a\x08location\x12"
 _QUIET = 4  # ONNX Runtime's severity "fatal"
 
 
@@ -69,6 +67,38 @@ class Model:
     parallel: int = 1
     note: str = ""
 
+    def outputs(self, names: Sequence[str], images: Float32) -> list[Any]:
+        """What the model gives for a batch; a signal ends it.
+
+        Args:
+            names: of the outputs.
+            images: float32 [batch, 3, n_mels, n_frames].
+
+        Raises:
+            ModelError: it fails, or takes longer than a batch may.
+        """
+        limit_s = batch_limit_s(len(images))
+        runs = Runs()
+
+        def run() -> list[Any]:
+            with runs.limited(limit_s) as options:
+                found: list[Any] = self.session.run(list(names), {INPUT_NAME: images}, options)
+            return found
+
+        try:
+            return apart(run, runs.stop, limit_s + 1.0)
+        except OverTimeError as error:
+            raise self.over_time(len(images)) from error
+        except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
+            raise ModelError(f"{self.path} fails while it runs ({_first_line(error)}).") from error
+
+    def over_time(self, windows: int) -> ModelError:
+        """The error of a batch that was ended."""
+        return ModelError(
+            f"{self.path} took more than {batch_limit_s(windows):g} s for {windows} windows and was ended; "
+            "use another model or a smaller batch."
+        )
+
 
 def load_model(path: Path, device: Device | None = None, threads: int = 0, parallel: int = 1) -> Model:
     """Load a model and check it against the contract.
@@ -92,9 +122,14 @@ def load_model(path: Path, device: Device | None = None, threads: int = 0, paral
         blob = path.read_bytes()
     except OSError as error:
         raise ModelError(f"the model {path} cannot be read: {error.strerror}.") from error
-    if _ELSEWHERE in blob:
-        raise ModelError(f"{path} keeps weights in another file, which is never opened; export it as a single file.")
-    missing = _cuda_missing() if device.kind != "cpu" else ""
+    try:
+        if keeps_values_elsewhere(blob):
+            raise ModelError(
+                f"{path} keeps weights in another file, which is never opened; export it as a single file."
+            )
+    except MalformedError as error:
+        raise ModelError(f"{path} is not an ONNX model, or is cut short ({error}).") from error
+    missing = cuda_missing() if device.kind != "cpu" else ""
     if device.kind == "cuda" and missing:
         raise DeviceError(f"--device {device} does not start: {missing}")
     session, note = None, missing
@@ -118,8 +153,14 @@ def _session(blob: bytes, path: Path, providers: list[object], threads: int) -> 
     options.intra_op_num_threads = threads
     # Threads that spin between batches would take the processors from the workers.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    cancel = getattr(options, "set_load_cancellation_flag", lambda _: None)  # older versions load to their end
     try:
-        return ort.InferenceSession(blob, options, providers=providers)
+        return apart(
+            lambda: ort.InferenceSession(blob, options, providers=providers), lambda: cancel(True), LOAD_LIMIT_S
+        )
+    except OverTimeError as error:
+        raise ModelError(f"{path} took more than {LOAD_LIMIT_S:g} s to load; use another model.") from error
     except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
         if _is_out_of_memory(error):
             raise DeviceError(f"there is not enough memory to load {path}.") from error
@@ -128,10 +169,10 @@ def _session(blob: bytes, path: Path, providers: list[object], threads: int) -> 
 
 def _cuda_session(blob: bytes, path: Path, device: Device, threads: int) -> tuple[ort.InferenceSession | None, str]:
     """A session that really runs on the GPU, or None and what ONNX Runtime said."""
-    with _captured_stderr() as said:
+    with captured_stderr() as said:
         if hasattr(ort, "preload_dlls"):
             ort.preload_dlls()
-        cuda = (_CUDA, {"device_id": device.index, "cudnn_conv_algo_search": "EXHAUSTIVE"})
+        cuda = (CUDA, {"device_id": device.index, "cudnn_conv_algo_search": "EXHAUSTIVE"})
         try:
             session = _session(blob, path, [cuda, _CPU], threads)
         except ModelError as error:
@@ -139,25 +180,10 @@ def _cuda_session(blob: bytes, path: Path, device: Device, threads: int) -> tupl
                 return None, str(error)
             raise
     # Without CUDA, ONNX Runtime prints an error and falls back: only the session tells.
-    if session.get_providers()[0] == _CUDA:
+    if session.get_providers()[0] == CUDA:
         return session, ""
     reasons = [line for line in said() if "rror" in line] or ["ONNX Runtime fell back to the CPU without a reason."]
     return None, reasons[0].strip()
-
-
-def _cuda_missing() -> str:
-    """What stands in the way of CUDA before a session is even tried; empty where nothing does."""
-    if _CUDA not in ort.get_available_providers():
-        return "this onnxruntime has no CUDA provider; install onnxruntime-gpu (pip install 'sonicscan[cuda]')."
-    driver = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
-    try:
-        cuda = ctypes.CDLL(driver)
-    except OSError:
-        return f"the NVIDIA driver is missing ({driver} cannot be loaded)."
-    count = ctypes.c_int(0)
-    if cuda.cuInit(0) != 0 or cuda.cuDeviceGetCount(ctypes.byref(count)) != 0 or not count.value:
-        return "the NVIDIA driver finds no GPU."
-    return ""
 
 
 def _contract(session: ort.InferenceSession, path: Path) -> ModelSpec:
@@ -204,10 +230,10 @@ class BoundSession:
         self._binding.bind_ortvalue_input(INPUT_NAME, self._input)
         self._binding.bind_output(OUTPUT_NAMES[0], "cpu")
 
-    def logits(self, images: Float32) -> Float32:
-        """Logits of one batch, float32 [batch, classes]."""
+    def logits(self, images: Float32, options: ort.RunOptions | None = None) -> Float32:
+        """Logits of one batch, float32 [batch, classes]; `options` are those of the run."""
         self._input.update_inplace(images)
-        self._session.run_with_iobinding(self._binding)
+        self._session.run_with_iobinding(self._binding, options)
         # The array is ONNX Runtime's own memory, which the next run uses again.
         logits: Float32 = self._binding.get_outputs()[0].numpy().copy()
         return logits
@@ -219,10 +245,14 @@ class Detector:
     Args:
         model: the loaded model.
         batch_size: images at a time.
+
+    Attributes:
+        runs: what is running; once it was stopped, this detector runs no more.
     """
 
     def __init__(self, model: Model, batch_size: int) -> None:
         self.model = model
+        self.runs = Runs()
         self.batch_size = batch_size
         self._bound: BoundSession | None = None
 
@@ -246,6 +276,8 @@ class Detector:
             piece = images[done : done + self.batch_size]
             try:
                 parts.append(self._run(piece))
+            except OverTimeError as error:
+                raise self.model.over_time(len(piece)) from error
             except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
                 if not _is_out_of_memory(error):
                     raise ModelError(f"{self.model.path} fails while it runs ({_first_line(error)}).") from error
@@ -264,13 +296,14 @@ class Detector:
 
     def _run(self, piece: Float32) -> Float32:
         model = self.model
-        if model.device.kind == "cpu":
-            logits: Float32 = model.session.run([OUTPUT_NAMES[0]], {INPUT_NAME: piece})[0]
-            return logits
-        if self._bound is None or self._bound.shape != piece.shape:
-            self._bound = None  # before the next one is made, so that there is room for it
-            self._bound = BoundSession(model.session, model.device, piece.shape)
-        return self._bound.logits(piece)
+        with self.runs.limited(batch_limit_s(len(piece))) as options:
+            if model.device.kind == "cpu":
+                logits: Float32 = model.session.run([OUTPUT_NAMES[0]], {INPUT_NAME: piece}, options)[0]
+                return logits
+            if self._bound is None or self._bound.shape != piece.shape:
+                self._bound = None  # before the next one is made, so that there is room for it
+                self._bound = BoundSession(model.session, model.device, piece.shape)
+            return self._bound.logits(piece, options)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -280,21 +313,3 @@ def _is_out_of_memory(error: Exception) -> bool:
 def _first_line(error: Exception) -> str:
     text = str(error).strip().splitlines()
     return (text[0] if text else type(error).__name__)[:300].rstrip(".")
-
-
-@contextlib.contextmanager
-def _captured_stderr() -> Iterator[Callable[[], list[str]]]:
-    """Catch what C code writes to descriptor 2: ONNX Runtime says why CUDA fails only there."""
-    with tempfile.TemporaryFile() as file:
-        kept = os.dup(2)
-        os.dup2(file.fileno(), 2)
-
-        def lines() -> list[str]:
-            file.seek(0)
-            return file.read().decode("utf-8", "replace").splitlines()
-
-        try:
-            yield lines
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)

@@ -22,7 +22,7 @@ from sonicscan.library.tracks import Track
 from sonicscan.machine import usable_cpus
 from sonicscan.model.bundled import bundled_card, bundled_models, chosen_model
 from sonicscan.model.cache import fetched
-from sonicscan.model.detector import Device, Model, load_model
+from sonicscan.model.detector import MAX_MODEL_BYTES, Device, Model, load_model
 from sonicscan.report.metadata import ReportMetadata
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA_VERSION
@@ -48,6 +48,7 @@ class ScanOptions:
         workers, threads, batch_size: None or 0 for what suits the machine.
         timeout_s: seconds a file may take to decode.
         hash: put the SHA-256 of each file's bytes into its row.
+        max_model_bytes: a model behind a URL that is longer is not fetched.
     """
 
     model: Location | None = None
@@ -60,6 +61,7 @@ class ScanOptions:
     batch_size: int = 0
     timeout_s: float = 120.0
     hash: bool = False
+    max_model_bytes: int = MAX_MODEL_BYTES
 
     def __post_init__(self) -> None:
         if self.threshold is not None and not 0.0 <= self.threshold <= 1.0:
@@ -140,13 +142,13 @@ class Scan:
         )
 
 
-def model_file(model: Location | None) -> Path:
+def model_file(model: Location | None, max_bytes: int = MAX_MODEL_BYTES) -> Path:
     """The file of a model: itself, a bundled one by name, the default for None, or a copy of what is behind a URL.
 
     Raises:
         ModelError, RemoteError: there is none, or it cannot be fetched.
     """
-    return fetched(model) if isinstance(model, Url) else chosen_model(model)
+    return fetched(model, max_bytes) if isinstance(model, Url) else chosen_model(model)
 
 
 def local_engine(options: ScanOptions) -> LocalEngine:
@@ -156,7 +158,7 @@ def local_engine(options: ScanOptions) -> LocalEngine:
         ModelError, DeviceError, RemoteError: the model cannot be run as asked.
     """
     threads = options.threads or usable_cpus()
-    model = load_model(model_file(options.model), options.device, threads, parallel=threads)
+    model = load_model(model_file(options.model, options.max_model_bytes), options.device, threads, parallel=threads)
     return LocalEngine(model, options.workers, options.batch_size, options.timeout_s)
 
 
@@ -173,7 +175,7 @@ def ray_engine(options: ScanOptions, address: str | None = None, gpus_per_actor:
     """
     from sonicscan.engine.ray.engine import RayEngine
 
-    model = load_model(model_file(options.model), Device("cpu"), threads=1, parallel=1)
+    model = load_model(model_file(options.model, options.max_model_bytes), Device("cpu"), threads=1, parallel=1)
     return RayEngine(
         model,
         address,

@@ -1,0 +1,46 @@
+"""Whether CUDA can start on this machine, and what ONNX Runtime says where it does not."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+
+import onnxruntime as ort
+
+CUDA = "CUDAExecutionProvider"
+
+
+def cuda_missing() -> str:
+    """What stands in the way of CUDA before a session is even tried; empty where nothing does."""
+    if CUDA not in ort.get_available_providers():
+        return "this onnxruntime has no CUDA provider; install onnxruntime-gpu (pip install 'sonicscan[cuda]')."
+    driver = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
+    try:
+        cuda = ctypes.CDLL(driver)
+    except OSError:
+        return f"the NVIDIA driver is missing ({driver} cannot be loaded)."
+    count = ctypes.c_int(0)
+    if cuda.cuInit(0) != 0 or cuda.cuDeviceGetCount(ctypes.byref(count)) != 0 or not count.value:
+        return "the NVIDIA driver finds no GPU."
+    return ""
+
+
+@contextlib.contextmanager
+def captured_stderr() -> Iterator[Callable[[], list[str]]]:
+    """Catch what C code writes to descriptor 2: ONNX Runtime says why CUDA fails only there."""
+    with tempfile.TemporaryFile() as file:
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+
+        def lines() -> list[str]:
+            file.seek(0)
+            return file.read().decode("utf-8", "replace").splitlines()
+
+        try:
+            yield lines
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

@@ -1,0 +1,110 @@
+"""Bounds what a model does in ONNX Runtime: loading and running end after a limit, and with the first Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import onnxruntime as ort
+
+LOAD_LIMIT_S = 300.0
+_GRACE_S = 5.0  # in which ONNX Runtime obeys its flag, once it is set
+
+T = TypeVar("T")
+
+
+def batch_limit_s(windows: int) -> float:
+    """Seconds that a batch of `windows` may take: a hundred times what the slowest bundled backbone takes."""
+    return 60.0 + 20.0 * windows
+
+
+class OverTimeError(Exception):
+    """The model did not end within its limit."""
+
+
+class Runs:
+    """The runs of one session that are going on, so that they can be ended from another thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._options: set[ort.RunOptions] = set()
+        self._stopped = False
+
+    def stop(self) -> None:
+        """End all runs that are going on, and any that follow."""
+        with self._lock:
+            self._stopped = True
+            for options in self._options:
+                options.terminate = True
+
+    @contextlib.contextmanager
+    def limited(self, seconds: float) -> Iterator[ort.RunOptions]:
+        """Options for one run, which ONNX Runtime ends after `seconds`.
+
+        Raises:
+            OverTimeError: the limit was reached.
+        """
+        options = ort.RunOptions()
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            options.terminate = True
+
+        clock = threading.Timer(seconds, end)
+        clock.daemon = True
+        with self._lock:
+            self._options.add(options)
+            options.terminate = self._stopped
+        clock.start()
+        try:
+            yield options
+        except Exception as error:
+            if late.is_set():
+                raise OverTimeError from error
+            raise
+        finally:
+            clock.cancel()
+            with self._lock:
+                self._options.discard(options)
+
+
+def apart(call: Callable[[], T], stop: Callable[[], None], seconds: float) -> T:
+    """Run `call` in a thread of its own, so that a signal reaches the thread that waits for it.
+
+    Args:
+        call: native code that does not return to the interpreter.
+        stop: has `call` end early; called where `seconds` are over, or the wait is interrupted.
+        seconds: the limit.
+
+    Raises:
+        OverTimeError: the limit was reached.
+    """
+    found: list[Any] = []
+    failed: list[BaseException] = []
+    ended = threading.Event()
+
+    def run() -> None:
+        try:
+            found.append(call())
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            failed.append(error)
+        ended.set()
+
+    threading.Thread(target=run, name="sonicscan-apart", daemon=True).start()
+    try:
+        in_time = ended.wait(seconds)
+    except BaseException:
+        stop()
+        ended.wait(_GRACE_S)
+        raise
+    if not in_time:
+        stop()
+        ended.wait(_GRACE_S)
+        raise OverTimeError
+    if failed:
+        raise failed[0]
+    result: T = found[0]
+    return result
