@@ -25,7 +25,7 @@ from sonicscan.report.schema import to_batch
 from sonicscan.report.writers import write_report
 from sonicscan.scoring.aggregate import judgement
 from sonicscan.scoring.thresholds import Thresholds, certified_thresholds
-from sonicscan.spec import Calibration, ModelSpec
+from sonicscan.spec import Calibration, Caught, ModelSpec
 
 DAY_NS = 86_400 * 1_000_000_000
 NOON_2026 = 1_767_268_800 * 1_000_000_000  # 2026-01-01, 12:00 UTC
@@ -83,8 +83,8 @@ class World:
         calibration = Calibration.of(expit(rng.normal(-4.0, 1.5, self.n_human_calibration)).tolist(), "a simulation")
         limit = certified_thresholds(calibration, self.max_fpr).flagged
         caught = float(np.mean(expit(rng.normal(self.ai, 1.5, self.n_ai_measured)) >= limit))
-        metrics = {"tpr_at_fpr": {str(self.max_fpr): {"tpr": caught, "n_ai": self.n_ai_measured}}}
-        return ModelSpec("simulated", calibration=calibration, metrics=metrics, license_note="none: it is a simulation")
+        measured = (Caught(self.max_fpr, caught, self.n_ai_measured),)
+        return ModelSpec("simulated", calibration=calibration, caught=measured, license_note="none: it is a simulation")
 
     def margins(self, rng: np.random.Generator, n_human: int, n_ai: int) -> np.ndarray:
         """Track margins of a catalogue: people's first, then AI."""

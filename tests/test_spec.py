@@ -7,12 +7,23 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sonicscan.errors import ModelError
-from sonicscan.spec import MAX_CLASSES, MAX_STORED_SCORES, PRESETS, AudioSpec, Calibration, ModelSpec
+from sonicscan.spec import (
+    MAX_CLASSES,
+    MAX_LOWER_SCORES,
+    MAX_STORED_SCORES,
+    PRESETS,
+    AudioSpec,
+    Calibration,
+    Caught,
+    Material,
+    ModelSpec,
+)
 
 LAW = settings(derandomize=True, deadline=None, max_examples=100)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -36,7 +47,17 @@ SPECS = st.builds(
         reference=st.sampled_from(["max", "unit"]),
     ),
     temperature=st.floats(0.01, 100),
-    calibration=st.builds(Calibration.of, st.lists(st.floats(0, 1), max_size=30), TEXT),
+    offset=st.floats(-10, 10),
+    shrink=st.floats(0, 30),
+    calibration=st.builds(
+        Calibration.of,
+        st.lists(st.floats(0, 1), max_size=30),
+        TEXT,
+        ai_scores=st.lists(st.floats(0, 1), max_size=30),
+        windows=st.sampled_from(["12", "all", "1", "unknown"]),
+        material=st.none() | st.builds(Material.of, st.lists(TEXT), st.lists(st.integers(1, 10**6))),
+    ),
+    caught=st.lists(st.builds(Caught, st.just(0.01), st.floats(0, 1), st.integers(1, 9)), max_size=2).map(tuple),
     untrained=st.booleans(),
     unknown_below=st.none() | st.floats(0, 1),
     metrics=st.dictionaries(TEXT, JSON, max_size=4),
@@ -127,6 +148,22 @@ LIES: list[tuple[str, Any]] = [
     ("calibration.n", -1),
     ("calibration.n", 2.0),
     ("calibration.data", 7),
+    ("calibration.lower", [0.1]),
+    ("calibration.ai_scores", [0.9]),
+    ("calibration.n_ai", -1),
+    ("calibration.windows", "12 windows"),
+    ("calibration.windows", 12),
+    ("calibration.windows", "9" * 1000),
+    ("calibration.material", 3),
+    ("calibration.material", {"codecs": {}}),
+    ("offset", math.inf),
+    ("offset", "0"),
+    ("shrink", -0.1),
+    ("shrink", math.nan),
+    ("shrink", 1e9),
+    ("caught", [{"max_fpr": 0.01, "share": 1.5, "n": 3}]),
+    ("caught", [{"max_fpr": 0.01}]),
+    ("caught", [{"max_fpr": 0.01, "share": 0.5, "n": 3}] * 1000),
     ("calibration", [0.5]),
     ("unknown_below", -0.1),
     ("unknown_below", 1.5),
@@ -154,7 +191,7 @@ def test_a_lying_field_is_refused_by_name(field: str, lie: object) -> None:
     with pytest.raises(ModelError) as refused:
         ModelSpec.from_json(json.dumps(raw))
     said = str(refused.value)
-    names = {"classes": "class", "n": "calibration", "scores": "calibration"}
+    names = {"classes": "class", "n": "calibration", "n_ai": "ai_scores", "scores": "calibration"}
     assert names.get(name, name) in said.lower()
     assert len(said) < 400
     assert "\n" not in said.lower()
@@ -174,7 +211,7 @@ def test_what_is_no_json_object_is_refused(text: str) -> None:
         ModelSpec.from_json(text)
 
 
-@pytest.mark.parametrize("version", [None, 0, 2, "1", 10**30, [1]])
+@pytest.mark.parametrize("version", [None, 0, 3, True, "1", 10**30, [1]])
 def test_an_unknown_version_is_refused_by_name(version: object) -> None:
     raw = json.loads(ModelSpec("tiny").to_json()) | {"version": version}
     with pytest.raises(ModelError, match="has version"):
@@ -187,6 +224,65 @@ def test_calibration_keeps_the_highest_scores() -> None:
     assert calibration.n == 5000
     assert list(calibration.scores) == sorted(scores)[-MAX_STORED_SCORES:]
     assert ModelSpec.from_json(ModelSpec("x", calibration=calibration).to_json()).calibration == calibration
+    assert len(calibration.lower) == MAX_LOWER_SCORES
+    assert np.median(calibration.lower) == pytest.approx(0.3, abs=0.002)  # of the 3,000 that are not stored
+
+
+def test_of_many_ai_scores_even_ranks_are_kept() -> None:
+    calibration = Calibration.of([], ai_scores=[(k * 7919 % 5000) / 5000 for k in range(5000)])
+    assert (calibration.n, calibration.n_ai, len(calibration.ai_scores)) == (0, 5000, MAX_STORED_SCORES)
+    assert np.mean(calibration.ai_scores) == pytest.approx(0.5, abs=1e-3)
+
+
+def test_material_counts_and_quantiles() -> None:
+    material = Material.of(
+        ["mp3", "flac", "mp3", None], [44100, 48000, 44100, None], [None, 16000.0, 11000.0, math.nan], range(101)
+    )
+    assert material.codecs == {"mp3": 2, "flac": 1} and material.sample_rates == {"44100": 2, "48000": 1}
+    assert material.bandwidth_hz == (11000.0, 16000.0) and material.loudness_db == ()
+    assert material.duration_s == tuple(float(round(2.5 * i)) for i in range(41))
+
+
+def version_1(**changes: Any) -> dict[str, Any]:
+    """The JSON of a version 1 contract, as sonicscan 0.1 wrote it."""
+    calibration = {"scores": [0.1, 0.2], "n": 2, "data": "two tracks"}
+    return {
+        "version": 1, "architecture": "tiny", "classes": ["human", "ai"], "temperature": 2.0, "untrained": False,
+        "audio": dataclasses.asdict(PRESETS["seed"]), "calibration": calibration, "unknown_below": None,
+        "metrics": {}, "data_digest": "", "provenance": {}, "tool_version": "0.1", "license_note": "", "card": "",
+        **changes,
+    }  # fmt: skip
+
+
+def test_version_1_is_read() -> None:
+    spec = ModelSpec.from_json(json.dumps(version_1()))
+    assert spec.audio == PRESETS["seed"] and (spec.temperature, spec.offset, spec.shrink) == (2.0, 0.0, 0.0)
+    assert spec.calibration == Calibration.of([0.1, 0.2], "two tracks") and spec.calibration.windows == "12"
+    assert spec.caught == ()
+    assert ModelSpec.from_json(spec.to_json()) == spec
+
+
+@pytest.mark.parametrize(
+    ("named", "plan"), [("all", "all"), ("30", "30"), ("an unknown number of", "unknown"), ([], "unknown")]
+)
+def test_version_1_named_the_plan_of_a_recalibration_in_its_provenance(named: object, plan: str) -> None:
+    raw = version_1(provenance={"recalibrated": {"windows": named}})
+    assert ModelSpec.from_json(json.dumps(raw)).calibration.windows == plan
+
+
+@pytest.mark.parametrize(
+    "broken", ["0.8", {"0.05": 0.8}, {"0.05": {"tpr": 1.8, "n_ai": 5}}, {"0.05": {"tpr": 0.8}}, {}]
+)
+def test_version_1_said_in_its_metrics_how_much_ai_is_caught(broken: object) -> None:
+    table = {"0.01": {"tpr": 0.8, "n_ai": 200}} | broken if isinstance(broken, dict) else broken
+    spec = ModelSpec.from_json(json.dumps(version_1(metrics={"tpr_at_fpr": table})))
+    assert spec.caught == ((Caught(0.01, 0.8, 200),) if isinstance(broken, dict) else ())
+
+
+@pytest.mark.parametrize("name", ["shrink", "offset", "caught"])
+def test_version_1_has_no_fields_of_version_2(name: str) -> None:
+    with pytest.raises(ModelError, match=f"unknown field '{name}'"):
+        ModelSpec.from_json(json.dumps(version_1(**{name: 0.0})))
 
 
 def test_half_a_surrogate_pair_in_a_class_name_is_refused() -> None:

@@ -23,8 +23,8 @@ from sonicscan.errors import InputError, ReportError
 from sonicscan.model.detector import Detector, Model
 from sonicscan.report.metadata import ReportMetadata
 from sonicscan.report.readers import read_report
-from sonicscan.scoring.thresholds import CONFIDENCE, tracks_needed
-from sonicscan.spec import Calibration, ModelSpec
+from sonicscan.scoring.thresholds import CONFIDENCE, caught_at_rates, tracks_needed
+from sonicscan.spec import UNKNOWN_WINDOWS, Calibration, Material, ModelSpec
 from sonicscan.text import printable
 from sonicscan_export import onnxfile
 from sonicscan_export.data import CalibrationData
@@ -76,7 +76,8 @@ def rescore(reference: Model, converted: Model, data: CalibrationData, say: Say)
     independent = np.array([clip.path in drawn for clip, _ in before])
     if spec.calibration.n:
         what = f"{len(drawn)} tracks of {data.name}, one of each group, {PLAN} windows each"
-        spec = dataclasses.replace(spec, calibration=Calibration.of(new[independent].tolist(), what))
+        calibration = Calibration.of(new[independent].tolist(), what, ai_scores=new[~human].tolist(), windows=str(PLAN))
+        spec = dataclasses.replace(spec, calibration=calibration, caught=caught_at_rates(calibration))
         check_enough(spec.calibration.n, 0.5, f"{data.name} has")
     # Each file is judged by its own thresholds, on the same tracks: that is how they will be used.
     old_spec = dataclasses.replace(
@@ -154,15 +155,33 @@ def from_report(model_path: Path, report_path: Path, max_fpr: float) -> tuple[on
     scores = table.column("score").to_pylist()
     if any(score is None or not math.isfinite(score) for score in scores):
         raise ReportError(f"{report_path} has ok rows without a score; it is damaged.")
-    windows = metadata.windows or "an unknown number of"
+    windows = metadata.windows or UNKNOWN_WINDOWS
+    if windows in ("adaptive", UNKNOWN_WINDOWS):
+        raise InputError(
+            f"{report_path} was scanned with --windows {windows}, "
+            "and a certificate holds for a fixed number of windows; scan the tracks again with --windows 12 or all."
+        )
     what = f"{len(scores)} tracks of {report_path.name}, {windows} windows each"
     provenance = {
         **spec.provenance,
         "recalibrated": {"report": report_path.name, "tracks": len(scores), "windows": windows, "model_digest": digest},
     }
-    calibration = Calibration.of(scores, what)
+    calibration = Calibration.of(
+        scores,
+        what,
+        # Scores of other windows are on another scale.
+        ai_scores=spec.calibration.ai_scores if spec.calibration.windows == windows else (),
+        windows=windows,
+        material=Material.of(
+            *(table.column(name).to_pylist() for name in ("codec", "sample_rate", "bandwidth_hz", "duration_s"))
+        ),
+    )
     return model, dataclasses.replace(
-        spec, calibration=calibration, provenance=provenance, tool_version=sonicscan.__version__
+        spec,
+        calibration=calibration,
+        caught=caught_at_rates(calibration),
+        provenance=provenance,
+        tool_version=sonicscan.__version__,
     )
 
 

@@ -200,7 +200,7 @@ def agreement(before: Sequence[bool], after: Sequence[bool]) -> float:
 
 def _agreement(reference: Float32, logits: Float32, spec: ModelSpec, threshold: float) -> float:
     verdicts = [
-        [score_of(float(margin)) >= threshold for margin in window_margins(values, spec.temperature)]
+        [score_of(float(m)) >= threshold for m in window_margins(values, spec.temperature, spec.offset)]
         for values in (reference, logits)
     ]
     return agreement(verdicts[0], verdicts[1])

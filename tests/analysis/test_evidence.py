@@ -24,7 +24,7 @@ from synthesis import TINY_SPEC, calibrated, music, write_model
 
 import sonicscan
 from sonicscan.analysis.clips import RATE, clips
-from sonicscan.analysis.evidence import Evidence, cell_edges, decompose, explain, trim_weights
+from sonicscan.analysis.evidence import Evidence, cell_edges, decompose, explain, window_weights
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.cli.demo import write_sound
 from sonicscan.cli.report import main
@@ -39,12 +39,15 @@ maps = st.integers(2, 6).flatmap(
 
 
 @settings(deadline=None, max_examples=60)
-@given(maps, st.floats(0.2, 5.0))
-def test_cells_and_spread_add_up_to_the_margin(class_maps: npt.NDArray[np.float64], temperature: float) -> None:
-    cells, spread = decompose(class_maps, temperature)
-    margins = window_margins(class_maps.mean(axis=(2, 3)), temperature)
+@given(maps, st.floats(0.2, 5.0), st.floats(-3.0, 3.0))
+def test_cells_and_spread_add_up_to_the_margin(
+    class_maps: npt.NDArray[np.float64], temperature: float, offset: float
+) -> None:
+    cells, spread = decompose(class_maps, temperature, offset)
+    margins = window_margins(class_maps.mean(axis=(2, 3)), temperature, offset)
     np.testing.assert_allclose(cells.sum(axis=(1, 2)) + spread, margins, atol=1e-9)
-    assert (spread >= 0).all() and (spread <= np.log(max(1, class_maps.shape[1] - 1)) / temperature + 1e-12).all()
+    spread += offset / temperature
+    assert (spread >= -1e-12).all() and (spread <= np.log(max(1, class_maps.shape[1] - 1)) / temperature + 1e-12).all()
 
 
 def test_two_classes_need_nothing_but_cells() -> None:
@@ -64,11 +67,12 @@ def test_several_families_by_hand() -> None:
     assert cells.sum() + spread[0] == pytest.approx(logsumexp([2.0, 1.0]))
 
 
-@given(st.lists(st.floats(-50, 50), min_size=1, max_size=60))
-def test_window_weights_are_those_of_the_trimmed_mean(margins: list[float]) -> None:
-    weights = trim_weights(margins)
-    assert weights.sum() == pytest.approx(1.0)
-    assert weights @ np.array(margins) == pytest.approx(float(trimmed_mean(margins)), abs=1e-9)
+@given(st.lists(st.floats(-50, 50), min_size=1, max_size=60), st.just(0.0) | st.floats(0.0, 20.0))
+def test_window_weights_are_those_of_the_track_margin(margins: list[float], shrink: float) -> None:
+    weights = window_weights(margins, shrink)
+    assert weights.sum() == pytest.approx(len(margins) / (len(margins) + shrink))
+    assert weights @ np.array(margins) == pytest.approx(track_margin(margins, shrink), abs=1e-9)
+    assert track_margin(margins) == float(trimmed_mean(margins))
 
 
 def test_cells_have_the_size_that_is_claimed() -> None:
@@ -91,7 +95,7 @@ def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("families", [("ai",), ("alpha", "beta", "gamma")])
 def test_evidence_is_about_the_scanner_s_own_score(tmp_path: Path, song: Path, families: tuple[str, ...]) -> None:
-    spec = replace(TINY_SPEC, classes=("human", *families), temperature=1.7)
+    spec = replace(TINY_SPEC, classes=("human", *families), temperature=1.7, offset=-0.3, shrink=2.5)
     model = write_model(tmp_path / "m.onnx", spec)
     found = evidence_of(model, song, None)
     (scanned,) = sonicscan.scan(song, model=model, windows=None)
@@ -102,7 +106,9 @@ def test_evidence_is_about_the_scanner_s_own_score(tmp_path: Path, song: Path, f
     np.testing.assert_allclose(found.cells.sum(axis=(1, 2)) + found.spread, found.margins, atol=1e-5)
     assert found.track_cells.sum() + found.track_spread == pytest.approx(found.margin, abs=1e-5)
     assert abs(found.remainder) < 1e-5
-    assert (found.track_spread > 0.1) == (len(families) > 1)
+    offset = 0.3 / 1.7 * found.weights.sum()
+    assert found.weights.sum() == pytest.approx(len(found.margins) / (len(found.margins) + 2.5))
+    assert (found.track_spread - offset > 0.1) == (len(families) > 1)
 
 
 def test_the_shown_window_is_the_strongest_that_counts(tmp_path: Path, song: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import subprocess
 import sys
@@ -149,3 +150,17 @@ def test_other_windows_than_those_calibrated_with_are_noted(
     model = write_model(tmp_path / "m.onnx", calibrated(ModelSpec("tiny", provenance=provenance)))
     scan = Scan(ScanOptions(model=model, windows=WindowPlan.of(windows)))
     assert any("is not certified" in note for note in scan.notes) == noted
+
+
+@pytest.mark.parametrize(
+    ("calibrated_with", "scanned_with", "certified"), [("12", 12, True), ("all", 12, False), ("all", None, True)]
+)
+def test_a_certificate_holds_for_the_calibration_s_windows_alone(
+    tmp_path: Path, calibrated_with: str, scanned_with: int | None, certified: bool
+) -> None:
+    """The plan that `sonicscan-train calibrate --windows all` records."""
+    spec = calibrated()
+    spec = dataclasses.replace(spec, calibration=dataclasses.replace(spec.calibration, windows=calibrated_with))
+    model = write_model(tmp_path / "m.onnx", spec)
+    found = Scan(ScanOptions(model=model, windows=WindowPlan(scanned_with), device=Device("cpu")))
+    assert any("is not certified" in note for note in found.notes) != certified

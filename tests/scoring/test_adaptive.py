@@ -54,7 +54,7 @@ def test_the_parts_of_an_adaptive_plan_are_the_windows_of_all(n: int, window: in
     assert ADAPTIVE.first(middle).starts(n, window) == replace(ADAPTIVE, part=(0, middle)).starts(n, window)
 
 
-def read_until_settled(margins: np.ndarray, thresholds: Thresholds) -> int:
+def read_until_settled(margins: np.ndarray, thresholds: Thresholds, shrink: float = 0.0) -> int:
     """How many windows the test takes of a track whose windows have these margins."""
     order = spread_order(len(margins))
     part: tuple[int, int] | None = (0, min(FIRST_ROUND, len(margins)))
@@ -62,20 +62,22 @@ def read_until_settled(margins: np.ndarray, thresholds: Thresholds) -> int:
     while part is not None:
         assert part[0] == end < part[1] <= len(margins)
         end = part[1]
-        part = next_part(margins[order[:end]], 0, len(margins), thresholds)
+        part = next_part(margins[order[:end]], 0, len(margins), thresholds, shrink)
     return end
 
 
-def test_of_the_tracks_settled_early_no_more_than_stated_get_another_verdict() -> None:
+@pytest.mark.parametrize("shrink", [0.0, 6.0])
+def test_of_the_tracks_settled_early_no_more_than_stated_get_another_verdict(shrink: float) -> None:
     """With means spread evenly about the thresholds, as the bound supposes."""
     random = np.random.default_rng(0)
     thresholds = Thresholds(aggregate.score_of(1.0), aggregate.score_of(-1.0))
     early = wrong = 0
     for _ in range(4000):
         margins = random.normal(random.uniform(-3, 3), random.uniform(0.2, 1.0), 36)
-        end = read_until_settled(margins, thresholds)
+        end = read_until_settled(margins, thresholds, shrink)
         known = margins[spread_order(36)[:end]]
-        verdicts = [thresholds.verdict(aggregate.score_of(aggregate.track_margin(m))) for m in (known, margins)]
+        pooled = [aggregate.track_margin(m, shrink) for m in (known, margins)]
+        verdicts = [thresholds.verdict(aggregate.score_of(margin)) for margin in pooled]
         early += end < 36
         wrong += verdicts[0] != verdicts[1]
     assert early > 3000

@@ -6,7 +6,11 @@ class map over the cells of an 8 x 8 grid: what a cell adds to the margin needs 
 With two classes the margin is linear in the logits, and the cells add up to it exactly. With several
 generator families it is not: margin = logsumexp(families) - human. For q = softmax(families) there is the
 identity logsumexp(z) = sum(q z) + H(q), so the cells of the map weighted by q, plus the entropy H(q), add
-up to it exactly; H(q) (0 when one family has it all, log(families) at most) belongs to no place.
+up to it exactly; H(q) (0 when one family has it all, log(families) at most) belongs to no place. Nor does the
+model's offset.
+
+The track's margin is a weighted sum of its windows' margins: equal weights for those that are not trimmed, which add up
+to the model's pooling factor n / (n + shrink).
 
 All figures are log-odds, after the model's temperature; "exactly" means up to float32's rounding.
 """
@@ -29,7 +33,7 @@ from sonicscan.audio.melspec import log_mel, mel_edges_hz
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import AudioError, ModelError
 from sonicscan.model.detector import Model
-from sonicscan.scoring.aggregate import TRIM, score_of, track_margin, window_margins
+from sonicscan.scoring.aggregate import TRIM, pooling_factor, score_of, track_margin, window_margins
 from sonicscan.spec import MAP_SIZE, OUTPUT_NAMES, AudioSpec, ModelSpec
 
 Float64 = npt.NDArray[np.float64]
@@ -49,7 +53,8 @@ class Evidence:
         margins: float64 [n], their margins, from the logits.
         cells: float64 [n, 8, 8]: what each cell adds to its window's margin; mel rows upwards from the
             lowest, then time.
-        spread: float64 [n]: what several families add together (H(q)); zeros for a binary model.
+        spread: float64 [n]: what belongs to no place: what several families add together (H(q)), less the model's
+            offset; zeros for a binary model without an offset.
         weights: float64 [n]: each window's weight in the track's margin; 0 where it was trimmed.
         silent_windows: windows left out because they are silent.
         strongest: the window with the highest margin among those that count.
@@ -70,8 +75,8 @@ class Evidence:
 
     @property
     def margin(self) -> float:
-        """The track's margin: the trimmed mean of its windows'."""
-        return track_margin(self.margins)
+        """The track's margin: the pooled mean of its windows'."""
+        return track_margin(self.margins, self.spec.shrink)
 
     @property
     def score(self) -> float:
@@ -86,7 +91,7 @@ class Evidence:
 
     @property
     def track_spread(self) -> float:
-        """What several families add to the track's margin; 0 for a binary model."""
+        """What the track's margin has that belongs to no place; 0 for a binary model without an offset."""
         return float(self.weights @ self.spread)
 
     @property
@@ -117,7 +122,8 @@ def explain(path: bytes, model: Model, plan: WindowPlan) -> Evidence:
         images = [window.image for window in batch if window.image is not None]
         if images:
             logits, maps = _run(model, np.stack(images))
-            results.append((window_margins(logits, spec.temperature), *decompose(maps, spec.temperature)))
+            margins = window_margins(logits, spec.temperature, spec.offset)
+            results.append((margins, *decompose(maps, spec.temperature, spec.offset)))
         heard += [n + i for i, window in enumerate(batch) if window.image is not None]
         starts += [window.start_s for window in batch if window.image is not None]
         n += len(batch)
@@ -125,7 +131,7 @@ def explain(path: bytes, model: Model, plan: WindowPlan) -> Evidence:
         why = "every window is silent" if n else "under one second of sound"
         raise AudioError("silent" if n else "too_short", f"there is nothing to explain, {why}.")
     margins, cells, spread = (np.concatenate(parts) for parts in zip(*results, strict=True))
-    weights = trim_weights(margins)
+    weights = window_weights(margins, spec.shrink)
     strongest = int(np.where(weights > 0, margins, -np.inf).argmax())
     # Read again rather than kept: a long track has thousands of windows.
     shown = next(itertools.islice(read_windows(path, spec.audio, plan), heard[strongest], None))
@@ -193,12 +199,12 @@ def _run(model: Model, images: Float32) -> tuple[Float32, Float32]:
     return logits, maps
 
 
-def decompose(maps: npt.ArrayLike, temperature: float) -> tuple[Float64, Float64]:
-    """What each cell, and the spread over families, adds to the margin of each window.
+def decompose(maps: npt.ArrayLike, temperature: float, offset: float = 0.0) -> tuple[Float64, Float64]:
+    """What each cell, and what belongs to no place, adds to the margin of each window.
 
     Args:
         maps: class maps [n, classes, 8, 8], class 0 human.
-        temperature: the model's.
+        temperature, offset: the model's.
 
     Returns:
         cells float64 [n, 8, 8] and spread float64 [n], in log-odds; their sum is the window's margin.
@@ -207,17 +213,17 @@ def decompose(maps: npt.ArrayLike, temperature: float) -> tuple[Float64, Float64
     families = values[:, 1:]
     q = scipy.special.softmax(families.mean(axis=(2, 3)), axis=1)
     cells: Float64 = (np.einsum("nk,nkij->nij", q, families) - values[:, 0]) / (MAP_SIZE**2 * temperature)
-    spread: Float64 = scipy.special.entr(q).sum(axis=1) / temperature
+    spread: Float64 = (scipy.special.entr(q).sum(axis=1) - offset) / temperature
     return cells, spread
 
 
-def trim_weights(margins: npt.ArrayLike) -> Float64:
-    """The weight of each window in the trimmed mean: equal for those kept, 0 for those cut off."""
+def window_weights(margins: npt.ArrayLike, shrink: float = 0.0) -> Float64:
+    """The weight of each window in the track's margin: equal for those kept, 0 for those that are trimmed."""
     values = np.asarray(margins, dtype=np.float64)
     cut = int(TRIM * len(values))
     order = np.argsort(values, kind="stable")
     weights = np.zeros(len(values))
-    weights[order[cut : len(values) - cut]] = 1.0 / (len(values) - 2 * cut)
+    weights[order[cut : len(values) - cut]] = pooling_factor(len(values), shrink) / (len(values) - 2 * cut)
     return weights
 
 

@@ -105,8 +105,9 @@ def sentences(evidence: Evidence, limits: Thresholds | None) -> Iterator[str]:
         verdict = limits.verdict(evidence.score)
         yield f"Verdict: {verdict} (flagged from {limits.flagged:.4f}, or {margin_of(limits.flagged):+.2f} log-odds)."
     parts = f"{evidence.track_cells.sum():+.4f} from the cells"
-    if spec.multiclass:
-        parts += f" {evidence.track_spread:+.4f} from there being several families of generators (in no one place)"
+    if evidence.track_spread:
+        cause = "there being several families of generators" if spec.multiclass else "the model's calibration"
+        parts += f" {evidence.track_spread:+.4f} from {cause} (in no one place)"
     yield (
         f"Score {evidence.score:.4f}, which is a margin of {evidence.margin:+.4f} log-odds towards AI: {parts}, "
         f"{abs(evidence.remainder):.0e} lost to rounding."

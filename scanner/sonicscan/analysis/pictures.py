@@ -89,7 +89,7 @@ def draw_map(ax: Axes, evidence: Evidence, limits: Thresholds | None) -> None:
         ax.annotate(f"{value:+.2f}", middle, ha="center", va="center", fontsize=6, color="white")
     total = f"{evidence.margins[evidence.strongest]:+.2f}"
     spread = evidence.spread[evidence.strongest]
-    extra = f" + {spread:.2f} for several families" if evidence.spec.multiclass else ""
+    extra = f" {spread:+.2f} in no one place" if spread else ""
     ax.set_title(f"Evidence: cells{extra} add up to {total} log-odds")
 
 
@@ -116,7 +116,7 @@ def draw_profile(ax: Axes, evidence: Evidence, limits: Thresholds | None) -> Non
     ax.margins(x=0.3)
     ax.set_xlabel("log-odds")
     ax.set_ylabel("kHz")
-    extra = f" + {evidence.track_spread:.2f}" if evidence.spec.multiclass else ""
+    extra = f" {evidence.track_spread:+.2f}" if evidence.track_spread else ""
     ax.set_title(f"By frequency, whole track: adds up to {bands.sum():+.2f}{extra}")
 
 

@@ -64,38 +64,23 @@ class ErrorRates:
 def error_rates(spec: ModelSpec, thresholds: Thresholds) -> ErrorRates | None:
     """The model's error rates at the threshold for `flagged`; None for an uncalibrated model.
 
-    The true-positive rate is `metrics["tpr_at_fpr"][str(max_fpr)] = {"tpr": x, "n_ai": n}`. It is
-    left out where the user chose the threshold: a rate measured at another one would be a guess.
+    The true-positive rate is the model's `caught` at the report's certified rate. It is left out where the user chose
+    the threshold: a rate measured at another one would be a guess.
     """
     fpr = p_value(thresholds.flagged, spec.calibration)
     if spec.untrained or fpr is None:
         return None
     n = spec.calibration.n
-    wanted = thresholds.max_fpr
-    measured = [
-        rate
-        for alpha, rate in measured_tprs(spec).items()
-        if wanted is not None and math.isclose(alpha, wanted, rel_tol=1e-6)
-    ]
-    tpr, n_ai = measured[0] if measured else (None, 0)
+    tpr, n_ai = caught_at(spec, thresholds.max_fpr)
     return ErrorRates(round(fpr * (n + 1)) - 1, n, tpr, n_ai)
 
 
-def measured_tprs(spec: ModelSpec) -> dict[float, tuple[float, int]]:
-    """By false-positive rate, the true-positive rates that a model says were measured, and on how many tracks.
-
-    Metrics are free-form: an entry that makes no sense is left out.
-    """
-    table = spec.metrics.get("tpr_at_fpr")
-    found: dict[float, tuple[float, int]] = {}
-    for key, entry in table.items() if isinstance(table, dict) else ():
-        try:
-            alpha, tpr, n_ai = float(key), float(entry["tpr"]), int(entry["n_ai"])
-        except (KeyError, TypeError, ValueError):
-            continue
-        if 0.0 < alpha < 1.0 and 0.0 <= tpr <= 1.0 and n_ai > 0:
-            found[alpha] = (tpr, n_ai)
-    return found
+def caught_at(spec: ModelSpec, max_fpr: float | None) -> tuple[float | None, int]:
+    """The share of AI that the model flags at a certified rate, and on how many tracks; None and 0 if unknown."""
+    for entry in spec.caught if max_fpr is not None else ():
+        if math.isclose(entry.max_fpr, max_fpr or 0.0, rel_tol=1e-6):
+            return entry.share, entry.n
+    return None, 0
 
 
 def wilson(hits: int, n: int) -> Estimate:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sonicscan.analysis.catalogue import Catalogue
-from sonicscan.analysis.statistics import Estimate, measured_tprs
+from sonicscan.analysis.statistics import Estimate
 from sonicscan.analysis.summary import Summary
 from sonicscan.spec import ModelSpec
 
@@ -131,8 +131,7 @@ def _measured(spec: ModelSpec) -> str:
 
 
 def _catches(spec: ModelSpec) -> str:
-    rates = measured_tprs(spec)
     return "; ".join(
-        f"{percent(tpr)} of {n:,} AI tracks at a false-positive rate of {percent(alpha)}"
-        for alpha, (tpr, n) in rates.items()
+        f"{percent(entry.share)} of {entry.n:,} AI tracks at a false-positive rate of {percent(entry.max_fpr)}"
+        for entry in spec.caught
     )

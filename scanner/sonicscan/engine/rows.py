@@ -24,8 +24,10 @@ def next_visit(
     outcome = reading.outcome
     if not job.plan.adaptive or thresholds is None or outcome is None or not outcome.heard:
         return None
-    margins = aggregate.window_margins(np.stack(reading.logits), spec.temperature) if reading.logits else ()
-    part = next_part(margins, outcome.silent_windows, outcome.whole_windows, thresholds)
+    margins = (
+        aggregate.window_margins(np.stack(reading.logits), spec.temperature, spec.offset) if reading.logits else ()
+    )
+    part = next_part(margins, outcome.silent_windows, outcome.whole_windows, thresholds, spec.shrink)
     return None if part is None else Visit(track, part, reading)
 
 
@@ -44,8 +46,8 @@ def track_result(track: Track, reading: Reading, spec: ModelSpec, thresholds: Th
     scored: dict[str, Any] = {}
     if reading.logits:
         logits = np.stack(reading.logits)
-        margins = aggregate.window_margins(logits, spec.temperature)
-        score = aggregate.score_of(aggregate.track_margin(margins))
+        margins = aggregate.window_margins(logits, spec.temperature, spec.offset)
+        score = aggregate.score_of(aggregate.track_margin(margins, spec.shrink))
         verdict = None if thresholds is None else thresholds.verdict(score)
         classes = aggregate.class_scores(logits, spec, score)
         # As the report stores them, so that a row judged again from the report comes out the same.

@@ -26,7 +26,7 @@ from sonicscan.model.detector import MAX_MODEL_BYTES, Device, Model, load_model
 from sonicscan.report.metadata import ReportMetadata
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA_VERSION
-from sonicscan.scoring.thresholds import Thresholds, certified_thresholds
+from sonicscan.scoring.thresholds import Thresholds, certified_thresholds, why_not_certified
 from sonicscan.spec import ModelSpec, digest_of
 
 if TYPE_CHECKING:
@@ -203,13 +203,6 @@ def _notes(model: Model, options: ScanOptions) -> list[str]:
     return notes
 
 
-def _calibrated_windows(spec: ModelSpec) -> str:
-    """The window plan that the calibration scores were made with: a recalibration names its own."""
-    recalibrated = spec.provenance.get("recalibrated")
-    windows = recalibrated.get("windows") if isinstance(recalibrated, dict) else None
-    return str(windows or WindowPlan())
-
-
 def _thresholds(model: Model, options: ScanOptions, notes: list[str]) -> Thresholds | None:
     if model.spec.untrained:
         return None
@@ -221,13 +214,10 @@ def _thresholds(model: Model, options: ScanOptions, notes: list[str]) -> Thresho
             "set --threshold, or recalibrate it with sonicscan-export recalibrate."
         )
         return None
-    calibrated = _calibrated_windows(model.spec)
-    if str(options.windows) != calibrated:
-        notes.append(
-            f"the model was calibrated with --windows {calibrated}: with --windows {options.windows} its "
-            "false-positive rate is not certified; recalibrate it on a scan with these windows."
-        )
-    return certified_thresholds(model.spec.calibration, options.max_fpr)
+    thresholds = certified_thresholds(model.spec.calibration, options.max_fpr)
+    if (why := why_not_certified(model.spec.calibration, thresholds, str(options.windows))) is not None:
+        notes.append(why)
+    return thresholds
 
 
 def scan(

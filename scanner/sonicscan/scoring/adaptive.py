@@ -34,7 +34,9 @@ _AT_LEAST = 2  # windows a round: opening a file again costs as much as one or t
 _GROWTH = 1.5  # how far a round may go beyond what is known, since what is known says how many are needed
 
 
-def next_part(margins: npt.ArrayLike, silent: int, whole: int, thresholds: Thresholds) -> tuple[int, int] | None:
+def next_part(
+    margins: npt.ArrayLike, silent: int, whole: int, thresholds: Thresholds, shrink: float = 0.0
+) -> tuple[int, int] | None:
     """Which part of the spread order must still be read; None where the verdict is decided.
 
     Args:
@@ -42,12 +44,13 @@ def next_part(margins: npt.ArrayLike, silent: int, whole: int, thresholds: Thres
         silent: windows that were read and are silent.
         whole: windows that the track holds.
         thresholds: what the verdict depends on.
+        shrink: the model's.
     """
     known = np.asarray(margins, dtype=np.float64)
     seen = len(known) + silent
     if seen >= whole:
         return None
-    needed = windows_needed(known, whole * len(known) / seen, thresholds) if len(known) else math.inf
+    needed = windows_needed(known, whole * len(known) / seen, thresholds, shrink) if len(known) else math.inf
     if needed <= len(known):
         return None
     most = max(seen + _AT_LEAST, math.floor(_GROWTH * seen))
@@ -55,13 +58,17 @@ def next_part(margins: npt.ArrayLike, silent: int, whole: int, thresholds: Thres
     return seen, end
 
 
-def windows_needed(margins: npt.NDArray[np.float64], population: float, thresholds: Thresholds) -> float:
+def windows_needed(
+    margins: npt.NDArray[np.float64], population: float, thresholds: Thresholds, shrink: float = 0.0
+) -> float:
     """How many windows settle the verdict, if further ones are like these; at most `len(margins)` where it is.
 
     Args:
         margins: of the windows that are known, float64 [n].
         population: windows in all.
         thresholds: scores that part the verdicts.
+        shrink: the model's. The margin of n windows and that of all windows, which are shrunk differently, must lie on
+            the same side of each threshold.
     """
     n = len(margins)
     if n < 2:
@@ -72,7 +79,11 @@ def windows_needed(margins: npt.NDArray[np.float64], population: float, threshol
     winsorised = np.clip(ordered, ordered[cut], ordered[n - cut - 1])
     deviation = float(winsorised.std(ddof=1)) * n / left
     limits = [aggregate.margin_of(t) for t in (thresholds.flagged, thresholds.review) if t is not None]
-    distance = min(abs(aggregate.track_margin(margins) - limit) for limit in limits)
+    mean = float(aggregate.trimmed_mean(margins))
+    now, at_last = (aggregate.pooling_factor(k, shrink) for k in (n, max(population, n)))
+    if any((mean * now >= limit) != (mean * at_last >= limit) for limit in limits):
+        return population
+    distance = min(abs(mean - limit / at_last) for limit in limits)
     reach = float(scipy.special.stdtrit(left - 1, 1.0 - ERROR_RATE)) * deviation
     if math.isinf(distance) or not reach:
         return n if distance else population

@@ -18,18 +18,18 @@ TRIM = 0.1  # share of windows dropped at each end before the mean
 UNKNOWN = "unknown"
 
 
-def window_margins(logits: npt.ArrayLike, temperature: float) -> Float64:
+def window_margins(logits: npt.ArrayLike, temperature: float, offset: float = 0.0) -> Float64:
     """Evidence for "not by a person" in each window, in log-odds.
 
     Args:
         logits: [windows, classes], class 0 human.
-        temperature: the model's.
+        temperature, offset: the model's.
 
     Returns:
-        float64 [windows]: (logsumexp of the other classes - human) / temperature.
+        float64 [windows]: (logsumexp of the other classes - human - offset) / temperature.
     """
     values = np.asarray(logits, dtype=np.float64)
-    margins: Float64 = (scipy.special.logsumexp(values[:, 1:], axis=1) - values[:, 0]) / temperature
+    margins: Float64 = (scipy.special.logsumexp(values[:, 1:], axis=1) - values[:, 0] - offset) / temperature
     return margins
 
 
@@ -42,9 +42,27 @@ def trimmed_mean(values: npt.ArrayLike, axis: int = 0) -> Float64:
     return mean
 
 
-def track_margin(margins: npt.ArrayLike) -> float:
-    """The track's margin: the trimmed mean of its windows' margins; order does not matter."""
-    return float(trimmed_mean(margins))
+def pooling_factor(n: float, shrink: float) -> float:
+    """n / (n + shrink), by which the mean of n windows' margins is multiplied: few windows give a weaker margin.
+
+    It is the posterior mean of a track's mean margin where windows scatter `shrink` times as much as tracks do, in
+    variance, and tracks scatter around 0 (Efron and Morris 1973, "Stein's estimation rule and its competitors").
+    """
+    return n / (n + shrink)
+
+
+def track_margin(margins: npt.ArrayLike, shrink: float = 0.0) -> float:
+    """The track's margin, from those of its windows that are not silent; their order does not matter.
+
+    Args:
+        margins: [n], n at least 1.
+        shrink: the model's.
+
+    Returns:
+        the trimmed mean, times n / (n + shrink).
+    """
+    values = np.asarray(margins, dtype=np.float64)
+    return float(trimmed_mean(values)) * pooling_factor(len(values), shrink)
 
 
 def score_of(margin: float) -> float:

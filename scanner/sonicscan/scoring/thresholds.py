@@ -17,12 +17,13 @@ import numpy as np
 import scipy.special
 
 from sonicscan.errors import InputError
-from sonicscan.spec import Calibration
+from sonicscan.spec import Calibration, Caught
 
 Verdict = Literal["flagged", "review", "clear"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 CONFIDENCE = 0.95
+CAUGHT_RATES = (0.01, 0.02, 0.05, 0.1)  # for which a model says how much AI it flags
 REVIEW_FACTOR = 10.0  # `review` begins at the threshold of ten times the rate asked for
 _MAX_REVIEW_FPR = 0.5
 
@@ -102,6 +103,35 @@ def certified_thresholds(calibration: Calibration, max_fpr: float) -> Thresholds
     review_fpr = min(REVIEW_FACTOR * max_fpr, max(_MAX_REVIEW_FPR, max_fpr))
     flagged = certified_threshold(calibration, max_fpr)
     return Thresholds(flagged, min(flagged, certified_threshold(calibration, review_fpr)), max_fpr)
+
+
+def caught_at_rates(calibration: Calibration) -> tuple[Caught, ...]:
+    """How much of the calibration's AI the thresholds of the usual rates flag; without AI tracks, nothing."""
+    found = []
+    for rate in CAUGHT_RATES:
+        if calibration.n >= tracks_needed(rate) and calibration.ai_scores:
+            stored = calibration.ai_scores
+            flagged = len(stored) - bisect_left(stored, certified_threshold(calibration, rate))
+            found.append(Caught(rate, flagged / len(stored), calibration.n_ai))
+    return tuple(found)
+
+
+def why_not_certified(calibration: Calibration, thresholds: Thresholds, windows: str) -> str | None:
+    """Why the false-positive rate of a scan is not certified, in a sentence (in lower case); None where it is.
+
+    Args:
+        calibration: the model's.
+        thresholds: what the scan's verdicts come from.
+        windows: the scan's window plan, as `WindowPlan` prints it.
+    """
+    if thresholds.max_fpr is None:
+        return "the threshold was set by hand, and its false-positive rate is not certified."
+    if windows != calibration.windows:
+        return (
+            f"the model was calibrated with --windows {calibration.windows}: with --windows {windows} its "
+            "false-positive rate is not certified; recalibrate it on a scan with these windows."
+        )
+    return None
 
 
 def p_value(score: float, calibration: Calibration) -> float | None:

@@ -17,9 +17,11 @@ from synthesis import write_model
 from training_sound import RATE, TINY, people_or_machine, write_data, write_manifest
 
 import sonicscan
+from sonicscan.audio.decode import AudioFacts
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import InputError
-from sonicscan.spec import Calibration, ModelSpec
+from sonicscan.scoring.thresholds import certified_thresholds
+from sonicscan.spec import Calibration, Caught, Material, ModelSpec
 from sonicscan_train.cli import main
 from sonicscan_train.cli.evaluating import EvaluateOptions, checkpoint_scorer, scanner_scorer
 from sonicscan_train.data.clips import Clip
@@ -28,7 +30,7 @@ from sonicscan_train.judge.calibration import (
     TEMPERATURES,
     calibrated,
     certified_rates,
-    fit_temperature,
+    fit_scale,
     fit_unknown,
     one_of_each_group,
 )
@@ -73,13 +75,37 @@ def tracks(n: int, seed: int = 0, spread: float = 1.0) -> list[TrackLogits]:
     ]
 
 
-def test_the_temperature_makes_scores_probabilities() -> None:
+def test_the_scale_makes_scores_probabilities() -> None:
     rng = np.random.default_rng(0)
-    margins = rng.normal(0, 2, 20000)
-    truth = rng.random(20000) < scipy.special.expit(margins)
-    for factor in (0.3, 1.0, 4.0):
-        assert fit_temperature(factor * margins, truth) == pytest.approx(factor, rel=0.06)
-    assert fit_temperature(-margins, truth) == pytest.approx(TEMPERATURES[1], rel=0.01)  # worse than chance
+    n = 20000
+    margins, factors = rng.normal(0, 2, n), rng.choice([1.0, 0.5], n)
+    truth = rng.random(n) < scipy.special.expit(factors * margins)
+    for factor, offset in ((0.3, 1.0), (1.0, 0.0), (4.0, -10.0)):
+        temperature, shift = fit_scale(factor * margins + offset, factors, truth)
+        assert temperature == pytest.approx(factor, rel=0.06)
+        assert shift == pytest.approx(offset, abs=0.1 * factor)
+    worse_than_chance = fit_scale(-margins, factors, truth)
+    assert worse_than_chance[0] == pytest.approx(TEMPERATURES[1], rel=0.01)
+
+
+def test_a_calibration_keeps_both_classes_its_windows_and_what_the_tracks_are_like() -> None:
+    found = [
+        dataclasses.replace(
+            t, facts=AudioFacts("ok", None, 200.0, 22050, 1, "mp3" if t.clip.human else "opus", None, (), 40)
+        )
+        for t in tracks(700)
+    ]
+    spec = calibrated(found, dataclasses.replace(BINARY, shrink=2.0), data="", windows="all")
+    human, ai = ([scored(t, spec) for t in found if t.clip.human == people] for people in (True, False))
+    assert spec.calibration.scores == tuple(sorted(t.score for t in human))
+    assert spec.calibration.ai_scores == tuple(sorted(t.score for t in ai))
+    assert spec.calibration.windows == "all"
+    assert spec.calibration.material == Material.of(["mp3"] * 700, [22050] * 700, (), [200.0] * 700)
+    assert [entry.max_fpr for entry in spec.caught] == [0.01, 0.02, 0.05, 0.1]
+    threshold = certified_thresholds(spec.calibration, 0.05).flagged
+    assert spec.caught[2] == Caught(0.05, float(np.mean([t.score >= threshold for t in ai])), 700)
+    # Three windows are shrunk by 3 / (3 + 2).
+    assert human[0].margin == pytest.approx(0.6 * np.mean(human[0].window_margins))
 
 
 def test_calibration_counts_one_track_of_each_group() -> None:
@@ -128,7 +154,7 @@ def test_unknown_generators_are_told_by_their_share() -> None:
     people = [TrackLogits(clip("human", i), np.array([[5.0, 0.0, 0.0]]), "") for i in range(3)]
     fitted = calibrated([*known, *people], THREE, strange, data="")
     assert fitted.unknown_below == fit_unknown(
-        known, strange, dataclasses.replace(THREE, temperature=fitted.temperature)
+        known, strange, dataclasses.replace(THREE, temperature=fitted.temperature, offset=fitted.offset)
     )
 
 
@@ -153,8 +179,8 @@ def test_an_evaluation_counts_what_it_should() -> None:
     truth = np.array([not t.clip.human for t in found])
     assert plain.tracks["recall"]["value"] == pytest.approx(flagged[truth].mean())
     assert plain.tracks["specificity"]["value"] == pytest.approx(1 - flagged[~truth].mean())
-    assert [row["rate"] for row in plain.certified] == [0.1, 0.05, 0.01]
-    assert plain.certified[0]["fpr"] >= plain.certified[2]["fpr"]
+    assert [row["rate"] for row in plain.certified] == [0.1, 0.05, 0.02, 0.01]
+    assert plain.certified[0]["fpr"] >= plain.certified[3]["fpr"]
     (generator,), (source,) = plain.generators, plain.sources
     assert (generator["tracks"], source["tracks"]) == (60, 60) and source["at_5_fpr"] <= 0.05
     assert generator["auc"] == plain.tracks["auc"]["value"]
@@ -282,6 +308,7 @@ def test_calibrate_and_evaluate_from_the_command_line(tmp_path: Path) -> None:
     assert "rate 0.01\tnot certified: needs 299" in done.stdout
     spec = checkpoint.load_spec(tmp_path / "calibrated")
     assert spec.calibration.n == 3 and spec.calibration.data.startswith("calibration: 3 groups")
+    assert spec.calibration.windows == "12" and spec.calibration.n_ai == 3 and spec.calibration.material is not None
     assert spec.temperature != 1.0 and checkpoint.load_spec(tmp_path / "model") == BINARY
     assert (tmp_path / "calibrated" / "model.safetensors").read_bytes() == before
     refused = invoke("calibrate", tmp_path / "model", "--data", split, "--max-fpr", "0.01", "--workers", "0")

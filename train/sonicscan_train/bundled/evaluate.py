@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 import sonicscan
-from sonicscan.scoring.thresholds import certified_threshold, tracks_needed
-from sonicscan.spec import Calibration, ModelSpec
+from sonicscan.scoring.thresholds import caught_at_rates, certified_threshold
+from sonicscan.spec import Calibration, Caught, ModelSpec
 from sonicscan_train.bundled.corpus import Excerpt
 from sonicscan_train.bundled.export import read_spec, write_spec
 from sonicscan_train.bundled.measure import auc, by_source, headline, trivial_baseline
@@ -56,22 +56,20 @@ def calibrate(path: Path, prepared: Prepared, corpus: Path, run: dict[str, Any])
     spec = dataclasses.replace(bare, temperature=temperature)
     write_spec(path, spec)
     scored = scan_excerpts(path, corpus, names, judges)
-    human = scored.where(~scored.ai)
+    human, measured = scored.where(~scored.ai), main_scores(scored)
     calibration = Calibration.of(
         [float(s) for s in human.scores],
         f"{len(human.scores)} excerpts of 7 s by people, {len({e.source for e in human.excerpts})} sources left out of "
         "training whole; mostly free game music and research references",
+        ai_scores=[float(s) for s in measured.scores[measured.ai]],
     )
-    measured = main_scores(scored)
     figures: dict[str, Any] = {"leave_out": headline(measured), "excerpts": len(measured.scores)}
-    if calibration.n >= tracks_needed(CERTIFIED):
-        flagged = measured.scores[measured.ai] >= certified_threshold(calibration, CERTIFIED)
-        # What sonicscan-report needs to estimate the share of AI in a catalogue.
-        figures["tpr_at_fpr"] = {str(CERTIFIED): {"tpr": float(flagged.mean()), "n_ai": len(flagged)}}
+    caught = caught_at_rates(calibration)
     spec = dataclasses.replace(
         spec,
         calibration=calibration,
-        metrics=figures | {"summary": summary(figures, calibration)},
+        caught=caught,
+        metrics=figures | {"summary": summary(figures, calibration, caught)},
         data_digest=prepared.data_digest,
         license_note=LICENSE_NOTE,
         card=CARD,
@@ -80,18 +78,17 @@ def calibrate(path: Path, prepared: Prepared, corpus: Path, run: dict[str, Any])
     return spec, scored
 
 
-def summary(figures: dict[str, Any], calibration: Calibration) -> str:
+def summary(figures: dict[str, Any], calibration: Calibration, caught: tuple[Caught, ...]) -> str:
     """The sentence that the scanner says on stderr."""
     measure = figures["leave_out"]["auc"]
     low, high = measure["ci95"]
     text = (
         f"AUC {measure['value']:.2f} ({low:.2f} to {high:.2f}) on generators, creators and sources unseen in training"
     )
-    if "tpr_at_fpr" in figures:
-        caught = figures["tpr_at_fpr"][str(CERTIFIED)]["tpr"]
+    for flagged in (entry for entry in caught if entry.max_fpr == CERTIFIED):
         text += (
             f"; at the {CERTIFIED:.0%} false-positive rate certified on {calibration.n} excerpts by people it flags "
-            f"{caught:.0%} of unseen AI"
+            f"{flagged.share:.0%} of unseen AI"
         )
     return f"{text}; for ranking, not proof"
 

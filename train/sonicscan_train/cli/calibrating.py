@@ -16,7 +16,7 @@ from sonicscan_train.cli.display import counting, say
 from sonicscan_train.data.clips import CODEC, Clip, check_two_classes
 from sonicscan_train.data.datasets import skip_unreadable
 from sonicscan_train.judge.calibration import TEMPERATURES, calibrated, certified_rates, require
-from sonicscan_train.judge.scoring import Forward, TrackLogits, scored, track_logits
+from sonicscan_train.judge.scoring import Forward, TrackLogits, track_logits
 from sonicscan_train.nets import checkpoint
 from sonicscan_train.nets.backbones import Detector
 
@@ -52,17 +52,18 @@ def run_calibrate(
 
         tracks, unknown = logits(chosen), logits(strangers)
     data = f"{part}: {len({t.clip.group for t in tracks if t.clip.human})} groups of music by people"
-    spec = calibrated(tracks, spec, unknown, data=data, all_tracks=all_tracks, seed=seed)
+    spec = calibrated(tracks, spec, unknown, data=data, windows=str(plan), all_tracks=all_tracks, seed=seed)
     if spec.temperature > 0.99 * TEMPERATURES[1]:
         say("the scores tell these tracks apart no better than chance: their temperature is as high as it gets.")
     if max_fpr is not None:
         require(spec, max_fpr)
-    ai_scores = [scored(track, spec).score for track in tracks if not track.clip.human and track.clip.label != CODEC]
-    rates = certified_rates(spec, ai_scores)
+    rates = certified_rates(spec, spec.calibration.ai_scores)
     certified = {f"{rate.rate:g}": rate.threshold for rate in rates if rate.threshold is not None}
     metrics = {**spec.metrics, "certified_thresholds": certified}
     checkpoint.save(out, detector.cpu(), dataclasses.replace(spec, metrics=metrics))
     click.echo(f"temperature\t{spec.temperature:.4f}")
+    click.echo(f"offset\t{spec.offset:.4f}")
+    click.echo(f"windows\t{spec.calibration.windows}")
     click.echo(f"tracks by people\t{spec.calibration.n}")
     if spec.unknown_below is not None:
         click.echo(f"unknown below\t{spec.unknown_below:.4f}")

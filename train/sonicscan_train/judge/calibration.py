@@ -2,8 +2,9 @@
 
 Three things are fitted, on tracks of groups that the model was not trained on:
 
-- the temperature, which makes the score a probability where people and AI are equally likely;
-- the scores of music by people, one track of each group, from which the scanner makes p-values and thresholds;
+- temperature and offset, which make the score a probability where people and AI are equally likely;
+- the scores of music by people and of AI, one track of each group, from which the scanner makes thresholds, p-values
+  and likelihood ratios;
 - for models of several classes, the share under which the likeliest generator is called `unknown`.
 
 One track of each group: a threshold's certificate rests on independent draws, and twenty tracks of one album
@@ -23,17 +24,18 @@ import scipy.optimize
 import scipy.special
 
 from sonicscan.errors import InputError
-from sonicscan.scoring.aggregate import track_margin, window_margins
-from sonicscan.scoring.thresholds import certified_threshold, tracks_needed
-from sonicscan.spec import Calibration, ModelSpec
+from sonicscan.scoring.aggregate import pooling_factor, trimmed_mean, window_margins
+from sonicscan.scoring.thresholds import caught_at_rates, certified_threshold, tracks_needed
+from sonicscan.spec import DEFAULT_WINDOWS, Calibration, Material, ModelSpec
 from sonicscan_train.data.clips import CODEC, Clip
 from sonicscan_train.judge.scoring import TrackLogits, scored
 
 Float64 = npt.NDArray[np.float64]
 
-RATES = (0.1, 0.05, 0.01, 0.001)  # false-positive rates whose thresholds are shown
+RATES = (0.1, 0.05, 0.02, 0.01, 0.001)  # false-positive rates whose thresholds are shown
 KNOWN_KEPT = 0.9  # share of tracks by known generators that keep their name
 TEMPERATURES = (0.05, 20.0)  # what is searched; an uninformative model ends at the upper end
+MAX_SHIFT = 50.0  # log-odds, of the offset over the temperature
 
 
 @dataclass(frozen=True)
@@ -59,16 +61,18 @@ def calibrated(
     unknown: Sequence[TrackLogits] = (),
     *,
     data: str,
+    windows: str = DEFAULT_WINDOWS,
     all_tracks: bool = False,
     seed: int = 0,
 ) -> ModelSpec:
-    """The contract with temperature, calibration and, for several classes, `unknown_below`.
+    """The contract with its scale, its calibration, how much AI it catches and, for several classes, `unknown_below`.
 
     Args:
         tracks: of groups that the model was not trained on; `codec` ones are left out.
         spec: of the model.
         unknown: tracks of generators that are not among the classes.
         data: what the tracks are, in words.
+        windows: the window plan of `tracks`.
         all_tracks: let every track by people count, not one of each group.
         seed: of the choice of that one.
 
@@ -80,33 +84,62 @@ def calibrated(
     if not human or len(human) == len(tracks):
         missing = "by people" if not human else "by AI"
         raise InputError(f"calibration needs tracks by people and by AI, and there is none {missing}.")
-    temperature = fit_temperature(
-        np.array([track_margin(window_margins(track.logits, 1.0)) for track in tracks]),
+    temperature, offset = fit_scale(
+        np.array([float(trimmed_mean(window_margins(track.logits, 1.0))) for track in tracks]),
+        np.array([pooling_factor(len(track.logits), spec.shrink) for track in tracks]),
         np.array([not track.clip.human for track in tracks]),
     )
-    spec = dataclasses.replace(spec, temperature=temperature)
-    counted = human if all_tracks else one_of_each_group(human, seed)
-    spec = dataclasses.replace(spec, calibration=Calibration.of([scored(t, spec).score for t in counted], data))
+    spec = dataclasses.replace(spec, temperature=temperature, offset=offset)
+    known = [track for track in tracks if not track.clip.human]
+    counted, counted_ai = (of if all_tracks else one_of_each_group(of, seed) for of in (human, known))
+    facts = [track.facts for track in counted if track.facts is not None]
+    calibration = Calibration.of(
+        [scored(t, spec).score for t in counted],
+        data,
+        ai_scores=[scored(t, spec).score for t in counted_ai],
+        windows=windows,
+        material=Material.of(
+            [f.codec for f in facts],
+            [f.sample_rate for f in facts],
+            [f.bandwidth_hz for f in facts],
+            [f.duration_s for f in facts],
+        )
+        if facts
+        else None,
+    )
+    spec = dataclasses.replace(spec, calibration=calibration, caught=caught_at_rates(calibration))
     if not spec.multiclass:
         return spec
-    known = [track for track in tracks if not track.clip.human]
     return dataclasses.replace(spec, unknown_below=fit_unknown(known, unknown, spec))
 
 
-def fit_temperature(margins: Float64, truth: npt.NDArray[np.bool_]) -> float:
-    """The temperature with the lowest cross-entropy of sigmoid(margin / temperature), classes weighing the same.
+def fit_scale(means: Float64, factors: Float64, truth: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """The temperature and offset with the lowest cross-entropy of the tracks' scores, classes weighing the same.
 
-    Equal weight, because the share of AI in the calibration set says nothing about that in a catalogue.
+    A track's margin, factor x (mean - offset) / temperature, is then its log-likelihood ratio (logistic regression;
+    Brümmer and du Preez 2006, "Application-independent evaluation of speaker detection"). Equal weight, because the
+    share of AI in the calibration set says nothing about that in a catalogue.
+
+    Args:
+        means: float64 [n], trimmed means of the windows' raw margins.
+        factors: float64 [n], the tracks' pooling factors.
+        truth: bool [n], True for AI.
     """
     weights = np.where(truth, 0.5 / max(truth.sum(), 1), 0.5 / max((~truth).sum(), 1))
     signs = np.where(truth, 1.0, -1.0)
+    scale = float(np.std(means)) or 1.0  # so that the search is as well conditioned for any unit of the margins
+    columns = np.stack([factors * means / scale, factors])
 
-    def loss(log_temperature: float) -> float:
-        return float(np.sum(weights * np.logaddexp(0.0, -signs * margins / np.exp(log_temperature))))
+    def loss(line: Float64) -> tuple[float, Float64]:
+        margins = signs * (line @ columns)
+        slope = -weights * signs * scipy.special.expit(-margins)
+        return float(weights @ np.logaddexp(0.0, -margins)), columns @ slope
 
-    low, high = np.log(TEMPERATURES)
-    found = scipy.optimize.minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
-    return float(np.exp(found.x))
+    low, high = TEMPERATURES
+    bounds = [(scale / high, scale / low), (-MAX_SHIFT, MAX_SHIFT)]
+    found = scipy.optimize.minimize(loss, [scale / high, 0.0], jac=True, bounds=bounds, method="L-BFGS-B", tol=1e-12)
+    slope, shift = float(found.x[0]) / scale, float(found.x[1])
+    return 1.0 / slope, -shift / slope
 
 
 def one_of_each_group(tracks: Sequence[TrackLogits], seed: int) -> list[TrackLogits]:

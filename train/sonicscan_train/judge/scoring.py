@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from sonicscan.audio.decode import AudioFacts
 from sonicscan.audio.images import read_images
 from sonicscan.audio.windows import ALL_WINDOWS, WindowPlan
 from sonicscan.errors import AudioError, ModelError
@@ -37,11 +38,13 @@ class TrackLogits:
         clip: the track.
         logits: float64 [windows, classes], at least one window.
         format: codec and sample rate, such as `mp3 44100`.
+        facts: what decoding found out; None where the file was not read to its end.
     """
 
     clip: Clip
     logits: Float64
     format: str
+    facts: AudioFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,7 @@ class _Decoded:
     images: torch.Tensor  # float32 [windows, n_mels, n_frames]
     format: str
     error: str
+    facts: AudioFacts | None = None
 
 
 class _Tracks(Dataset["_Decoded"]):
@@ -129,7 +133,7 @@ class _Tracks(Dataset["_Decoded"]):
     def __getitem__(self, index: int) -> _Decoded:
         name = self._paths[index].encode("utf-8", "surrogateescape")
         images: list[Float32] = []
-        form = ""
+        form, facts = "", None
         try:
             windows = read_images(name, self._audio, self._plan or ALL_WINDOWS)
             try:
@@ -139,14 +143,15 @@ class _Tracks(Dataset["_Decoded"]):
                         images.append(window.image)
                 windows.close()
             except StopIteration as end:
-                form = f"{end.value.codec} {end.value.sample_rate}"
-                if end.value.status == "too_short":
-                    return _Decoded(torch.empty(0), form, end.value.error)
+                facts = end.value
+                form = f"{facts.codec} {facts.sample_rate}"
+                if facts.status == "too_short":
+                    return _Decoded(torch.empty(0), form, facts.error)
         except AudioError as error:
             return _Decoded(torch.empty(0), "", str(error))
         if not images:
             return _Decoded(torch.empty(0), form, "every window is silent.")
-        return _Decoded(torch.from_numpy(np.stack(images)), form, "")
+        return _Decoded(torch.from_numpy(np.stack(images)), form, "", facts)
 
 
 def _run(forward: Forward, waiting: Sequence[tuple[Clip, _Decoded]], done: Callable[[], None]) -> Iterator[TrackLogits]:
@@ -163,15 +168,15 @@ def _run(forward: Forward, waiting: Sequence[tuple[Clip, _Decoded]], done: Calla
     first = 0
     for clip, decoded in waiting:
         n = len(decoded.images)
-        yield TrackLogits(clip, logits[first : first + n], decoded.format)
+        yield TrackLogits(clip, logits[first : first + n], decoded.format, decoded.facts)
         first += n
         done()
 
 
 def scored(track: TrackLogits, spec: ModelSpec) -> ScoredTrack:
     """The score of a track, exactly as the scanner makes it."""
-    margins = window_margins(track.logits, spec.temperature)
-    margin = track_margin(margins)
+    margins = window_margins(track.logits, spec.temperature, spec.offset)
+    margin = track_margin(margins, spec.shrink)
     score = score_of(margin)
     shares = class_scores(track.logits, spec, score)
     return ScoredTrack(track.clip, score, margin, tuple(float(m) for m in margins), shares, track.format)

@@ -1,0 +1,49 @@
+"""The contract between training and scanning, stored in every model file.
+
+`AudioSpec` says how sound becomes the model's input. `Calibration` holds the scores of known tracks. `ModelSpec`
+adds what the outputs mean. All of it travels as JSON: under `sonicscan.spec` in an ONNX file's metadata, and beside
+every training checkpoint. The scanner takes all preprocessing from there, so a model can only be run the way it was
+trained.
+"""
+
+from sonicscan.spec.audio import PRESETS, AudioSpec, digest_of
+from sonicscan.spec.calibration import (
+    DEFAULT_WINDOWS,
+    MAX_LOWER_SCORES,
+    MAX_STORED_SCORES,
+    UNKNOWN_WINDOWS,
+    Calibration,
+    Caught,
+    Material,
+)
+from sonicscan.spec.model import (
+    HUMAN,
+    INPUT_NAME,
+    MAP_SIZE,
+    MAX_CLASSES,
+    METADATA_KEY,
+    OUTPUT_NAMES,
+    SPEC_VERSION,
+    ModelSpec,
+)
+
+__all__ = [
+    "DEFAULT_WINDOWS",
+    "HUMAN",
+    "INPUT_NAME",
+    "MAP_SIZE",
+    "MAX_CLASSES",
+    "MAX_LOWER_SCORES",
+    "MAX_STORED_SCORES",
+    "METADATA_KEY",
+    "OUTPUT_NAMES",
+    "PRESETS",
+    "SPEC_VERSION",
+    "UNKNOWN_WINDOWS",
+    "AudioSpec",
+    "Calibration",
+    "Caught",
+    "Material",
+    "ModelSpec",
+    "digest_of",
+]

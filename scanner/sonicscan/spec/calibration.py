@@ -1,0 +1,190 @@
+"""What is known about a model's scores: those of tracks by people, and those of AI tracks."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sonicscan.errors import ModelError
+
+MAX_STORED_SCORES = 2000
+MAX_LOWER_SCORES = 200
+QUANTILES = 41  # of a material's values: every 2.5%
+MAX_COUNTED = 100  # codecs or sample rates in a `Material`
+DEFAULT_WINDOWS = "12"  # the window plan of calibrations that do not name theirs
+UNKNOWN_WINDOWS = "unknown"
+WINDOW_PLANS = re.compile(r"[1-9][0-9]{0,4}|all|adaptive|" + UNKNOWN_WINDOWS)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the human calibration tracks are like. A scan compares its library with it.
+
+    Attributes:
+        codecs: number of tracks by codec, as the report's column `codec` names it.
+        sample_rates: number of tracks by sample rate in Hz, as text.
+        bandwidth_hz, duration_s, loudness_db: quantiles of the tracks' values, evenly spaced from the lowest
+            value to the highest; empty where they were not measured.
+    """
+
+    codecs: Mapping[str, int] = field(default_factory=dict)
+    sample_rates: Mapping[str, int] = field(default_factory=dict)
+    bandwidth_hz: tuple[float, ...] = ()
+    duration_s: tuple[float, ...] = ()
+    loudness_db: tuple[float, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        codecs: Iterable[str | None],
+        sample_rates: Iterable[int | None],
+        bandwidth_hz: Iterable[float | None] = (),
+        duration_s: Iterable[float | None] = (),
+        loudness_db: Iterable[float | None] = (),
+    ) -> Material:
+        """What tracks are like, from one value a track; None where a value was not measured."""
+        return cls(
+            _counts(codec for codec in codecs if codec),
+            _counts(str(rate) for rate in sample_rates if rate),
+            *(_quantiles(values) for values in (bandwidth_hz, duration_s, loudness_db)),
+        )
+
+    def __post_init__(self) -> None:
+        for name in ("codecs", "sample_rates"):
+            counts = getattr(self, name)
+            if len(counts) > MAX_COUNTED or any(count < 0 for count in counts.values()):
+                raise ModelError(
+                    f"the model's calibration has material.{name} with more than {MAX_COUNTED} entries, "
+                    "or with a count below zero."
+                )
+        for name in ("bandwidth_hz", "duration_s", "loudness_db"):
+            _check_ascending(f"material.{name}", getattr(self, name), MAX_LOWER_SCORES, -math.inf, math.inf)
+
+
+@dataclass(frozen=True)
+class Caught:
+    """How much AI a model flags at a certified false-positive rate.
+
+    Attributes:
+        max_fpr: the rate, 0..1.
+        share: share of the AI tracks that reach the threshold which certifies it, 0..1.
+        n: how many AI tracks the share was measured on.
+    """
+
+    max_fpr: float
+    share: float
+    n: int
+
+    def __post_init__(self) -> None:
+        if not (0.0 < self.max_fpr < 1.0 and 0.0 <= self.share <= 1.0 and self.n > 0):
+            raise ModelError(
+                f"the model's contract has caught={self.max_fpr!r:.20}, {self.share!r:.20}, {self.n!r:.20}; "
+                "a rate, a share and a number of tracks are needed."
+            )
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Scores of known tracks, from which thresholds, p-values and likelihood ratios come.
+
+    Attributes:
+        scores: the highest `min(n, MAX_STORED_SCORES)` scores of tracks known to be by people, ascending, 0..1.
+        n: how many tracks by people were scored in all.
+        data: what the tracks are, in words.
+        lower: of the tracks by people whose scores are not stored, at most `MAX_LOWER_SCORES` scores at evenly
+            spaced ranks, ascending. Empty where all scores are stored, and in version 1.
+        ai_scores: scores of AI tracks, ascending; of more than `MAX_STORED_SCORES`, scores at evenly spaced ranks.
+        n_ai: how many AI tracks were scored in all.
+        windows: the window plan of all these scores, as `WindowPlan` prints it; `unknown` where it is not known.
+        material: what the tracks by people are like; None where that is not known.
+
+    Raises:
+        ModelError: numbers that contradict each other, or scores that are not ascending within 0..1.
+    """
+
+    scores: tuple[float, ...] = ()
+    n: int = 0
+    data: str = ""
+    lower: tuple[float, ...] = ()
+    ai_scores: tuple[float, ...] = ()
+    n_ai: int = 0
+    windows: str = DEFAULT_WINDOWS
+    material: Material | None = None
+
+    def __post_init__(self) -> None:
+        for name, held, n in (("scores", self.scores, self.n), ("ai_scores", self.ai_scores, self.n_ai)):
+            if n < 0 or len(held) != min(n, MAX_STORED_SCORES):
+                raise ModelError(
+                    f"the model's calibration claims {n!r:.20} tracks and holds {len(held)} {name}; "
+                    f"it must hold all of them up to {MAX_STORED_SCORES}."
+                )
+            _check_ascending(name, held, MAX_STORED_SCORES, 0.0, 1.0)
+        _check_ascending("lower", self.lower, MAX_LOWER_SCORES, 0.0, self.scores[0] if self.scores else 0.0)
+        if self.lower and self.n == len(self.scores):
+            raise ModelError("the model's calibration has lower scores although it holds all scores.")
+        if not WINDOW_PLANS.fullmatch(self.windows):
+            raise ModelError(f"the model's calibration has windows={self.windows!r:.40}, which is no window plan.")
+
+    @classmethod
+    def of(
+        cls,
+        scores: Sequence[float],
+        data: str = "",
+        *,
+        ai_scores: Sequence[float] = (),
+        windows: str = DEFAULT_WINDOWS,
+        material: Material | None = None,
+    ) -> Calibration:
+        """Calibration from the scores of all known tracks, in any order.
+
+        Args:
+            scores: of tracks by people.
+            data: what they are, in words.
+            ai_scores: of AI tracks.
+            windows: the window plan of the scores.
+            material: what the tracks by people are like.
+        """
+        ordered = sorted(scores)
+        rest = ordered[:-MAX_STORED_SCORES]
+        return cls(
+            scores=tuple(ordered[-MAX_STORED_SCORES:]),
+            n=len(ordered),
+            data=data,
+            lower=spaced(rest, MAX_LOWER_SCORES),
+            ai_scores=spaced(sorted(ai_scores), MAX_STORED_SCORES),
+            n_ai=len(ai_scores),
+            windows=windows,
+            material=material,
+        )
+
+
+def _counts(values: Iterable[str]) -> dict[str, int]:
+    """How often each value comes, the most frequent first; at most `MAX_COUNTED` of them."""
+    return dict(Counter(values).most_common(MAX_COUNTED))
+
+
+def _quantiles(values: Iterable[float | None]) -> tuple[float, ...]:
+    """At most `QUANTILES` order statistics, evenly spaced from the lowest to the highest."""
+    ordered = sorted(value for value in values if value is not None and math.isfinite(value))
+    n = min(QUANTILES, len(ordered))
+    return tuple(ordered[round(i * (len(ordered) - 1) / max(1, n - 1))] for i in range(n))
+
+
+def spaced(ordered: Sequence[float], n: int) -> tuple[float, ...]:
+    """`n` of the values at evenly spaced ranks, the middle of each n-th part; all of them where there are no more."""
+    if len(ordered) <= n:
+        return tuple(ordered)
+    return tuple(ordered[int((i + 0.5) * len(ordered) / n)] for i in range(n))
+
+
+def _check_ascending(name: str, values: Sequence[float], most: int, low: float, high: float) -> None:
+    if len(values) > most:
+        raise ModelError(f"the model's calibration holds {len(values)} values of {name}; at most {most} are read.")
+    if any(not low <= value <= high for value in values):
+        raise ModelError(f"the model's calibration holds {name} outside {low:g} to {high:g}.")
+    if any(a > b for a, b in itertools.pairwise(values)):
+        raise ModelError(f"the model's calibration has {name} that are not in ascending order.")
