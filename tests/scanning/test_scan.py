@@ -134,33 +134,15 @@ def test_the_demo_library_is_scored_in_all_its_formats(tiny_model: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("provenance", "windows", "noted"),
-    [
-        ({}, 12, False),
-        ({}, None, True),
-        ({}, 4, True),
-        ({"recalibrated": {"windows": "all"}}, None, False),
-        ({"recalibrated": {"windows": "all"}}, 12, True),
-        ({"recalibrated": "nonsense"}, 12, False),
-    ],
+    ("calibrated_with", "windows", "certified"),
+    [("12", 12, True), ("12", None, False), ("12", 4, False), ("all", None, True), ("all", 12, False)],
 )
-def test_other_windows_than_those_calibrated_with_are_noted(
-    provenance: dict[str, object], windows: int | None, noted: bool, tmp_path: Path
+def test_a_certificate_holds_for_the_windows_that_the_model_was_calibrated_with(
+    calibrated_with: str, windows: int | None, certified: bool, tmp_path: Path
 ) -> None:
-    model = write_model(tmp_path / "m.onnx", calibrated(ModelSpec("tiny", provenance=provenance)))
-    scan = Scan(ScanOptions(model=model, windows=WindowPlan.of(windows)))
-    assert any("is not certified" in note for note in scan.notes) == noted
-
-
-@pytest.mark.parametrize(
-    ("calibrated_with", "scanned_with", "certified"), [("12", 12, True), ("all", 12, False), ("all", None, True)]
-)
-def test_a_certificate_holds_for_the_calibration_s_windows_alone(
-    tmp_path: Path, calibrated_with: str, scanned_with: int | None, certified: bool
-) -> None:
-    """The plan that `sonicscan-train calibrate --windows all` records."""
+    """Those that `sonicscan-train calibrate --windows all` and `sonicscan-export recalibrate` record."""
     spec = calibrated()
     spec = dataclasses.replace(spec, calibration=dataclasses.replace(spec.calibration, windows=calibrated_with))
     model = write_model(tmp_path / "m.onnx", spec)
-    found = Scan(ScanOptions(model=model, windows=WindowPlan(scanned_with), device=Device("cpu")))
-    assert any("is not certified" in note for note in found.notes) != certified
+    scan = Scan(ScanOptions(model=model, windows=WindowPlan.of(windows), device=Device("cpu")))
+    assert any("is not certified" in note for note in scan.notes) != certified

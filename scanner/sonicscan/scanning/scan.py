@@ -27,7 +27,7 @@ from sonicscan.report.metadata import ReportMetadata
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA_VERSION
 from sonicscan.scoring.thresholds import Thresholds, certified_thresholds, why_not_certified
-from sonicscan.spec import ModelSpec, digest_of
+from sonicscan.spec import digest_of
 
 if TYPE_CHECKING:
     from sonicscan.engine.ray.engine import RayEngine
