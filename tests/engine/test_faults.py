@@ -149,7 +149,7 @@ def test_workers_that_cannot_start_end_the_scan_with_a_sentence(
     program = f"""
 import sys
 sys.executable = "/bin/false"
-from sonicscan.cli import main
+from sonicscan.cli.scan import main
 main([{str(library)!r}, "--model", {str(calibrated_model)!r}, "--out", {str(tmp_path / "r.parquet")!r}])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
