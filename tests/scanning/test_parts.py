@@ -24,8 +24,10 @@ from sonicscan.report.metadata import with_metadata
 from sonicscan.report.readers import PART_GLOB, SUCCESS, read_report
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA, to_results
-from sonicscan.scanning.parts import JOURNAL, ReportedDataset
+from sonicscan.scanning.parts import JOURNAL, PartsSink
+from sonicscan.scanning.reported import ReportedScan
 from sonicscan.scanning.scan import Scan, ScanOptions
+from sonicscan.scanning.sinks import Origin
 
 PROGRAM = Path(sys.executable).with_name("sonicscan")
 
@@ -145,14 +147,18 @@ def test_a_part_that_was_written_just_before_the_end_is_not_written_again(
     """The machine goes down between the part's rename and the clearing of the journal."""
     ready = Scan(ScanOptions(model=calibrated_model))
     tracks = listing([small_library], Selection())
-    first = ReportedDataset(ready, tracks, tmp_path / "out", part_rows=100)
+
+    def reported() -> ReportedScan:
+        return ReportedScan(ready, tracks, PartsSink(Origin(ready), tmp_path / "out", part_rows=100))
+
+    first = reported()
     first.run(lambda result: None)
     left = (tmp_path / "out" / JOURNAL).read_bytes()
     first.finish()
     (tmp_path / "out" / SUCCESS).unlink()
     (tmp_path / "out" / JOURNAL).write_bytes(left)
-    again = ReportedDataset(ready, tracks, tmp_path / "out", part_rows=100)
-    assert again.resumed == 6
+    again = reported()
+    assert again.sink.resumed == 6
     again.run(lambda result: pytest.fail(f"{result.path} was scored again"))
     again.finish()
     assert len(dataset_paths(tmp_path / "out")) == 6 and parts(tmp_path / "out") == [6]

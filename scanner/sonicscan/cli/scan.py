@@ -131,9 +131,11 @@ def main(
         from sonicscan.cli.session import Session, interruptible
         from sonicscan.library.discovery import Selection, parse_shard
         from sonicscan.model.detector import Device
-        from sonicscan.scanning.parts import PART_ROWS, ReportedDataset
-        from sonicscan.scanning.reportfile import ReportedScan
+        from sonicscan.scanning.parts import PART_ROWS, PartsSink
+        from sonicscan.scanning.reported import ReportedScan, comparable_rows
+        from sonicscan.scanning.reportfile import FileSink
         from sonicscan.scanning.scan import DEFAULT_MAX_FPR, Scan, ScanOptions, ray_engine
+        from sonicscan.scanning.sinks import Origin, ReportSink
 
         target = _target(out)
         part = None if shard is None else parse_shard(shard)
@@ -162,11 +164,15 @@ def main(
             session = Session(scan, tracks, decisions, quiet, verbose, metrics)
             if target is None:
                 tally = session.to_stdout(out == "-")
-            elif isinstance(target, Path) and _is_folder(out):
-                parts = ReportedDataset(scan, tracks, target, since, fresh, part_size or PART_ROWS, journal)
-                tally = session.to_report(parts)
             else:
-                tally = session.to_report(ReportedScan(scan, tracks, target, since, fresh, journal))
+                earlier = comparable_rows(scan, since)
+                origin = Origin(scan, part)
+                sink: ReportSink
+                if isinstance(target, Path) and _is_folder(out):
+                    sink = PartsSink(origin, target, fresh, part_size or PART_ROWS, journal)
+                else:
+                    sink = FileSink(origin, target, fresh, journal)
+                tally = session.to_report(ReportedScan(scan, tracks, sink, earlier))
             raise SystemExit(_exit_code(tally, max_errors, fail_on))
 
 

@@ -27,7 +27,7 @@ from sonicscan.library.discovery import Listing
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import to_results
 from sonicscan.report.writers import json_line
-from sonicscan.scanning.reportfile import ReportedScan
+from sonicscan.scanning.reported import ReportedScan
 from sonicscan.scanning.scan import Scan
 from sonicscan.text import harmless, printable
 
@@ -55,8 +55,10 @@ class Session:
     def to_report(self, reported: ReportedScan) -> Tally:
         """Scan into a report; returns the counts of all its rows."""
         self._announce()
-        if reported.resumed:
-            self.say(f"going on from {reported.kept_in}, with {reported.resumed} rows of an interrupted scan.")
+        if reported.sink.resumed:
+            self.say(
+                f"going on from {reported.sink.kept_in}, with {reported.sink.resumed} rows of an interrupted scan."
+            )
         tally = self._tally()
         try:
             with self._progress(tally, not self.quiet) as progress, _only_data():
@@ -72,15 +74,15 @@ class Session:
                 self._add_carried(rows, tally)
             reported.finish()
         except Interrupted:
-            reported.journal.close()
-            kept = f"{tally.tracks} tracks are in {reported.kept_in}"
+            reported.sink.close()
+            kept = f"{tally.tracks} tracks are in {reported.sink.kept_in}"
             self.say(f"interrupted: {kept}; the same command goes on from there.")
             raise
         except BaseException:
-            reported.journal.close()
+            reported.sink.close()
             raise
         self._conclude(tally)
-        self.say(f"report   {printable(str(reported.out))}")
+        self.say(f"report   {printable(str(reported.sink.out))}")
         return tally
 
     def to_stdout(self, json_lines: bool) -> Tally:

@@ -13,7 +13,7 @@ Arrow, Spark, DuckDB and their like.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,6 @@ import pyarrow.parquet as pq
 
 from sonicscan.errors import InputError, ReportError
 from sonicscan.files import only_users_own, write_whole
-from sonicscan.library.discovery import Listing
 from sonicscan.library.remote import Location
 from sonicscan.library.tracks import Track
 from sonicscan.report.metadata import ReportMetadata, with_metadata
@@ -30,9 +29,9 @@ from sonicscan.report.readers import PART_GLOB, SUCCESS, part_number, read_file,
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import sort_rows
 from sonicscan.report.writers import write_report
-from sonicscan.scanning import reuse as carry
-from sonicscan.scanning.reportfile import Earlier, ReportedScan, same_verdicts
-from sonicscan.scanning.scan import Scan
+from sonicscan.scanning.journal import Journal
+from sonicscan.scanning.reuse import identified
+from sonicscan.scanning.sinks import Origin
 
 PART_ROWS = 50_000
 JOURNAL = "_journal"
@@ -52,12 +51,15 @@ def check_folder(folder: Path) -> None:
         raise InputError(f"--out {folder}/: there are other files in it ({other.name}); name a new or an empty folder.")
 
 
-class ReportedDataset(ReportedScan):
-    """A scan that ends in a folder of parts; as `ReportedScan`, but for what follows.
+class PartsSink:
+    """A `ReportSink` that ends in a folder of parts.
 
     Args:
-        scan, tracks, out, since, fresh, journal: as there; `out` is the folder.
+        origin: the scan.
+        out: the folder.
+        fresh: throw away what an interrupted or a finished scan left.
         part_rows: rows of a part.
+        journal: rows that are in no part yet; None for a file in the folder.
 
     Raises:
         ReportError: the folder holds a finished report or the parts of another scan.
@@ -65,15 +67,16 @@ class ReportedDataset(ReportedScan):
 
     def __init__(
         self,
-        scan: Scan,
-        tracks: Listing,
+        origin: Origin,
         out: Path,
-        since: Location | None = None,
         fresh: bool = False,
         part_rows: int = PART_ROWS,
         journal: Path | None = None,
     ) -> None:
+        self.out: Location = out
+        self.kept_in = out
         self._folder = out
+        self._origin = origin
         self._part_rows = part_rows
         if (out / SUCCESS).exists() and not fresh:
             raise ReportError(f"{out} holds a finished report; name another folder, or replace it with --fresh.")
@@ -81,69 +84,41 @@ class ReportedDataset(ReportedScan):
             out.mkdir(exist_ok=True)
         except OSError as error:
             raise ReportError(f"the folder {out} cannot be made: {error.strerror}.") from error
-        super().__init__(scan, tracks, out, since, fresh, journal)
+        self._journal = Journal(journal or out / JOURNAL, origin.key, fresh)
+        try:
+            if fresh:  # the marker first: what is left of the parts is no report
+                for path in (out / SUCCESS, *self._parts):
+                    path.unlink(missing_ok=True)
+            self._check_parts()
+            self._empty_journal()
+            self.known = _Done(self._parts, origin.need_hash)
+        except BaseException:
+            self.close()
+            raise
+        self.resumed = len(self.known.keys)
 
-    @property
-    def _journal_path(self) -> Path:
-        return self._folder / JOURNAL
-
-    @property
-    def kept_in(self) -> Path:
-        return self._folder
-
-    @property
-    def _parts(self) -> list[Path]:
-        return sorted_parts(self._folder)
-
-    def _resumable(self, fresh: bool) -> list[Earlier]:
-        if fresh:  # the marker first: what is left of the parts is no report
-            for path in (self._folder / SUCCESS, *self._parts):
-                path.unlink(missing_ok=True)
-        parts = self._parts
-        for part in parts:
-            if not only_users_own(part):
-                raise ReportError(
-                    f"other users can write to the part {part}, or it is a link, so its rows do not count; "
-                    "begin anew with --fresh in a folder that is only yours."
-                )
-            if ReportMetadata.of(_schema(part), part).key != self._scan.key:
-                raise ReportError(
-                    f"{part} was left by a scan with another model, other windows or another version; "
-                    "finish that scan with its own options, choose another --out, or throw it away with --fresh."
-                )
-        if len(self.journal):
-            rows = sort_rows(self.journal.rows())
-            if not parts or _identity(read_report(parts[-1])) != _identity(rows):
-                self._write_part(self._judged(rows))
-            self.journal.clear()
-        self._done = _Done(self._parts, self._scan.options.hash)
-        self.resumed = len(self._done.keys)
-        return [self._done]
-
-    def _append(self, results: list[FileResult]) -> None:
+    def append(self, results: Sequence[FileResult]) -> None:
         while results:
-            room = self._part_rows - len(self.journal)
-            super()._append(results[:room])
+            room = self._part_rows - len(self._journal)
+            self._journal.append(results[:room])
             results = results[room:]
-            if len(self.journal) == self._part_rows:
-                self._write_part(self.journal.rows())
-                self.journal.clear()
+            if len(self._journal) == self._part_rows:
+                self._write_part(self._journal.rows())
+                self._journal.clear()
 
     def carried(self) -> Iterator[pa.Table]:
-        for part in self._done.parts:
+        for part in self.known.parts:
             yield self._kept(part)
-        yield from (known.taken() for known in self._tables)
 
-    def finish(self) -> None:
-        """Write what is in no part yet, clear the parts of what is out of date, and mark the end."""
-        if len(self.journal) or not self._parts:
-            self._write_part(self.journal.rows())
-            self.journal.clear()
-        for known in self._tables:
-            rows = known.taken()
+    def finish(self, further: Iterable[pa.Table]) -> None:
+        """Write what is in no part yet, take rows that are out of date out of the parts, and mark the end."""
+        if len(self._journal) or not self._parts:
+            self._write_part(self._journal.rows())
+            self._journal.clear()
+        for rows in further:
             for start in range(0, rows.num_rows, self._part_rows):
                 self._write_part(rows.slice(start, self._part_rows))
-        for part in self._done.parts:
+        for part in self.known.parts:
             kept = self._kept(part)
             if kept.num_rows != pq.read_metadata(part).num_rows or not self._has_verdicts(part):
                 self._write_part(kept, part)
@@ -151,26 +126,56 @@ class ReportedDataset(ReportedScan):
             write_whole(self._folder / SUCCESS, b"")
         except OSError as error:
             raise ReportError(f"{self._folder / SUCCESS} could not be written: {error.strerror}.") from error
-        self.journal.remove()
+        self._journal.remove()
+
+    def close(self) -> None:
+        self._journal.close()
+
+    @property
+    def _parts(self) -> list[Path]:
+        return sorted_parts(self._folder)
+
+    def _check_parts(self) -> None:
+        """Refuse parts that others may have written, and those of another scan."""
+        for part in self._parts:
+            if not only_users_own(part):
+                raise ReportError(
+                    f"other users can write to the part {part}, or it is a link, so its rows do not count; "
+                    "begin anew with --fresh in a folder that is only yours."
+                )
+            if ReportMetadata.of(_schema(part), part).key != self._origin.key:
+                raise ReportError(
+                    f"{part} was left by a scan with another model, other windows or another version; "
+                    "finish that scan with its own options, choose another --out, or throw it away with --fresh."
+                )
+
+    def _empty_journal(self) -> None:
+        """Write the rows of an interrupted scan's journal as a part, unless its last part has them already."""
+        if not len(self._journal):
+            return
+        parts, rows = self._parts, sort_rows(self._journal.rows())
+        if not parts or _identity(read_report(parts[-1])) != _identity(rows):
+            self._write_part(self._origin.judged(rows))
+        self._journal.clear()
 
     def _kept(self, part: Path) -> pa.Table:
         """The rows of an earlier part that still hold, with the verdicts of this scan."""
         table = read_report(part)
-        kept = table.filter(pa.array(self._done.taken_of(table))).replace_schema_metadata(None)
-        return kept if self._has_verdicts(part) else self._judged(kept)
+        kept = table.filter(pa.array(self.known.taken_of(table))).replace_schema_metadata(None)
+        return kept if self._has_verdicts(part) else self._origin.judged(kept)
 
     def _has_verdicts(self, part: Path) -> bool:
-        return same_verdicts(self._scan, ReportMetadata.of(_schema(part), part))
+        return self._origin.same_verdicts(ReportMetadata.of(_schema(part), part))
 
     def _write_part(self, rows: pa.Table, path: Path | None = None) -> None:
         if path is None:
             parts = self._parts
             number = part_number(parts[-1]) + 1 if parts else 0
             path = self._folder / PART_GLOB.replace("*", f"{number:06d}")
-        write_report(with_metadata(sort_rows(rows), self._metadata()), path)
+        write_report(with_metadata(sort_rows(rows), self._origin.metadata()), path)
 
 
-class _Done(Earlier):
+class _Done:
     """Looks up tracks among the rows of the parts that an interrupted scan left.
 
     Attributes:
@@ -208,7 +213,7 @@ class _Done(Earlier):
     def _digests(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         """Digests of the rows that can be kept, and which rows those are."""
         digests, usable = [], []
-        for path, size, mtime_ns, ok in carry.identified(table, self._need_hash):
+        for path, size, mtime_ns, ok in identified(table, self._need_hash):
             usable.append(ok)
             if ok:
                 digests.append(hash((path, size, mtime_ns)))

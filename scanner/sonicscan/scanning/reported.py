@@ -1,0 +1,109 @@
+"""A scan that ends in a report, survives interruption, and can build on an earlier report."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from sonicscan.errors import ReportError
+from sonicscan.library.discovery import Listing
+from sonicscan.library.remote import Location
+from sonicscan.library.tracks import Track
+from sonicscan.report.metadata import ReportMetadata
+from sonicscan.report.readers import read_report
+from sonicscan.report.row import FileResult
+from sonicscan.report.schema import SCHEMA
+from sonicscan.scanning.reuse import Known, judged_again
+from sonicscan.scanning.scan import Scan
+from sonicscan.scanning.sinks import ReportSink
+
+_APPEND_EVERY_S = 0.05
+
+
+class ReportedScan:
+    """Scores the tracks that no earlier row stands for, and completes the report.
+
+    Args:
+        scan: what to run.
+        tracks: what to run it on.
+        sink: where rows go.
+        earlier: rows of an earlier report, as `comparable_rows` gives them; unchanged files keep theirs.
+
+    Attributes:
+        sink: as above.
+    """
+
+    def __init__(self, scan: Scan, tracks: Listing, sink: ReportSink, earlier: pa.Table | None = None) -> None:
+        self.sink = sink
+        self._scan = scan
+        self._tracks = tracks
+        self._earlier = Known(SCHEMA.empty_table() if earlier is None else earlier, scan.options.hash)
+
+    def run(self, each: Callable[[FileResult], None]) -> None:
+        """Score what is not known yet; `each` sees every new row once the sink has it."""
+        waiting: list[FileResult] = []
+        written = time.monotonic()
+        with contextlib.closing(self._scan.score(self._unknown())) as results:
+            for result in results:
+                waiting.append(result)
+                # Slow scans write each row at once; fast ones a few at a time.
+                if time.monotonic() - written > _APPEND_EVERY_S:
+                    self._append(waiting, each)
+                    written = time.monotonic()
+            self._append(waiting, each)
+
+    def _append(self, waiting: list[FileResult], each: Callable[[FileResult], None]) -> None:
+        self.sink.append(waiting)
+        for result in waiting:
+            each(result)
+        waiting.clear()
+
+    def _unknown(self) -> Iterator[Track]:
+        return (track for track in self._tracks if not (self.sink.known.take(track) or self._earlier.take(track)))
+
+    @property
+    def n_carried(self) -> int:
+        """How many rows have been taken over so far."""
+        return len(self.sink.known) + len(self._earlier)
+
+    def carried(self) -> Iterator[pa.Table]:
+        """Rows taken over from the interrupted scan and the earlier report; complete once `run` is."""
+        yield from self.sink.carried()
+        yield self._earlier.taken()
+
+    def finish(self) -> None:
+        """Complete the report."""
+        self.sink.finish([self._earlier.taken()])
+
+
+def comparable_rows(scan: Scan, since: Location | None) -> pa.Table | None:
+    """The rows of an earlier report with the scan's verdicts; None, and a note of the scan, where none compare.
+
+    Raises:
+        ReportError: it cannot be read, or it is not a Parquet report.
+    """
+    if since is None:
+        return None
+    if since.suffix != ".parquet" and not (isinstance(since, Path) and since.is_dir()):
+        raise ReportError(f"--since {since}: only Parquet reports can be built on.")
+    table = read_report(since)
+    metadata = ReportMetadata.of(table.schema, since)
+    if metadata.key != scan.key:
+        scan.notes.append(f"{since} was made {_difference(scan, metadata)}: every file is scored again.")
+        return None
+    rows = table.replace_schema_metadata(None)
+    same = metadata.thresholds == scan.thresholds
+    return rows if same else judged_again(rows, scan.model.spec, scan.thresholds)
+
+
+def _difference(scan: Scan, metadata: ReportMetadata) -> str:
+    """Why the rows of a report with another key are not comparable."""
+    if metadata.model_digest != scan.model.digest:
+        return "with another model"
+    if metadata.windows == str(scan.options.windows) and not scan.options.windows.adaptive:
+        return "by another version of sonicscan, whose rows lack columns"
+    return "with other windows or thresholds"

@@ -1,0 +1,93 @@
+"""Where the rows of a scan go: the protocol of a report file and of a report in parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+
+from sonicscan.library.remote import Location
+from sonicscan.library.tracks import Track
+from sonicscan.report.metadata import ReportMetadata
+from sonicscan.report.row import FileResult
+from sonicscan.scanning.reuse import judged_again
+from sonicscan.scanning.scan import Scan, now
+
+
+class Earlier(Protocol):
+    """Rows of an earlier scan, in which tracks can be looked up."""
+
+    def take(self, track: Track) -> bool:
+        """Whether the track's row can be carried over; it then is."""
+
+    def __len__(self) -> int:
+        """How many rows have been taken."""
+
+
+class ReportSink(Protocol):
+    """A report that grows while a scan runs, and survives the scan's end at any moment.
+
+    Attributes:
+        out: the report.
+        kept_in: where an interrupted scan's rows are.
+        resumed: rows that an interrupted scan left.
+    """
+
+    out: Location
+    kept_in: Path
+    resumed: int
+
+    @property
+    def known(self) -> Earlier:
+        """The rows of the interrupted scan, to be looked up."""
+        ...
+
+    def append(self, results: Sequence[FileResult]) -> None:
+        """Keep rows; they survive the end of this process."""
+
+    def carried(self) -> Iterator[pa.Table]:
+        """The rows of the interrupted scan that were taken; complete once the scan is."""
+
+    def finish(self, further: Iterable[pa.Table]) -> None:
+        """Complete the report, with the rows of `further` in it, and remove what the interrupted scan left."""
+
+    def close(self) -> None:
+        """Keep what there is, so that the same command goes on from there."""
+
+
+class Origin:
+    """What a sink has to know about the scan whose rows it gets.
+
+    Args:
+        scan: the scan.
+        shard: the part of the library that it is about.
+    """
+
+    def __init__(self, scan: Scan, shard: tuple[int, int] | None = None) -> None:
+        self._scan = scan
+        self._shard = shard
+        self._started = now()
+
+    @property
+    def key(self) -> str:
+        """Digest of all that must be equal for two rows to be comparable."""
+        return self._scan.key
+
+    @property
+    def need_hash(self) -> bool:
+        """Whether rows without a content hash do not count."""
+        return self._scan.options.hash
+
+    def metadata(self) -> ReportMetadata:
+        """The metadata of a report that is written now."""
+        return self._scan.metadata(self._started, self._shard)
+
+    def judged(self, rows: pa.Table) -> pa.Table:
+        """Rows with the verdicts that the scan's thresholds give."""
+        return judged_again(rows, self._scan.model.spec, self._scan.thresholds)
+
+    def same_verdicts(self, metadata: ReportMetadata) -> bool:
+        """Whether rows of a report with this metadata got their verdicts from the scan's own thresholds."""
+        return metadata.thresholds == self._scan.thresholds
