@@ -217,9 +217,9 @@ def test_convert_is_the_default_command(tmp_path: Path) -> None:
         (["--backbone", "lambda", "--out", "x.bin"], "must end in .onnx"),
         (["--backbone", "lambda", "--out", "nowhere/x.onnx"], "there is no folder nowhere"),
         (["--backbone", "no_such", "--out", "x.onnx"], "no network named no_such"),
-        (["--backbone", "sonicnet_s", "--classes", "a,a", "--out", "x.onnx"], "names a class twice"),
-        (["--backbone", "sonicnet_s", "--weights", "w.safetensors", "--out", "x.onnx"], "there is no weights file"),
-        (["--backbone", "sonicnet_s", "--precision", "int8", "--out", "x.onnx"], "give --calibration-data MANIFEST"),
+        (["--backbone", "test_byobnet", "--classes", "a,a", "--out", "x.onnx"], "names a class twice"),
+        (["--backbone", "test_byobnet", "--weights", "w.safetensors", "--out", "x.onnx"], "there is no weights file"),
+        (["--backbone", "test_byobnet", "--precision", "int8", "--out", "x.onnx"], "give --calibration-data MANIFEST"),
         (["inspect", "x.onnx"], "cannot be read: No such file"),
     ],
 )
@@ -236,13 +236,13 @@ def test_wrong_use_is_one_sentence_and_no_file(
 
 def test_a_broken_checkpoint_is_one_sentence_and_no_file(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    network = build("sonicnet_s", seed=0)
+    network = build("test_byobnet", seed=0)
     checkpoint.save(folder, network, ModelSpec(network.architecture))
     weights = (folder / "model.safetensors").read_bytes()
     spec = (folder / "spec.json").read_text()
     damages = {
         "cut short": ("model.safetensors", weights[: len(weights) // 2]),
-        "another architecture": ("spec.json", spec.replace("sonicnet_s", "resnet10t").encode()),
+        "another architecture": ("spec.json", spec.replace("test_byobnet", "resnet10t").encode()),
         "has version 99": ("spec.json", spec.replace('"version": 1', '"version": 99').encode()),
         "is not JSON": ("spec.json", b"{"),
     }

@@ -55,7 +55,7 @@ def tracks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def network() -> Detector:
     """Random weights whose scores spread: the head is turned up."""
-    detector = build("sonicnet_s", seed=3).eval()
+    detector = build("test_byobnet", seed=3).eval()
     with torch.no_grad():
         detector.head.weight *= 300.0
     return detector
@@ -107,7 +107,7 @@ def test_conversion_is_verified_and_calibrated_again(wanted: str, trained: Path,
         assert row.score is not None
         assert min(abs(row.score - score) for score in spec.calibration.scores) < 1e-5
     # int8 takes a quarter of float32 and fp16 half, but for the layers that stay, metadata and the nodes themselves.
-    assert out.stat().st_size < 0.6 * 4 * sum(p.numel() for p in build("sonicnet_s").parameters())
+    assert out.stat().st_size < 0.6 * 4 * sum(p.numel() for p in build("test_byobnet").parameters())
 
 
 def test_half_keeps_float32_at_its_ends(graph: onnx.ModelProto, network: Detector, windows: data.Windows) -> None:
@@ -121,7 +121,7 @@ def test_half_keeps_float32_at_its_ends(graph: onnx.ModelProto, network: Detecto
 
 
 def test_what_would_overflow_in_float16_is_refused(tracks: Path, tmp_path: Path) -> None:
-    loud = build("sonicnet_s", seed=3)
+    loud = build("test_byobnet", seed=3)
     with torch.no_grad():
         loud.backbone.stages[1].weight *= 1e5  # type: ignore[index,union-attr,operator]
     network = convert.Network(loud, ModelSpec(loud.architecture), {})

@@ -25,10 +25,11 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure, (left, right) = _figure(9.0, 3.6, 2)
     epochs = [row["epoch"] for row in history]
     left.plot(epochs, [row["train_loss"] for row in history], marker=".", label="training")
-    left.plot(epochs, [row["valid_loss"] for row in history], marker=".", label="validation")
+    validated = [row for row in history if "valid_loss" in row]
+    left.plot([r["epoch"] for r in validated], [r["valid_loss"] for r in validated], marker=".", label="validation")
     left.set(xlabel="epoch", ylabel="cross-entropy")
     left.legend()
-    right.plot(epochs, [row["valid_auc"] for row in history], marker=".", color="tab:green")
+    right.plot([r["epoch"] for r in validated], [r["valid_auc"] for r in validated], marker=".", color="tab:green")
     right.set(xlabel="epoch", ylabel="validation AUC of tracks", ylim=(0.0, 1.0))
     _save(figure, path)
 

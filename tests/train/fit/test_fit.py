@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import pytest
 import safetensors.torch
 import torch
 from click.testing import CliRunner, Result
-from training_sound import TINY, write_data
+from training_sound import TINY, write_data, write_manifest
 
 from sonicscan.errors import InputError, ModelError
 from sonicscan.spec import PRESETS
@@ -25,7 +27,7 @@ from sonicscan_train.data.datasets import load
 from sonicscan_train.data.splits import SplitPlan, split
 from sonicscan_train.fit.average import Averaged
 from sonicscan_train.fit.loop import Watcher, fit
-from sonicscan_train.fit.recipes import Recipe, recipe_of
+from sonicscan_train.fit.recipes import FOLDER, Recipe, recipe_of
 from sonicscan_train.fit.run import FitConfig
 from sonicscan_train.nets import checkpoint
 from sonicscan_train.nets.backbones import build
@@ -176,7 +178,7 @@ def test_the_average_follows_slowly_and_ends_at_its_target() -> None:
         model.head.weight += 1.0
     average.update()
     step = (average.model.head.weight - start).mean().item()
-    assert step == pytest.approx(1 - 2 / 11, abs=1e-5)  # (1 + n) / (10 + n), n = 1
+    assert step == pytest.approx(1 - 1 / 10, abs=1e-5)  # (1 + n) / (10 + n), n = 0
     for _ in range(200):
         average.update()
     assert torch.allclose(average.model.head.weight, model.head.weight, atol=1e-5)
@@ -308,3 +310,59 @@ def test_both_backbones_take_a_step(clips: list[Clip], tmp_path: Path, backbone:
     with torch.inference_mode():
         assert model(torch.zeros(1, 3, 256, 256)).shape == (1, 2)
     assert spec.architecture == model.architecture
+
+
+def cached_recipe(folder: Path, **changes: object) -> Path:
+    """The recipe `small`, cut short, as a file."""
+    text = (FOLDER / "small.toml").read_text()
+    values = {"epochs": 2, "steps_per_epoch": 2, "batch_size": 4, "warmup_steps": 2, "ema": 0.5, **changes}
+    for name, value in values.items():
+        text = re.sub(rf"^{name} = \S+", f"{name} = {value}", text, count=1, flags=re.MULTILINE)
+    path = folder / "short.toml"
+    path.write_text(text.replace("seconds = 7.0", "seconds = 5.1").replace("copies = 2", "copies = 1"))
+    return path
+
+
+def test_small_trains_from_a_cache_without_a_fold_and_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", 6, seconds=5.2)
+    clips = load([str(data)])
+    rows = [{"path": Path(c.path).name, "fold": str(i % 3)} for i, c in enumerate(clips)]
+    folds = write_manifest(tmp_path / "folds.csv", rows)
+    recipe = cached_recipe(tmp_path)
+    options = ["--recipe", str(recipe), "--weights", "none", "--folds", str(folds), "--fold", "1", "--workers", "0"]
+
+    def arguments(run: str) -> list[str]:
+        return ["fit", "--data", str(data), "--backbone", TINY, "--out", str(tmp_path / run),
+                "--cache", str(tmp_path / "cache"), *options]  # fmt: skip
+
+    done = invoke(arguments("whole"))
+    assert done.exit_code == 0, done.stderr
+    assert "last epoch 2" in done.stderr
+    assert sorted(path.name.split("-")[0] for path in (tmp_path / "cache").glob("*.npy")) == [
+        "audio", "audio.npy", "mel", "mel.npy"]  # fmt: skip
+    parts = {Path(c.path).name: c.part for c in load([str(tmp_path / "whole" / "split.csv")])}
+    assert {parts[row["path"]] for row in rows if row["fold"] == "1"} == {"holdout"}
+    assert {parts[row["path"]] for row in rows if row["fold"] != "1"} == {"train"}
+    _, spec = checkpoint.load(tmp_path / "whole" / "best")
+    assert {"recipe": "short", "fold": 1, "steps": 4}.items() <= spec.provenance.items()
+    cut = tmp_path / "cut"
+    whole_state = (tmp_path / "whole" / "state.pt").read_bytes()
+    assert invoke([*arguments("cut"), "--epochs", "2"]).exit_code == 0
+    assert (cut / "state.pt").exists() and whole_state
+    first, second = weights(tmp_path / "whole"), weights(cut)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    alone = [*arguments("x")[:-6], "--fold", "1"]
+    assert invoke(alone).exit_code == 2
+
+
+def test_a_run_by_the_clock_ends_in_time(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", 4, seconds=5.2)
+    recipe = cached_recipe(tmp_path, epochs=1)
+    soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=15)
+    done = invoke(["fit", "--data", str(data), "--backbone", TINY, "--out", str(tmp_path / "run"), "--weights", "none",
+                   "--recipe", str(recipe), "--until", f"{soon:%Y-%m-%dT%H:%M:%S}", "--workers", "0"])  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    assert abs((datetime.datetime.now(datetime.UTC) - soon).total_seconds()) < 10
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert len(rows) > 1  # more epochs than the recipe's: time counts
+    assert rows[-1]["lr"] < rows[0]["lr"]

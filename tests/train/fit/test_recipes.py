@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from pathlib import Path
 
 import librosa
 import numpy as np
@@ -15,9 +16,11 @@ from sonicscan.audio.melspec import log_mel
 from sonicscan.errors import InputError
 from sonicscan.spec import PRESETS
 from sonicscan_train.data.clips import Clip
-from sonicscan_train.fit.loop import learning_rate
-from sonicscan_train.fit.recipes import Recipe, SpecAugment, recipe_of
-from sonicscan_train.fit.windows import Draw, batches, epoch_draws, mask, mix, sampling_weights, soft_targets
+from sonicscan_train.fit.recipes import FOLDER, Recipe, Sampling, recipe_names, recipe_of
+from sonicscan_train.fit.sampling import sampling_weights
+from sonicscan_train.fit.schedule import Schedule
+from sonicscan_train.fit.windows import Draw, batches, epoch_draws, mix, soft_targets
+from sonicscan_train.sound.spectrogram import SpecAugment, mask
 
 
 @pytest.mark.parametrize(
@@ -36,7 +39,7 @@ def test_the_seed_recipe_is_the_published_one(backbone: str, batch_size: int, lr
     assert (recipe.schedule, recipe.warmup, recipe.clip_norm, recipe.amp) == ("constant", 0.0, 0.0, False)
     assert (recipe.label_smoothing, recipe.mixup, recipe.ema) == (0.0, 0.0, 0.0)
     assert recipe.augmentation is None and recipe.spec_augment is None
-    assert (recipe.crop, recipe.balance, recipe.steps_per_epoch) == ("first", "none", None)
+    assert (recipe.crop, recipe.sampling, recipe.steps_per_epoch) == ("first", None, None)
     assert (recipe.best, recipe.valid_windows, recipe.split, recipe.preset) == ("loss", None, "files", "seed")
 
 
@@ -69,10 +72,10 @@ def test_robust_is_robust_for_both_backbones() -> None:
     for backbone in ("lambda_resnet26rpt_256", "swinv2_small_window16_256", "test_byobnet"):
         recipe = recipe_of("robust", backbone)
         assert (recipe.preset, recipe.schedule, recipe.best, recipe.split) == ("default", "cosine", "auc", "groups")
-        assert recipe.balance == "sources" and recipe.crop == "random" and recipe.amp
+        assert recipe.sampling == Sampling() and recipe.crop == "random" and recipe.amp
         assert recipe.augmentation is not None and recipe.spec_augment is not None
         assert min(recipe.warmup, recipe.label_smoothing, recipe.mixup, recipe.ema) > 0
-    with pytest.raises(InputError, match="lambda and swin only"):
+    with pytest.raises(InputError, match="made for other backbones"):
         recipe_of("seed", "test_byobnet")
 
 
@@ -84,11 +87,11 @@ def test_impossible_overrides_are_refused(wrong: dict[str, float]) -> None:
 
 def test_the_rate_warms_up_and_falls_to_zero() -> None:
     recipe = Recipe("robust", "default", 8, 1.0 / 2, 0.0, 1, schedule="cosine", warmup=0.1)
-    rates = [learning_rate(recipe, step, 100) for step in range(100)]
+    rates = [Schedule(recipe, 100).rate(step) for step in range(100)]
     assert np.allclose(np.diff(rates[:10]), 0.05) and max(rates) == rates[10] == 0.5
     assert np.all(np.diff(rates[10:]) < 0) and rates[-1] < 0.001
     constant = dataclasses.replace(recipe, schedule="constant", warmup=0.0)
-    assert {learning_rate(constant, step, 100) for step in range(100)} == {0.5}
+    assert {Schedule(constant, 100).rate(step) for step in range(100)} == {0.5}
 
 
 CLIPS = [Clip(f"h{i}", "human", f"s{i % 2}", f"h{i}") for i in range(20)] + [
@@ -97,7 +100,7 @@ CLIPS = [Clip(f"h{i}", "human", f"s{i % 2}", f"h{i}") for i in range(20)] + [
 
 
 def test_people_and_ai_are_drawn_equally_and_no_source_drowns_another() -> None:
-    weights = sampling_weights(CLIPS)
+    weights = sampling_weights(CLIPS, Sampling())
     share: Counter[str] = Counter()
     for clip, weight in zip(CLIPS, weights, strict=True):
         share[clip.label] += weight
@@ -150,3 +153,47 @@ def test_mixup_and_smoothing_keep_targets_probabilities() -> None:
     # Images and targets are mixed with the same partner and the same share.
     assert torch.allclose(mixed[:, 0, 0], soft @ torch.arange(3.0))
     assert not torch.allclose(mixed, images)
+
+
+def test_a_run_by_the_clock_has_a_plateau_and_ends_at_zero_with_whole_windows() -> None:
+    recipe = recipe_of("small", "tf_efficientnet_lite0")
+    clock = [1000.0]
+    schedule = Schedule(recipe, 0, began=1000.0, until=2000.0, now=lambda: clock[0])
+    assert schedule.rate(0) == pytest.approx(recipe.lr / 150) and schedule.rate(400) == recipe.lr
+    seen = []
+    for clock[0] in (1499.0, 1750.0, 1840.0, 1860.0, 2000.0):
+        seen.append((schedule.rate(400) / recipe.lr, schedule.frames(400, 256)))
+    assert [frames for _, frames in seen] == [128, 128, 128, 256, 256]
+    assert [rate for rate, _ in seen] == pytest.approx([1.0, 0.5, 0.2321, 0.1813, 0.0], abs=1e-3)
+
+
+def test_boosts_are_by_name_or_pattern_and_references_count_more() -> None:
+    pair = [Clip("p", "human", "studio", "song"), Clip("q", "ai", "codec", "song")]
+    clips = [*CLIPS, Clip("g1", "human", "GTZAN rock", "g1"), *pair]
+    plain = sampling_weights(clips, Sampling())
+    boosted = sampling_weights(clips, Sampling(boosts={"GTZAN*": 4.0, "rare": 3.0}, reference_boost=2.0))
+    rise = boosted / plain
+    base = rise[0]  # of people's music without a boost
+    assert rise[len(CLIPS)] / base == pytest.approx(4.0) and rise[len(CLIPS) + 1] / base == pytest.approx(2.0)
+    assert rise[20] / rise[30] == pytest.approx(3.0)
+    # A group of many clips is drawn less often than as many clips of their own.
+    album = [Clip(f"x{i}", "human", "s", "album" if i < 9 else f"x{i}") for i in range(10)]
+    weights = sampling_weights([*album, pair[1]], Sampling(group_power=0.5))
+    assert weights[:9].sum() / weights[9] == pytest.approx(3.0)
+
+
+def test_every_recipe_in_the_package_is_read_and_mistakes_are_named(tmp_path: Path) -> None:
+    assert recipe_names() == ["robust", "seed", "small"]
+    small = recipe_of("small", "tf_efficientnet_lite0")
+    assert small.cache is not None and small.cache.variants is not None and small.cache.augmentation is not None
+    assert small.cache.layer_db == (-20.0, 0.0) and small.sampling is not None
+    text = (FOLDER / "small.toml").read_text()
+    own = tmp_path / "own.toml"
+    own.write_text(text.replace("p_eq", "p_equaliser"))
+    with pytest.raises(InputError, match=r"own\.toml has an unknown value 'p_equaliser' in SpectrogramAugmentation"):
+        recipe_of(str(own), "lambda")
+    own.write_text(text.replace("batch_size = 32", ""))
+    with pytest.raises(InputError, match="has no batch_size for lambda"):
+        recipe_of(str(own), "lambda")
+    with pytest.raises(InputError, match="there is no recipe 'none'; known are robust, seed, small"):
+        recipe_of("none", "lambda")

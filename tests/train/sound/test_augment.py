@@ -11,7 +11,8 @@ import soundfile
 from training_sound import people_or_machine
 
 from sonicscan.errors import AudioError
-from sonicscan_train.sound import augment as fx
+from sonicscan_train.sound import effects as fx
+from sonicscan_train.sound.augment import Augmentation, augment
 from sonicscan_train.sound.codecs import CODECS, Codec, round_trip
 from sonicscan_train.sound.crops import read_crop
 
@@ -101,13 +102,13 @@ def test_eq_moves_bands_by_decibels_not_more() -> None:
 def test_the_chain_follows_from_its_seed_and_gives_the_length_asked_for() -> None:
     n = 30000
     sound = people_or_machine(True, 1, 2.0)
-    every = fx.Augmentation(tempo_p=1, pitch_p=1, eq_p=1, reverb_p=1, noise_p=1, lowpass_p=1, resample_p=1, codec_p=1)
-    for plan in (fx.Augmentation(), every):
-        versions = [fx.augment(sound, 22050, plan, n, np.random.default_rng(seed)) for seed in range(6)]
+    every = Augmentation(tempo_p=1, pitch_p=1, eq_p=1, reverb_p=1, noise_p=1, lowpass_p=1, resample_p=1, codec_p=1)
+    for plan in (Augmentation(), every):
+        versions = [augment(sound, 22050, plan, n, np.random.default_rng(seed)) for seed in range(6)]
         assert all(v.shape == (n,) and v.dtype == np.float32 and np.isfinite(v).all() for v in versions)
-        assert np.array_equal(versions[3], fx.augment(sound, 22050, plan, n, np.random.default_rng(3)))
+        assert np.array_equal(versions[3], augment(sound, 22050, plan, n, np.random.default_rng(3)))
         assert len({v.tobytes() for v in versions}) >= 4
-    short = fx.augment(sound[:5000], 22050, every, n, np.random.default_rng(0))
+    short = augment(sound[:5000], 22050, every, n, np.random.default_rng(0))
     assert short.shape == (n,)
 
 
@@ -116,8 +117,8 @@ def test_both_classes_are_treated_with_the_same_odds() -> None:
     silence, loud = np.zeros(30000, np.float32), people_or_machine(True, 1, 2.0)[:30000]
     for seed in range(5):
         ours, theirs = np.random.default_rng(seed), np.random.default_rng(seed)
-        fx.augment(silence, 22050, fx.Augmentation(), 20000, ours)
-        fx.augment(loud, 22050, fx.Augmentation(), 20000, theirs)
+        augment(silence, 22050, Augmentation(), 20000, ours)
+        augment(loud, 22050, Augmentation(), 20000, theirs)
         assert ours.random() == theirs.random()
 
 

@@ -37,9 +37,11 @@ def training(epochs: int) -> Iterator[Training]:
     with _Bar() as bar:
 
         def ended(row: Any) -> None:
+            validated = (
+                f"validation loss {row['valid_loss']:.4f}, AUC {row['valid_auc']:.4f}, " if "valid_loss" in row else ""
+            )
             say(
-                f"epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.4f}, "
-                f"validation loss {row['valid_loss']:.4f}, AUC {row['valid_auc']:.4f}, "
+                f"epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.4f}, {validated}"
                 f"{row['windows_per_s']:.1f} windows/s, {row['seconds']:.0f} s"
             )
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from sonicscan.errors import InputError
 from sonicscan_train.cli.display import say, training
 from sonicscan_train.data.clips import ClassMode, Clip, check_two_classes, class_names, data_digest, pairs
 from sonicscan_train.data.datasets import skip_unreadable
+from sonicscan_train.data.folds import read_folds
 from sonicscan_train.data.splits import SplitPlan, split, split_by_files, summary
 from sonicscan_train.fit.loop import Watcher, fit
 from sonicscan_train.fit.recipes import Recipe, recipe_of
@@ -37,6 +39,15 @@ class FitOptions:
     max_bad: str = "1%"
     seed: int = 0
     license_note: str = ""
+    folds: Path | None = None
+    fold: int | None = None
+    teachers: tuple[Path, ...] = ()
+    until: float | None = None
+    cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        if (self.folds is None) != (self.fold is None):
+            raise InputError("--folds FILE and --fold K go together.")
 
 
 def run_fit(clips: Sequence[Clip], options: FitOptions, out: Path, resume: bool, workers: int) -> None:
@@ -52,7 +63,15 @@ def run_fit(clips: Sequence[Clip], options: FitOptions, out: Path, resume: bool,
     class_names(clips, mode, families)  # a wrong label is worth knowing before ten thousand files are opened
     main = int(os.environ.get("RANK", "0")) == 0
     clips = skip_unreadable(clips, options.max_bad, say if main else lambda line: None)
-    clips = _with_parts(clips, recipe, options.seed, main)
+    if options.folds is not None:
+        folds = read_folds(options.folds, clips)
+        left_out = [
+            dataclasses.replace(c, part="holdout" if f == options.fold else "")
+            for c, f in zip(clips, folds, strict=True)
+        ]
+        clips = _without_fold(left_out, recipe, options.seed, main)
+    else:
+        clips = _with_parts(clips, recipe, options.seed, main)
     config = FitConfig(
         backbone=options.backbone,
         weights=options.weights,
@@ -62,6 +81,9 @@ def run_fit(clips: Sequence[Clip], options: FitOptions, out: Path, resume: bool,
         seed=options.seed,
         data_digest=data_digest(clips),
         license_note=options.license_note,
+        fold=options.fold,
+        teachers=tuple(str(folder) for folder in options.teachers),
+        until=options.until,
     )
     with contextlib.ExitStack() as stack:
         watcher = Watcher()
@@ -70,16 +92,17 @@ def run_fit(clips: Sequence[Clip], options: FitOptions, out: Path, resume: bool,
             watcher = Watcher(began, stepped, ended, skipped=say)
         try:
             stack.enter_context(_interruptible())
-            progress = fit(clips, config, out, resume=resume, workers=workers, watcher=watcher)
+            progress = fit(clips, config, out, resume=resume, workers=workers, cache=options.cache, watcher=watcher)
         except KeyboardInterrupt:
             say(f"interrupted; the same command with --resume goes on after the last whole epoch in {out}.")
             raise SystemExit(EXIT_INTERRUPTED) from None
     if main and progress.best:
         best = progress.best
-        say(
-            f"best epoch {best['epoch']}: validation AUC {best['valid_auc']:.4f}, loss {best['valid_loss']:.4f}; "
-            f"checkpoint {out / 'best'}"
+        validated = (
+            f"validation AUC {best['valid_auc']:.4f}, loss {best['valid_loss']:.4f}" if "valid_auc" in best else ""
         )
+        which = f"best epoch {best['epoch']}: {validated}" if validated else f"last epoch {best['epoch']}"
+        say(f"{which}; checkpoint {out / 'best'}")
 
 
 @contextlib.contextmanager
@@ -100,10 +123,20 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _without_fold(clips: Sequence[Clip], recipe: Recipe, seed: int, main: bool) -> list[Clip]:
+    """The clips of the other folds as training clips; where the recipe validates, a part of them is for that."""
+    if recipe.best == "last":
+        return [dataclasses.replace(clip, part=clip.part or "train") for clip in clips]
+    rest = _with_parts([clip for clip in clips if not clip.part], recipe, seed, main)
+    return [*rest, *(clip for clip in clips if clip.part)]
+
+
 def _with_parts(clips: Sequence[Clip], recipe: Recipe, seed: int, main: bool) -> list[Clip]:
     """The clips' own split where all have one; else a new one, of the recipe's kind."""
     if all(clip.part for clip in clips):
         return list(clips)
+    if recipe.best == "last":  # nothing is chosen by validation
+        return [dataclasses.replace(clip, part="train") for clip in clips]
     by_files = recipe.split == "files"
     parts = split_by_files(clips) if by_files else split(clips, SplitPlan(seed=seed))
     if main:

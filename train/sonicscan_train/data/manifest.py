@@ -101,15 +101,25 @@ def write_split(clips: Sequence[Clip], path: Path) -> None:
         InputError: the file cannot be written.
     """
     extra = sorted({key for clip in clips for key in clip.extra})
+    header = ["path", "label", "source", "group", "artist", "split", *extra]
+    write_table(path, header, (_cells(clip, path.parent, extra) for clip in clips))
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file that appears whole, by rename.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
     try:
         with replacing(path) as file:
             text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
             writer = csv.writer(text)
-            writer.writerow(["path", "label", "source", "group", "artist", "split", *extra])
-            writer.writerows(_cells(clip, path.parent, extra) for clip in clips)
+            writer.writerow(header)
+            writer.writerows(rows)
             text.detach()
     except OSError as error:
-        raise InputError(f"the split {path} cannot be written: {error.strerror or error}.") from error
+        raise InputError(f"the table {path} cannot be written: {error.strerror or error}.") from error
 
 
 def _cells(clip: Clip, folder: Path, extra: Iterable[str]) -> list[str]:

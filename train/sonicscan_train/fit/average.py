@@ -10,10 +10,9 @@ from sonicscan_train.nets.backbones import Detector
 
 
 class Averaged:
-    """A copy of `model` whose weights follow it slowly.
+    """A copy of `model` whose weights and batch statistics follow it slowly.
 
-    In the first steps the decay is (1 + n) / (10 + n), so that the random beginning is soon forgotten. Buffers,
-    such as batch statistics, are averages already and are copied.
+    In the first steps the decay is (1 + n) / (10 + n), so that the random beginning is soon forgotten.
 
     Args:
         model: what to follow.
@@ -29,9 +28,12 @@ class Averaged:
     def update(self) -> None:
         """Take one step towards the followed weights."""
         self.steps += 1
-        if self._decay:
-            decay = min(self._decay, (1 + self.steps) / (10 + self.steps))
-            for mine, new in zip(self.model.parameters(), self._followed.parameters(), strict=True):
-                mine.lerp_(new, 1.0 - decay)
-            for kept, latest in zip(self.model.buffers(), self._followed.buffers(), strict=True):
-                kept.copy_(latest)
+        if not self._decay:
+            return
+        decay = min(self._decay, self.steps / (9 + self.steps))
+        latest = self._followed.state_dict()
+        for name, mine in self.model.state_dict().items():
+            if mine.is_floating_point():
+                mine.lerp_(latest[name], 1.0 - decay)
+            else:
+                mine.copy_(latest[name])

@@ -1,33 +1,67 @@
-"""Training recipes: `seed` as it was published, `robust` as it should be.
+"""Training recipes: every choice of a run but its data, its backbone and its seed.
 
-`seed` holds every hyperparameter of the published experiment (an undergraduate project on SONICS; its code,
-where its paper differs), backbone by backbone, so that its figures can be compared with. docs/training.md says
-why those figures are not to be trusted, and `robust` is the default.
+The recipes are TOML files in `sonicscan_train/recipes`: `seed` as it was published, `robust` for fine-tuning, `small`
+for the bundled default model. A table `[backbone.PREFIX]` replaces values for backbones whose name begins so.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
-from typing import Literal
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
 from sonicscan.errors import InputError
 from sonicscan_train.sound.augment import Augmentation
+from sonicscan_train.sound.spectrogram import SpecAugment, SpectrogramAugmentation
+from sonicscan_train.sound.variants import Variants
+
+FOLDER = Path(__file__).parents[1] / "recipes"
 
 
 @dataclass(frozen=True)
-class SpecAugment:
-    """Masks on the standardised image, set to its mean, 0 (Park et al. 2019).
+class Sampling:
+    """How clips are drawn: people and AI equally often; within each, by source and by group.
 
     Attributes:
-        times, frames: number of time masks and the widest, in frames.
-        bands, rows: number of frequency masks and the widest, in mel rows.
+        source_power: a source of n clips is drawn with weight n to this power, so that no source drowns the others.
+        group_power: a group of n clips within its source likewise; 1 draws every clip of a source equally often.
+        boosts: factors on sources' weights by name or pattern (`GTZAN*`).
+        reference_boost: factor on people's sources that share a group with another label: the same music with and
+            without a decoder.
     """
 
-    times: int = 1
-    frames: int = 32
-    bands: int = 1
-    rows: int = 24
+    source_power: float = 0.5
+    group_power: float = 1.0
+    boosts: Mapping[str, float] = field(default_factory=dict)
+    reference_boost: float = 1.0
+
+
+@dataclass(frozen=True)
+class CachePlan:
+    """Training from cached excerpts instead of files.
+
+    Attributes:
+        seconds: of each clip, from its start.
+        variants: fixed variants of each excerpt; None for none.
+        first_version: share of windows from the sound as it came.
+        layer_share, layer_db: share of windows over which another one of the same class is played, and how loud, in dB.
+        paired_share: share of the windows that are not by people whose partner, music by people of the same group, is
+            put into the other half of the batch at the same place.
+        augmentation: of the spectrogram; None for none.
+    """
+
+    seconds: float = 7.0
+    variants: Variants | None = None
+    first_version: float = 0.4
+    layer_share: float = 0.0
+    layer_db: tuple[float, float] = (-20.0, 0.0)
+    paired_share: float = 0.0
+    augmentation: SpectrogramAugmentation | None = None
 
 
 @dataclass(frozen=True)
@@ -35,29 +69,35 @@ class Recipe:
     """Every choice of a training run but its data, its backbone and its seed.
 
     Attributes:
-        name: `seed` or `robust`.
+        name: of the recipe.
         preset: the AudioSpec preset.
         batch_size: windows in one step, over all processes together.
         lr: AdamW's highest learning rate.
         weight_decay, betas, eps: AdamW's others.
         epochs: how many.
         steps_per_epoch: None is one pass over the training clips.
-        schedule: `constant`, or `cosine` to zero after the warm-up.
-        warmup: share of all steps in which the rate rises linearly.
+        schedule: `constant`, or half a `cosine` to zero.
+        warmup, warmup_steps: share of all steps, or number of steps, in which the rate rises linearly.
+        plateau: share of the run after which the cosine begins.
         label_smoothing: share of the target spread over all classes.
         mixup: alpha of the Beta distribution that mixes pairs of windows; 0 is none.
+        mixup_share: share of windows that are mixed, each with a share of its own; None mixes whole batches alike.
         ema: decay of the weights' moving average, which then is the model; 0 is none.
         clip_norm: largest norm of the gradient; 0 is any.
+        dropout: before the head.
+        narrow_frames, wide_share: frames of the images, drawn from the window, until the last `wide_share` of the run;
+            None is whole windows throughout.
         crop: `first` window of a track, or a `random` one in each epoch.
-        balance: `none` shuffles the clips; `sources` draws people and AI equally often, and in each of them a source
-            of n clips with probability proportional to the square root of n, so that no generator and no
-            label drowns the others and none is repeated without end.
+        sampling: None shuffles the clips.
+        cache: train from cached excerpts; None reads crops from the files.
         augmentation: of the waveform; None is none.
         spec_augment: of the image; None is none.
+        teacher_share: share of the target that comes from --teacher.
         valid_windows: windows of a track in validation; None is its first window alone.
-        best: the checkpoint kept: lowest validation `loss`, or highest track `auc`, groups weighing the same.
+        best: the checkpoint kept: lowest validation `loss`, highest track `auc`, or the `last`, without validation.
         split: where the data has no split: by `groups`, or by `files` as the seed did.
-        amp: automatic mixed precision where the device has it.
+        amp: automatic mixed precision where the GPU has it.
+        cpu_bfloat16: bfloat16 arithmetic on CPUs; weights stay float32.
     """
 
     name: str
@@ -71,18 +111,27 @@ class Recipe:
     steps_per_epoch: int | None = None
     schedule: Literal["constant", "cosine"] = "constant"
     warmup: float = 0.0
+    warmup_steps: int = 0
+    plateau: float = 0.0
     label_smoothing: float = 0.0
     mixup: float = 0.0
+    mixup_share: float | None = None
     ema: float = 0.0
     clip_norm: float = 0.0
+    dropout: float = 0.0
+    narrow_frames: int | None = None
+    wide_share: float = 1.0
     crop: Literal["first", "random"] = "first"
-    balance: Literal["none", "sources"] = "none"
+    sampling: Sampling | None = None
+    cache: CachePlan | None = None
     augmentation: Augmentation | None = None
     spec_augment: SpecAugment | None = None
+    teacher_share: float = 0.5
     valid_windows: int | None = None
-    best: Literal["loss", "auc"] = "loss"
+    best: Literal["loss", "auc", "last"] = "loss"
     split: Literal["groups", "files"] = "files"
     amp: bool = False
+    cpu_bfloat16: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs"):
@@ -94,49 +143,54 @@ class Recipe:
             raise InputError(f"--lr must lie between 0 and 1, not {self.lr:g}.")
 
 
-# Batch size and learning rate of the published code. It builds AdamW with nothing but the rate, so weight decay is
-# PyTorch's 0.01 (the paper says none), and has no schedule, augmentation, mixed precision or random seed.
-_SEED_LAMBDA = Recipe("seed", "seed", batch_size=32, lr=1e-5, weight_decay=0.01, epochs=5)
-_SEED_SWIN = Recipe("seed", "seed", batch_size=20, lr=1e-4, weight_decay=0.01, epochs=5)
-
-_ROBUST = Recipe(
-    "robust",
-    "default",
-    batch_size=64,
-    lr=1e-3,
-    weight_decay=0.05,
-    epochs=30,
-    schedule="cosine",
-    warmup=0.05,
-    label_smoothing=0.02,
-    mixup=0.2,
-    ema=0.999,
-    clip_norm=1.0,
-    crop="random",
-    balance="sources",
-    augmentation=Augmentation(),
-    spec_augment=SpecAugment(),
-    valid_windows=4,
-    best="auc",
-    split="groups",
-    amp=True,
-)
-
-RECIPES = ("robust", "seed")
+def recipe_names() -> list[str]:
+    """The recipes that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
 def recipe_of(name: str, backbone: str) -> Recipe:
-    """The recipe `name` for a backbone.
+    """The recipe `name` for a backbone: one of `recipe_names()`, or a TOML file of the same form.
 
     Raises:
-        InputError: no such recipe, or `seed` for a backbone that the seed did not train.
+        InputError: no such recipe, an unknown or missing value in it, or one that says nothing of this backbone.
     """
-    if name == "robust":
-        # Window attention is fine-tuned at lower rates than convolutions; neither rate was searched for here.
-        return dataclasses.replace(_ROBUST, lr=1e-4, batch_size=32) if backbone.startswith("swin") else _ROBUST
-    if name != "seed":
-        raise InputError(f"there is no recipe {name!r}; known are {', '.join(RECIPES)}.")
-    for prefix, recipe in (("lambda", _SEED_LAMBDA), ("swin", _SEED_SWIN)):
+    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(recipe_names())
+        raise InputError(f"there is no recipe {name!r}; known are {known}, or give a .toml file.") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"the recipe {path} cannot be read: {error}.") from error
+    for prefix, replaced in values.pop("backbone", {}).items():
         if backbone.startswith(prefix):
-            return recipe
-    raise InputError(f"the recipe `seed` was published for lambda and swin only, not for {backbone}.")
+            values |= replaced
+    missing = next((f.name for f in dataclasses.fields(Recipe) if _required(f) and f.name not in values), None)
+    if missing is not None:
+        raise InputError(f"the recipe {path.stem!r} has no {missing} for {backbone}; it was made for other backbones.")
+    recipe: Recipe = _built(Recipe, {"name": path.stem, **values}, f"the recipe {path.name}")
+    return recipe
+
+
+def _required(known: dataclasses.Field[Any]) -> bool:
+    has_default = known.default is not dataclasses.MISSING or known.default_factory is not dataclasses.MISSING
+    return known.name != "name" and not has_default
+
+
+def _built(cls: Any, values: Mapping[str, Any], where: str) -> Any:
+    """A dataclass from TOML values, nested ones included; arrays become tuples."""
+    kinds = typing.get_type_hints(cls)
+    given = {}
+    for name, value in values.items():
+        if name not in kinds:
+            raise InputError(f"{where} has an unknown value {name!r} in {cls.__name__}.")
+        nested = next((kind for kind in _alternatives(kinds[name]) if dataclasses.is_dataclass(kind)), None)
+        if nested is not None and isinstance(value, Mapping):
+            given[name] = _built(nested, value, where)
+        else:
+            given[name] = tuple(value) if isinstance(value, list) else value
+    return cls(**given)
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    return typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)

@@ -37,6 +37,9 @@ class FitConfig:
         seed: of everything random.
         data_digest: of the clips and their parts.
         license_note: terms of weights and data, in words; goes into the contract.
+        fold: the fold that was left out of the training clips; None without folds.
+        teachers: checkpoints to learn from.
+        until: when the run ends, seconds since 1970; None ends it after the recipe's epochs.
     """
 
     backbone: str
@@ -47,6 +50,9 @@ class FitConfig:
     seed: int = 0
     data_digest: str = ""
     license_note: str = ""
+    fold: int | None = None
+    teachers: tuple[str, ...] = ()
+    until: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -62,11 +68,13 @@ class Progress:
         epoch: whole epochs done.
         history: a row of figures for each.
         best: the row of the best epoch; None before the first.
+        began: when the run began, seconds since 1970.
     """
 
     epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] | None = None
+    began: float = 0.0
 
 
 class RunFolder:

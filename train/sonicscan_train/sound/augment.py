@@ -5,8 +5,7 @@ MP3, that is what it learns, and then it accuses people with old recordings. So 
 to people's music and to AI's with the same odds, before the log-mel, and none of it says anything about the
 class any more. All choices come from one `numpy.random.Generator`: the same seed gives the same sound.
 
-Filters, pitch and tempo are audiomentations', always called with one value instead of a range, because its own
-dice are global; codecs are `codecs.round_trip`; resampling is the scanner's soxr.
+The effects themselves are in `effects`, the codecs in `codecs`.
 """
 
 from __future__ import annotations
@@ -15,10 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import scipy.signal
-import soxr
 
-from sonicscan_train.sound.codecs import CODECS, fitted, round_trip
+from sonicscan_train.sound.codecs import CODECS, round_trip
+from sonicscan_train.sound.effects import gain, lowpass, noise, pitch, random_eq, resampled, reverb, tempo
 
 Float32 = npt.NDArray[np.float32]
 Range = tuple[float, float]
@@ -107,86 +105,3 @@ def augment(samples: Float32, rate: int, plan: Augmentation, n: int, rng: np.ran
     if hit(plan.gain_p):
         samples = gain(samples, rng.uniform(*plan.gain_db))
     return samples
-
-
-def tempo(samples: Float32, rate: int, factor: float) -> Float32:
-    """`samples` at `factor` times the speed, pitch unchanged; float32 [about n / factor]."""
-    from audiomentations import TimeStretch
-
-    stretch = TimeStretch(min_rate=factor, max_rate=factor, leave_length_unchanged=False, p=1.0)
-    return _float32(stretch(_contiguous(samples), rate))
-
-
-def pitch(samples: Float32, rate: int, semitones: float) -> Float32:
-    """`samples` shifted by `semitones`, speed unchanged."""
-    from audiomentations import PitchShift
-
-    shift = PitchShift(min_semitones=semitones, max_semitones=semitones, p=1.0)
-    return fitted(_float32(shift(_contiguous(samples), rate)), len(samples))
-
-
-def random_eq(samples: Float32, rate: int, deviation_db: float, bands: int, rng: np.random.Generator) -> Float32:
-    """Peaking filters at log-uniform frequencies with normally distributed gains."""
-    from audiomentations import PeakingFilter
-
-    for _ in range(bands):
-        hz = float(np.exp(rng.uniform(np.log(60.0), np.log(0.4 * rate))))
-        db = float(np.clip(rng.normal(0.0, deviation_db), -12.0, 12.0))
-        q = rng.uniform(0.5, 2.0)
-        peak = PeakingFilter(
-            min_center_freq=hz, max_center_freq=hz, min_gain_db=db, max_gain_db=db, min_q=q, max_q=q, p=1.0
-        )
-        samples = _float32(peak(samples, rate))
-    return samples
-
-
-def reverb(samples: Float32, rate: int, seconds: float, mix: float, rng: np.random.Generator) -> Float32:
-    """A room: convolution with white noise that decays by 60 dB in `seconds`, `mix` of it, at the level before."""
-    t = np.arange(round(seconds * rate)) / rate
-    room = rng.standard_normal(len(t)) * 10.0 ** (-3.0 * t / seconds)
-    wet = scipy.signal.fftconvolve(samples, room)[: len(samples)]
-    scale = _rms(samples) / max(_rms(wet), 1e-12)
-    return _float32((1.0 - mix) * samples + mix * scale * wet)
-
-
-def noise(samples: Float32, db: float, rng: np.random.Generator) -> Float32:
-    """Noise `db` under the RMS, from white to brown: its power falls with a random power of frequency, 0 to 2."""
-    spectrum = np.fft.rfft(rng.standard_normal(len(samples)))
-    frequency = np.maximum(np.arange(len(spectrum)), 1.0)
-    coloured = np.fft.irfft(spectrum * frequency ** (-rng.uniform(0.0, 2.0) / 2), len(samples))
-    scale = _rms(samples) * 10.0 ** (-db / 20) / max(_rms(coloured), 1e-12)
-    return _float32(samples + scale * coloured)
-
-
-def lowpass(samples: Float32, rate: int, hz: float, db_per_octave: int) -> Float32:
-    """A low-pass filter; nothing happens where `hz` is over what the rate can carry."""
-    if hz >= 0.49 * rate:
-        return samples
-    from audiomentations import LowPassFilter
-
-    low = LowPassFilter(
-        min_cutoff_freq=hz, max_cutoff_freq=hz, min_rolloff=db_per_octave, max_rolloff=db_per_octave, p=1.0
-    )
-    return _float32(low(samples, rate))
-
-
-def resampled(samples: Float32, rate: int, through: int) -> Float32:
-    """There and back through another sample rate."""
-    return fitted(_float32(soxr.resample(soxr.resample(samples, rate, through), through, rate)), len(samples))
-
-
-def gain(samples: Float32, db: float) -> Float32:
-    """Another level, clipped at full scale."""
-    return _float32(np.clip(samples * 10.0 ** (db / 20), -1.0, 1.0))
-
-
-def _rms(samples: npt.NDArray[np.floating]) -> float:
-    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
-
-
-def _float32(samples: npt.NDArray[np.floating]) -> Float32:
-    return np.asarray(samples, dtype=np.float32)
-
-
-def _contiguous(samples: Float32) -> Float32:
-    return np.ascontiguousarray(samples, dtype=np.float32)

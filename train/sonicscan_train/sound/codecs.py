@@ -42,14 +42,15 @@ _ENCODERS: dict[str, _Encoder] = {
 _VORBIS_KBPS = (64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 500)
 
 
-def round_trip(samples: Float32, rate: int, codec: Codec, kbps: float) -> Float32:
+def round_trip(samples: Float32, rate: int, codec: Codec, kbps: float, at: int | None = None) -> Float32:
     """Encode and decode.
 
     Args:
         samples: mono float32 [n], full scale 1.0.
-        rate: Hz; resampled to the next rate that the codec takes, and back.
+        rate: Hz of the samples.
         codec: one of `CODECS`.
         kbps: kbit/s of the mono stream; for Vorbis, of a stereo stream of the same quality.
+        at: Hz that the sound is resampled to before it is encoded; the encoder takes the next rate that it knows.
 
     Returns:
         float32 [n]: what comes back, at the same rate and, but for the codec's own delay, in place.
@@ -57,11 +58,12 @@ def round_trip(samples: Float32, rate: int, codec: Codec, kbps: float) -> Float3
     Raises:
         InputError: this FFmpeg lacks the encoder, or refuses such sound.
     """
+    wanted = at or rate
     if codec == "vorbis":
-        decoded, its_rate = _vorbis(samples, rate, kbps), rate
+        decoded, its_rate = _vorbis(_resample(samples, rate, wanted), wanted, kbps), wanted
     else:
         encoder = _ENCODERS[codec]
-        its_rate = next((r for r in encoder.rates if r >= rate), encoder.rates[-1])
+        its_rate = next((r for r in encoder.rates if r >= wanted), encoder.rates[-1])
         try:
             encoded = _encode(_resample(samples, rate, its_rate), its_rate, encoder, round(kbps * 1000))
             decoded, its_rate = _decode(encoded)

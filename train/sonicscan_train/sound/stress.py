@@ -22,7 +22,7 @@ import soundfile
 from sonicscan.audio.decode import read_mono
 from sonicscan.errors import AudioError
 from sonicscan_train.data.clips import Clip
-from sonicscan_train.sound import augment
+from sonicscan_train.sound import effects
 from sonicscan_train.sound.codecs import round_trip
 
 Float32 = npt.NDArray[np.float32]
@@ -38,15 +38,15 @@ CONDITIONS: Mapping[str, Condition] = {
     "aac 96": lambda x, rng: round_trip(x, RATE, "aac", 96),
     "opus 64": lambda x, rng: round_trip(x, RATE, "opus", 64),
     "vorbis 96": lambda x, rng: round_trip(x, RATE, "vorbis", 96),
-    "16 kHz": lambda x, rng: augment.resampled(x, RATE, 16000),
-    "low-pass 6 kHz": lambda x, rng: augment.lowpass(x, RATE, 6000.0, 48),
-    "+2 semitones": lambda x, rng: augment.pitch(x, RATE, 2.0),
-    "-2 semitones": lambda x, rng: augment.pitch(x, RATE, -2.0),
-    "tempo 0.9": lambda x, rng: augment.tempo(x, RATE, 0.9),
-    "tempo 1.1": lambda x, rng: augment.tempo(x, RATE, 1.1),
-    "noise 30 dB": lambda x, rng: augment.noise(x, 30.0, rng),
-    "gain -12 dB": lambda x, rng: augment.gain(x, -12.0),
-    "reverb": lambda x, rng: augment.reverb(x, RATE, 0.5, 0.25, rng),
+    "16 kHz": lambda x, rng: effects.resampled(x, RATE, 16000),
+    "low-pass 6 kHz": lambda x, rng: effects.lowpass(x, RATE, 6000.0, 48),
+    "+2 semitones": lambda x, rng: effects.pitch(x, RATE, 2.0),
+    "-2 semitones": lambda x, rng: effects.pitch(x, RATE, -2.0),
+    "tempo 0.9": lambda x, rng: effects.tempo(x, RATE, 0.9),
+    "tempo 1.1": lambda x, rng: effects.tempo(x, RATE, 1.1),
+    "noise 30 dB": lambda x, rng: effects.noise(x, 30.0, rng),
+    "gain -12 dB": lambda x, rng: effects.gain(x, -12.0),
+    "reverb": lambda x, rng: effects.reverb(x, RATE, 0.5, 0.25, rng),
 }
 
 

@@ -1,35 +1,40 @@
-"""Augmentation of mel spectrograms in decibels, a batch at a time, the same for both classes.
+"""Augmentation of log-mel spectrograms, the same for both classes.
 
-Each step takes away something that tells corpora apart but not people from generators: timbre and
-mastering (equaliser, compression), noise floor, bandwidth, level. Standardisation comes last, as in the scanner.
+`augment_decibels` changes a batch of windows in decibels: each step removes something that tells corpora apart and not
+people from generators, such as timbre, mastering, noise floor, bandwidth and level. Standardisation comes last, as in
+the scanner. `mask` covers stripes of one standardised image.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from sonicscan.spec import AudioSpec
 
+Float32 = npt.NDArray[np.float32]
+
 TO_NEPER = 0.2302585  # dB of power to natural logarithm
 
 
 @dataclass(frozen=True)
-class Augmentation:
+class SpectrogramAugmentation:
     """How strong each step is; `p_` fields are the share of windows that get it.
 
     Attributes:
-        eq_knots, eq_db: a random curve over the mel rows, and the most that its standard deviation is, in dB.
-        dynamics: the most by which slow changes of level are compressed or expanded, as a share of them.
+        eq_knots, eq_db: knots of a random curve over the mel rows, and the largest standard deviation of it, in dB.
+        dynamics: the largest share by which slow changes of level are compressed or expanded.
         noise_db: range of the noise floor, in dB under the window's peak.
         cutoff_rows: range of the low-pass cut-off, as a share of the mel rows (0.78 is 4.0 kHz, 1 is 8 kHz).
         slope_rows: range of rows over which the low-pass falls by 80 dB.
         time_mask, row_mask: widest masks, as shares of the frames and of the rows.
-        warp: the most by which the frequency axis is stretched or squeezed, as a share of it: where exactly a decoder
-            leaves its marks is another matter with the next one.
+        warp: the largest share by which the frequency axis is stretched or squeezed, because each decoder leaves its
+            marks at other frequencies.
     """
 
     p_eq: float = 0.8
@@ -87,7 +92,9 @@ def warped(decibels: Tensor, scale: Tensor) -> Tensor:
     return torch.where(source <= mels - 1, low + share * (high - low), floor)
 
 
-def augment(decibels: Tensor, settings: Augmentation, spec: AudioSpec, rng: torch.Generator) -> Tensor:
+def augment_decibels(
+    decibels: Tensor, settings: SpectrogramAugmentation, spec: AudioSpec, rng: torch.Generator
+) -> Tensor:
     """Standardised images of randomly changed windows.
 
     Args:
@@ -135,3 +142,33 @@ def augment(decibels: Tensor, settings: Augmentation, spec: AudioSpec, rng: torc
     shifts = (torch.rand(n, generator=rng) < settings.p_roll) * torch.randint(frames, (n,), generator=rng)
     x = torch.stack([image.roll(int(shift), dims=1) for image, shift in zip(x, shifts, strict=True)])
     return standardise(x, spec)
+
+
+@dataclass(frozen=True)
+class SpecAugment:
+    """Masks on the standardised image, set to its mean, 0 (Park et al. 2019).
+
+    Attributes:
+        times, frames: number of time masks and the widest, in frames.
+        bands, rows: number of frequency masks and the widest, in mel rows.
+    """
+
+    times: int = 1
+    frames: int = 32
+    bands: int = 1
+    rows: int = 24
+
+
+def mask(image: Float32, masks: SpecAugment, rng: np.random.Generator) -> Float32:
+    """Random stripes of the image set to its mean, which is 0."""
+    image = image.copy()
+    rows, frames = image.shape
+    for _ in range(masks.times):
+        width = int(rng.integers(0, masks.frames + 1))
+        start = int(rng.integers(0, frames - width + 1))
+        image[:, start : start + width] = 0.0
+    for _ in range(masks.bands):
+        width = int(rng.integers(0, masks.rows + 1))
+        start = int(rng.integers(0, rows - width + 1))
+        image[start : start + width] = 0.0
+    return image

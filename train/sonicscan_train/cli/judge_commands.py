@@ -1,0 +1,92 @@
+"""The commands `calibrate` and `evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sonicscan.cli.console import clear_errors
+from sonicscan_train.cli.options import FILE, clips_of, data_options, workers_of, workers_option
+
+
+@click.command()
+@click.argument("model", type=FILE, metavar="CHECKPOINT")
+@click.option("--data", multiple=True, required=True, metavar="DATA", help="The split that the model was trained with.")
+@data_options
+@workers_option
+@click.option("--part", help="Part of the split. [default: calibration, else valid]")
+@click.option("--windows", default="12", show_default=True, metavar="N|all", help="Windows scored a track.")
+@click.option("--max-fpr", type=float, metavar="F", help="Fail unless this false-positive rate is certified.")
+@click.option("--all-tracks", is_flag=True, help="Count every track by people, not one of each group.")
+@click.option("--seed", default=0, show_default=True, help="Of the choice of that one.")
+@click.option("--out", type=FILE, help="The calibrated checkpoint. [default: CHECKPOINT itself]")
+def calibrate(
+    model: Path,
+    data: tuple[str, ...],
+    maps: tuple[str, ...],
+    max_bad: str,
+    workers: int | None,
+    part: str | None,
+    windows: str,
+    max_fpr: float | None,
+    all_tracks: bool,
+    seed: int,
+    out: Path | None,
+) -> None:
+    """Fit temperature and certified thresholds of CHECKPOINT on tracks that it was not trained on."""
+    with clear_errors():
+        from sonicscan.audio.windows import WindowPlan
+        from sonicscan_train.cli.calibrating import run_calibrate
+
+        clips = clips_of(data, maps)
+        plan = WindowPlan.parse(windows)
+        run_calibrate(model, clips, out or model, part, plan, max_fpr, all_tracks, seed, max_bad, workers_of(workers))
+
+
+@click.command()
+@click.argument("model", type=FILE, metavar="CHECKPOINT|MODEL.onnx")
+@click.option("--data", multiple=True, required=True, metavar="DATA", help="A split, or data that was not trained on.")
+@data_options
+@workers_option
+@click.option("--part", "parts", multiple=True, help="Parts of the split. [default: test and holdout]")
+@click.option("--windows", default="12", show_default=True, metavar="N|all", help="Windows scored a track.")
+@click.option("--family", "families", multiple=True, metavar="SOURCE=NAME", help="As given to fit.")
+@click.option("--stress", is_flag=True, help="The same figures under codecs, filters, noise and so on.")
+@click.option("--stress-tracks", default=200, show_default=True, help="Tracks of each part that --stress takes.")
+@click.option("--stress-seconds", default=30.0, show_default=True, help="Seconds of each that --stress takes.")
+@click.option("--bootstraps", default=1000, show_default=True, help="Draws of the 95% intervals.")
+@click.option("--out", type=FILE, required=True, help="Folder for evaluation.md, evaluation.json and pictures.")
+def evaluate(
+    model: Path,
+    data: tuple[str, ...],
+    maps: tuple[str, ...],
+    max_bad: str,
+    workers: int | None,
+    parts: tuple[str, ...],
+    windows: str,
+    families: tuple[str, ...],
+    stress: bool,
+    stress_tracks: int,
+    stress_seconds: float,
+    bootstraps: int,
+    out: Path,
+) -> None:
+    """Say how good a model is on tracks that it was not trained on. An ONNX model runs in the scanner itself."""
+    with clear_errors():
+        from sonicscan.audio.windows import WindowPlan
+        from sonicscan_train.cli.evaluating import EvaluateOptions, run_evaluate
+        from sonicscan_train.data.clips import pairs
+
+        options = EvaluateOptions(
+            parts=parts,
+            plan=WindowPlan.parse(windows),
+            families=pairs(families, "family"),
+            stress=stress,
+            stress_tracks=stress_tracks,
+            stress_seconds=stress_seconds,
+            bootstraps=bootstraps,
+            max_bad=max_bad,
+            workers=workers_of(workers),
+        )
+        run_evaluate(model, clips_of(data, maps), options, out)

@@ -1,0 +1,85 @@
+"""What a run trains: the network, its optimiser, its average, and the state that a resumed run begins from."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast
+
+from sonicscan.spec import ModelSpec
+from sonicscan_train.fit.average import Averaged
+from sonicscan_train.fit.run import FitConfig, Progress, RunFolder
+from sonicscan_train.nets.backbones import Detector, build
+
+
+@dataclass(frozen=True)
+class Session:
+    """What is trained, by what, on what.
+
+    Attributes:
+        detector: the network.
+        model: the same as accelerate wraps it for several processes.
+        optimizer: as accelerate wraps it.
+        averaged: the network that is validated and kept.
+        accelerator: device, precision and processes.
+    """
+
+    detector: Detector
+    model: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    averaged: Averaged
+    accelerator: Accelerator
+
+    def synchronised(self) -> Detector:
+        """The averaged network in evaluation mode, equal in every process."""
+        # Each process has seen other batches and so has other batch statistics; the first one's count.
+        for buffer in self.averaged.model.buffers():
+            buffer.copy_(broadcast(buffer))
+        return self.averaged.model.eval()
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next epoch depends on, but for the configuration."""
+        state: dict[str, Any] = {
+            "model": self.detector.state_dict(),
+            "averaged": self.averaged.model.state_dict(),
+            "steps": self.averaged.steps,
+            "optimizer": self.optimizer.state_dict(),
+        }
+        if self.accelerator.scaler is not None:
+            state["scaler"] = self.accelerator.scaler.state_dict()
+        return state
+
+
+def begin(folder: RunFolder, spec: ModelSpec, config: FitConfig) -> tuple[Session, Progress]:
+    """A session as it was at the end of the last epoch in the folder, or a new one."""
+    recipe = config.recipe
+    accelerator = Accelerator(mixed_precision=_precision(recipe.amp))
+    torch.manual_seed(config.seed)
+    detector = build(config.backbone, len(spec.classes), config.weights, dropout=recipe.dropout)
+    # Convolutions are faster with channels last, on CPUs and on GPUs.
+    detector = detector.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(
+        detector.parameters(), lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, weight_decay=recipe.weight_decay
+    )
+    averaged = Averaged(detector, recipe.ema)
+    progress = Progress(began=time.time())
+    if found := folder.read():
+        progress, state = found
+        detector.load_state_dict(state["model"])
+        averaged.model.load_state_dict(state["averaged"])
+        averaged.steps = state["steps"]
+        optimizer.load_state_dict(state["optimizer"])
+        if accelerator.scaler is not None:
+            accelerator.scaler.load_state_dict(state["scaler"])
+    model = cast(torch.nn.Module, accelerator.prepare(detector))
+    return Session(detector, model, accelerator.prepare(optimizer), averaged, accelerator), progress
+
+
+def _precision(amp: bool) -> str:
+    if not amp or not torch.cuda.is_available():
+        return "no"
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
