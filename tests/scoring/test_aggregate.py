@@ -131,3 +131,16 @@ def test_judgement_with_thresholds() -> None:
     assert columns["p_value"] == 0.5
     assert columns["flagged_s"] == pytest.approx(3 * spec.audio.window_s)
     assert [r["start_s"] for r in columns["flagged_ranges"]] == [0.0, 5.0, 20.0]  # type: ignore[attr-defined]
+
+
+def test_a_likelihood_ratio_needs_both_classes_and_a_trained_model() -> None:
+    rng = np.random.default_rng(0)
+    calibration = Calibration.of(rng.beta(2, 5, 200).tolist(), ai_scores=rng.beta(5, 2, 200).tolist())
+    spec = dataclasses.replace(BINARY, calibration=calibration)
+    ratios = [aggregate.judgement(score, [0.0], [0.0], spec, None)["log10_lr"] for score in (0.1, 0.5, 0.9)]
+    assert ratios[0] < -0.5 < ratios[1] < 0.5 < ratios[2] < np.log10(201)
+    for other in (
+        dataclasses.replace(spec, untrained=True),
+        dataclasses.replace(spec, calibration=Calibration.of(calibration.scores)),
+    ):
+        assert aggregate.judgement(0.9, [0.0], [0.0], other, None)["log10_lr"] is None

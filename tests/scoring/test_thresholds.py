@@ -89,6 +89,13 @@ def test_review_begins_at_or_below_flagged(scores: list[float], max_fpr: float) 
     assert verdicts == sorted(verdicts)
 
 
+@pytest.mark.parametrize(("max_fpr", "review_fpr"), [(0.001, 0.01), (0.01, 0.1), (0.05, 0.1), (0.2, 0.2)])
+def test_no_more_than_a_tenth_of_human_tracks_is_up_for_review(max_fpr: float, review_fpr: float) -> None:
+    calibration = Calibration.of([k / 4000 for k in range(4000)])
+    thresholds = certified_thresholds(calibration, max_fpr)
+    assert thresholds.review == certified_threshold(calibration, review_fpr)
+
+
 @LAW
 @given(st.lists(st.floats(0, 1), min_size=400, max_size=600), st.lists(st.floats(0.01, 0.9), min_size=2, max_size=5))
 def test_asking_for_less_error_never_lowers_the_threshold(scores: list[float], rates: list[float]) -> None:

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lir.data.models import LLRData
+from lir.metrics import cllr
+from scipy.special import expit
 from sklearn import metrics as reference
 
 from sonicscan_train.metrics import (
@@ -66,6 +69,16 @@ def test_calibration_error_by_hand() -> None:
     scores = np.array([0.95, 0.95, 0.15, 0.15])
     # Two bins of two: half of the first is AI (0.95 said), all of the second (0.15 said).
     assert expected_calibration_error(truth, scores) == pytest.approx((0.45 + 0.85) / 2)
+
+
+def test_the_cost_of_likelihood_ratios_is_that_of_lir() -> None:
+    rng = np.random.default_rng(3)
+    truth = rng.random(500) < 0.3
+    margins = rng.normal(np.where(truth, 2.0, -1.0), 2.0)
+    theirs = cllr(LLRData(features=margins / np.log(10), labels=truth.astype(int)))
+    assert quality(truth, expit(margins)).cllr == pytest.approx(theirs)
+    assert quality(truth, np.full(500, 0.5)).cllr == pytest.approx(1.0)  # ratios of 1 say nothing
+    assert np.isfinite(quality(truth, (~truth).astype(float)).cllr)
 
 
 def test_every_group_weighs_the_same() -> None:

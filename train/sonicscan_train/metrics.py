@@ -29,6 +29,7 @@ class Quality:
         auc: area under the ROC curve, ties counted half.
         tpr_at_1, tpr_at_5: highest recall on this very data with at most 1% / 5% of people's tracks flagged.
         ece: expected calibration error of the score in ten equal bins.
+        cllr: cost of the scores' log-likelihood ratios in bits: 0 for perfect ones, 1 for ones that say nothing.
     """
 
     precision: float
@@ -40,6 +41,7 @@ class Quality:
     tpr_at_1: float
     tpr_at_5: float
     ece: float
+    cllr: float
 
 
 FIGURES = tuple(Quality.__dataclass_fields__)
@@ -71,6 +73,7 @@ def quality(truth: Bool, scores: Float64, weights: Float64 | None = None) -> Qua
             tpr_at_1=_tpr_at(fpr, tpr, FPR_POINTS[0]),
             tpr_at_5=_tpr_at(fpr, tpr, FPR_POINTS[1]),
             ece=expected_calibration_error(truth, scores, w),
+            cllr=likelihood_ratio_cost(truth, scores, w),
         )
 
 
@@ -109,6 +112,19 @@ def expected_calibration_error(truth: Bool, scores: Float64, weights: Float64 | 
     gap = np.bincount(bins, w * (truth - scores), ECE_BINS)
     total = w.sum()
     return float(np.abs(gap).sum() / total) if total else float("nan")
+
+
+def likelihood_ratio_cost(truth: Bool, scores: Float64, weights: Float64 | None = None) -> float:
+    """Cllr of the margins of scores, both classes weighing the same; NaN where a class has no weight.
+
+    Brümmer and du Preez 2006, "Application-independent evaluation of speaker detection".
+    """
+    w = np.ones(len(scores)) if weights is None else weights
+    tiny = np.finfo(np.float64).tiny
+    bits = -np.log2(np.maximum(np.where(truth, scores, 1.0 - scores), tiny))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        halves = [np.divide(np.sum((w * bits)[of]), np.sum(w[of])) for of in (truth, ~truth)]
+    return float(sum(halves) / 2.0)
 
 
 def bootstrap(

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.special
 
+from sonicscan.scoring.likelihood import log10_lr
 from sonicscan.scoring.thresholds import Thresholds, Verdict, p_value
 from sonicscan.spec import ModelSpec
 
@@ -133,6 +134,7 @@ def judgement(
     columns: dict[str, object] = {
         "verdict": None,
         "p_value": None if spec.untrained else p_value(score, spec.calibration),
+        "log10_lr": None if spec.untrained else log10_lr(score, spec.calibration),
         "flagged_s": None,
         "flagged_ranges": None,
     }

@@ -25,7 +25,7 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 CONFIDENCE = 0.95
 CAUGHT_RATES = (0.01, 0.02, 0.05, 0.1)  # for which a model says how much AI it flags
 REVIEW_FACTOR = 10.0  # `review` begins at the threshold of ten times the rate asked for
-_MAX_REVIEW_FPR = 0.5
+MAX_REVIEW_FPR = 0.1  # so that `review` never holds more than a tenth of the tracks by people
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,14 @@ def _lowest_rate(n: int) -> float:
 
 
 def certified_thresholds(calibration: Calibration, max_fpr: float) -> Thresholds:
-    """Thresholds for `flagged` at `max_fpr` and `review` at ten times that rate.
+    """Thresholds for `flagged` at `max_fpr` and for `review` at ten times that rate, or at 10% where that is less.
+
+    At a `max_fpr` of 10% or more there is no track for review.
 
     Raises:
         InputError: too few calibration tracks for `max_fpr`.
     """
-    review_fpr = min(REVIEW_FACTOR * max_fpr, max(_MAX_REVIEW_FPR, max_fpr))
+    review_fpr = min(REVIEW_FACTOR * max_fpr, max(MAX_REVIEW_FPR, max_fpr))
     flagged = certified_threshold(calibration, max_fpr)
     return Thresholds(flagged, min(flagged, certified_threshold(calibration, review_fpr)), max_fpr)
 

@@ -161,6 +161,17 @@ class Calibration:
             material=material,
         )
 
+    def weighted_scores(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """Scores that stand for all tracks by people, ascending, and how many tracks each of them stands for.
+
+        None where only the highest scores are known.
+        """
+        rest = self.n - len(self.scores)
+        if rest and not self.lower:
+            return None
+        weight = (rest / len(self.lower),) * len(self.lower) if rest else ()
+        return self.lower + self.scores, weight + (1.0,) * len(self.scores)
+
 
 def _counts(values: Iterable[str]) -> dict[str, int]:
     """How often each value comes, the most frequent first; at most `MAX_COUNTED` of them."""

@@ -20,11 +20,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import scipy.optimize
-import scipy.special
 
 from sonicscan.errors import InputError
 from sonicscan.scoring.aggregate import pooling_factor, trimmed_mean, window_margins
+from sonicscan.scoring.logistic import fit_line
 from sonicscan.scoring.thresholds import caught_at_rates, certified_threshold, tracks_needed
 from sonicscan.spec import DEFAULT_WINDOWS, Calibration, Material, ModelSpec
 from sonicscan_train.data.clips import CODEC, Clip
@@ -35,7 +34,6 @@ Float64 = npt.NDArray[np.float64]
 RATES = (0.1, 0.05, 0.02, 0.01, 0.001)  # false-positive rates whose thresholds are shown
 KNOWN_KEPT = 0.9  # share of tracks by known generators that keep their name
 TEMPERATURES = (0.05, 20.0)  # what is searched; an uninformative model ends at the upper end
-MAX_SHIFT = 50.0  # log-odds, of the offset over the temperature
 
 
 @dataclass(frozen=True)
@@ -116,29 +114,15 @@ def calibrated(
 def fit_scale(means: Float64, factors: Float64, truth: npt.NDArray[np.bool_]) -> tuple[float, float]:
     """The temperature and offset with the lowest cross-entropy of the tracks' scores, classes weighing the same.
 
-    A track's margin, factor x (mean - offset) / temperature, is then its log-likelihood ratio (logistic regression;
-    Brümmer and du Preez 2006, "Application-independent evaluation of speaker detection"). Equal weight, because the
-    share of AI in the calibration set says nothing about that in a catalogue.
+    A track's margin, factor x (mean - offset) / temperature, is then its log-likelihood ratio. Equal weight, because
+    the share of AI in the calibration set says nothing about that in a catalogue.
 
     Args:
         means: float64 [n], trimmed means of the windows' raw margins.
         factors: float64 [n], the tracks' pooling factors.
         truth: bool [n], True for AI.
     """
-    weights = np.where(truth, 0.5 / max(truth.sum(), 1), 0.5 / max((~truth).sum(), 1))
-    signs = np.where(truth, 1.0, -1.0)
-    scale = float(np.std(means)) or 1.0  # so that the search is as well conditioned for any unit of the margins
-    columns = np.stack([factors * means / scale, factors])
-
-    def loss(line: Float64) -> tuple[float, Float64]:
-        margins = signs * (line @ columns)
-        slope = -weights * signs * scipy.special.expit(-margins)
-        return float(weights @ np.logaddexp(0.0, -margins)), columns @ slope
-
-    low, high = TEMPERATURES
-    bounds = [(scale / high, scale / low), (-MAX_SHIFT, MAX_SHIFT)]
-    found = scipy.optimize.minimize(loss, [scale / high, 0.0], jac=True, bounds=bounds, method="L-BFGS-B", tol=1e-12)
-    slope, shift = float(found.x[0]) / scale, float(found.x[1])
+    slope, shift = fit_line(means, truth, (1.0 / TEMPERATURES[1], 1.0 / TEMPERATURES[0]), factors)
     return 1.0 / slope, -shift / slope
 
 

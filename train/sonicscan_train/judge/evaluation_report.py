@@ -30,6 +30,7 @@ _NAMES = {
     "tpr_at_1": "AI caught at 1% of people flagged",
     "tpr_at_5": "AI caught at 5% of people flagged",
     "ece": "calibration error (ECE)",
+    "cllr": "cost of likelihood ratios (Cllr)",
 }
 
 
