@@ -116,7 +116,7 @@ def test_flagged_ranges_cover_exactly_the_windows_over_the_threshold(
 
 def test_judgement_without_thresholds_accuses_nobody() -> None:
     columns = aggregate.judgement(0.99, [0.0], [4.6], BINARY, None)
-    assert columns == {"verdict": None, "p_value": None, "flagged_s": None, "flagged_ranges": None}
+    assert columns == {"verdict": None, "p_value": None, "log10_lr": None, "flagged_s": None, "flagged_ranges": None}
 
 
 def test_judgement_of_an_untrained_model_has_no_p_value() -> None:
