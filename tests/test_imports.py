@@ -47,10 +47,24 @@ def test_the_scanner_never_imports_torch() -> None:
 def test_public_names() -> None:
     import sonicscan
 
-    assert sonicscan.__all__ == ["FileResult", "__version__", "scan"]
-    assert callable(sonicscan.scan)
-    import sonicscan.scanning
+    assert sonicscan.__all__ == [
+        "AudioError",
+        "DeviceError",
+        "FileResult",
+        "InputError",
+        "ModelError",
+        "ModelSpec",
+        "RemoteError",
+        "ReportError",
+        "Scanner",
+        "SonicscanError",
+        "__version__",
+        "scan",
+    ]
+    import sonicscan.scanning.scan  # a room must not hide the function
 
     assert callable(sonicscan.scan)
+    for name in sonicscan.__all__:
+        assert getattr(sonicscan, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = sonicscan.nothing  # type: ignore[attr-defined]

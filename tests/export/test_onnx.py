@@ -16,10 +16,10 @@ from click.testing import CliRunner, Result
 from synthesis import calibrated, music, write_model
 
 import sonicscan
+from sonicscan.api import scan
 from sonicscan.cli.demo import write_sound
 from sonicscan.errors import InputError, ModelError
 from sonicscan.model.detector import load_model
-from sonicscan.scanning.scan import scan
 from sonicscan.spec import METADATA_KEY, AudioSpec, ModelSpec
 from sonicscan_export import convert, data, onnxfile
 from sonicscan_export.cli import main

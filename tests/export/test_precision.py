@@ -13,9 +13,9 @@ import torch
 from click.testing import CliRunner, Result
 from synthesis import music
 
+from sonicscan.api import scan
 from sonicscan.cli.demo import write_sound
 from sonicscan.errors import InputError, ModelError
-from sonicscan.scanning.scan import scan
 from sonicscan.spec import AudioSpec, Calibration, ModelSpec
 from sonicscan_export import calibrate, convert, data, onnxfile, precision, verify
 from sonicscan_export.cli import main

@@ -10,13 +10,13 @@ import pytest
 from click.testing import CliRunner, Result
 from synthesis import TINY_SPEC, calibrated, write_model
 
+from sonicscan.api import scan
 from sonicscan.cli.scan import main as scanner
 from sonicscan.errors import Status
 from sonicscan.report.metadata import ReportMetadata, with_metadata
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import to_batch
 from sonicscan.report.writers import write_report
-from sonicscan.scanning.scan import scan
 from sonicscan.scoring.thresholds import certified_thresholds
 from sonicscan.spec import ModelSpec
 from sonicscan_export import onnxfile

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from sonicscan.audio.decode import AudioFacts
 from sonicscan.errors import Status
 
 Float32 = npt.NDArray[np.float32]
@@ -49,6 +50,15 @@ class Outcome:
     def heard(self) -> bool:
         """Whether sound was read, so that its windows count."""
         return self.status in _HEARD
+
+    @classmethod
+    def of_facts(cls, facts: AudioFacts, scored: int, silent: int) -> Outcome:
+        """The outcome of a file that was decoded: `scored` of its windows have an image, `silent` have none."""
+        found = cls(**{field.name: getattr(facts, field.name) for field in dataclasses.fields(facts)})
+        found = dataclasses.replace(found, silent_windows=silent)
+        if facts.status in ("ok", "truncated") and not scored:
+            return dataclasses.replace(found, status="silent", error="every window that was looked at is silent.")
+        return found
 
     def to_header(self) -> dict[str, Any]:
         """The outcome as JSON values; `from_header` reads it back."""

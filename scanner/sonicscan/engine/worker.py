@@ -97,9 +97,7 @@ def _answer(track: Track, content: bytes | None, job: wire.Job, answers: BinaryI
                 content_hash = _content_hash(path)
             tags = _tags(track.path, path)
             facts = _send_windows(path, job, outbox)
-        outcome = Outcome(**{field.name: getattr(facts, field.name) for field in dataclasses.fields(facts)})
-        if facts.status in ("ok", "truncated") and not outbox.sent:
-            outcome = dataclasses.replace(outcome, status="silent", error="every window that was looked at is silent.")
+        outcome = Outcome.of_facts(facts, outbox.sent, outbox.silent)
     except AudioError as error:
         outcome = _failed(error.status, str(error))
     except OSError as error:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import sonicscan
 from sonicscan.audio.windows import WindowPlan
@@ -16,8 +15,7 @@ from sonicscan.engine.base import Engine
 from sonicscan.engine.local import LocalEngine
 from sonicscan.engine.wire import Job
 from sonicscan.errors import InputError
-from sonicscan.library.discovery import Selection, listing
-from sonicscan.library.remote import Location, Url, located
+from sonicscan.library.remote import Location, Url
 from sonicscan.library.tracks import Track
 from sonicscan.machine import usable_cpus
 from sonicscan.model.bundled import bundled_card, bundled_models, chosen_model
@@ -218,61 +216,3 @@ def _thresholds(model: Model, options: ScanOptions, notes: list[str]) -> Thresho
     if (why := why_not_certified(model.spec.calibration, thresholds, str(options.windows))) is not None:
         notes.append(why)
     return thresholds
-
-
-def scan(
-    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
-    *,
-    model: str | os.PathLike[str] | None = None,
-    windows: int | Literal["adaptive"] | None = 12,
-    max_fpr: float = DEFAULT_MAX_FPR,
-    threshold: float | None = None,
-    device: str = "auto",
-    workers: int = 0,
-    threads: int = 0,
-    batch_size: int = 0,
-    timeout_s: float = 120.0,
-    hash: bool = False,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    follow_symlinks: bool = False,
-) -> Iterator[FileResult]:
-    """Score audio files, and those below folders, for being AI-generated music.
-
-    Args:
-        paths: a file, a folder or a URL (`s3://bucket/catalogue`), or several.
-        model: ONNX file with the sonicscan contract, its URL, or the name of a bundled one; None for the default.
-        windows: windows of each track that are scored, evenly spread; None for all of them,
-            "adaptive" for as many as settle the verdict that all of them would give.
-        max_fpr: certified false-positive rate of the verdict `flagged`.
-        threshold: score in 0..1 from which a track is flagged, in place of `max_fpr`.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        workers, threads, batch_size: 0 for what suits the machine.
-        timeout_s: seconds a file may take to decode.
-        hash: put the SHA-256 of each file's bytes into its result.
-        include, exclude, follow_symlinks: as in `discover.Selection`.
-
-    Yields:
-        one `FileResult` for each file found, in the order in which they are done; a file that
-        cannot be scored has a status and an error, and raises nothing.
-
-    Raises:
-        InputError: a path that is not there, or a rate the model's calibration cannot certify.
-        ModelError, DeviceError: the model cannot be run as asked.
-        RemoteError: a URL cannot be reached.
-    """
-    roots = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    tracks = listing(roots, Selection(tuple(include), tuple(exclude), follow_symlinks))
-    options = ScanOptions(
-        model=None if model is None else located(model),
-        windows=WindowPlan.of(windows),
-        max_fpr=max_fpr,
-        threshold=threshold,
-        device=Device.parse(device),
-        workers=workers,
-        threads=threads,
-        batch_size=batch_size,
-        timeout_s=timeout_s,
-        hash=hash,
-    )
-    return Scan(options).score(tracks)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.special
+import soundfile
 from synthesis import calibrated, music, write_model
 
 import sonicscan
@@ -146,3 +147,49 @@ def test_a_certificate_holds_for_the_windows_that_the_model_was_calibrated_with(
     model = write_model(tmp_path / "m.onnx", spec)
     scan = Scan(ScanOptions(model=model, windows=WindowPlan.of(windows), device=Device("cpu")))
     assert any("is not certified" in note for note in scan.notes) != certified
+
+
+def wav(path: Path, samples: np.ndarray, rate: int) -> Path:
+    soundfile.write(path, samples, rate, subtype="FLOAT")
+    return path
+
+
+@pytest.mark.parametrize(("channels", "rate"), [(1, 22050), (2, 44100), (3, 48000)])
+def test_sound_in_memory_scores_as_the_same_sound_in_a_file(
+    channels: int, rate: int, calibrated_model: Path, tmp_path: Path
+) -> None:
+    sound = music(31.0, rate, channels=channels, seed=channels)
+    path = wav(tmp_path / "x.wav", sound, rate)
+    with sonicscan.Scanner(calibrated_model, windows=4) as scanner:
+        here = scanner.score(sound, rate, name=str(path))
+        (there,) = scanner.scan(path)
+        assert scanner.score_file(path).score == there.score
+        assert scanner.explain(path).score == pytest.approx(there.score, abs=1e-6)
+    assert here.score == pytest.approx(there.score, abs=1e-9)
+    same = {"size": 0, "mtime_ns": 0, "elapsed_ms": None, "score": None, "p_value": None, "class_scores": None}
+    same |= {"window_margins": None, "log10_lr": None}
+    assert dataclasses.replace(here, **same) == dataclasses.replace(there, **same)
+    assert here.window_margins == pytest.approx(there.window_margins, abs=1e-5)
+
+
+def test_sound_in_memory_that_cannot_be_scored_has_a_status(calibrated_model: Path) -> None:
+    with sonicscan.Scanner(calibrated_model) as scanner:
+        assert scanner.score(np.zeros(22050 * 6), 22050).status == "silent"
+        assert scanner.score(music(0.5, 22050), 22050).status == "too_short"
+        assert scanner.score(np.zeros((0, 2)), 22050).score is None
+        for wrong in (np.zeros((2, 2, 2)), np.zeros(9, dtype=np.int16), np.zeros((9, 0)), np.zeros((9, 999))):
+            with pytest.raises(InputError, match="float array"):
+                scanner.score(wrong, 22050)
+        for rate in (0, -1, 10**7):
+            with pytest.raises(InputError, match="sample rate"):
+                scanner.score(np.zeros(9), rate)
+
+
+def test_a_scanner_says_what_it_is(calibrated_model: Path, small_library: Path) -> None:
+    with sonicscan.Scanner(calibrated_model, max_fpr=0.05, device="cpu") as scanner:
+        assert scanner.device == "cpu" and scanner.spec.classes[0] == "human"
+        assert scanner.thresholds is not None and scanner.thresholds.max_fpr == 0.05
+        with pytest.raises(InputError, match="holds 6 files"):
+            scanner.score_file(small_library)
+    with pytest.raises(ModelError, match="closed"):
+        scanner.scan(small_library)

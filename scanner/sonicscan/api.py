@@ -1,0 +1,280 @@
+"""The library: `Scanner` loads a model once and scores any number of folders, files and arrays; `scan` does it once."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from sonicscan.audio.images import read_images
+from sonicscan.audio.windows import WindowPlan
+from sonicscan.engine.outcome import Outcome, Reading
+from sonicscan.engine.rows import track_result
+from sonicscan.errors import AudioError, InputError, ModelError
+from sonicscan.library.discovery import Selection, listing
+from sonicscan.library.ranges import RemoteFile
+from sonicscan.library.remote import located
+from sonicscan.library.tracks import Track
+from sonicscan.model.detector import Detector, Device
+from sonicscan.report.row import FileResult
+from sonicscan.scanning.scan import DEFAULT_MAX_FPR, Scan, ScanOptions
+from sonicscan.scoring.thresholds import Thresholds
+from sonicscan.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from sonicscan.analysis.evidence import Evidence
+
+Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+MAX_SAMPLE_RATE = 768_000
+_BATCH = 8
+
+
+class Scanner:
+    """A loaded model with its thresholds, for any number of scans.
+
+    Args:
+        model: ONNX file with the sonicscan contract, its URL, or the name of a bundled one; None for the default.
+        windows: windows of each track that are scored, evenly spread; None for all of them, "adaptive" for as
+            many as the verdict needs.
+        max_fpr: certified false-positive rate of the verdict `flagged`.
+        threshold: score in 0..1 from which a track is flagged, in place of `max_fpr`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        workers, threads, batch_size: 0 for what suits the machine.
+        timeout_s: seconds a file may take to decode.
+        hash: put the SHA-256 of each file's bytes into its result.
+
+    Attributes:
+        notes: sentences that a person should read before the scores.
+
+    Raises:
+        InputError: a rate that the model's calibration cannot certify, or options that make no sense.
+        ModelError, DeviceError: the model cannot be run as asked.
+        RemoteError: the model's URL cannot be fetched.
+
+    A context manager: leaving it, or `close`, frees the model.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        windows: int | Literal["adaptive"] | None = 12,
+        max_fpr: float = DEFAULT_MAX_FPR,
+        threshold: float | None = None,
+        device: str = "auto",
+        workers: int = 0,
+        threads: int = 0,
+        batch_size: int = 0,
+        timeout_s: float = 120.0,
+        hash: bool = False,
+    ) -> None:
+        options = ScanOptions(
+            model=None if model is None else located(model),
+            windows=WindowPlan.of(windows),
+            max_fpr=max_fpr,
+            threshold=threshold,
+            device=Device.parse(device),
+            workers=workers,
+            threads=threads,
+            batch_size=batch_size,
+            timeout_s=timeout_s,
+            hash=hash,
+        )
+        self._loaded: Scan | None = Scan(options)
+        self.notes: tuple[str, ...] = tuple(self._loaded.notes)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's contract."""
+        return self._scan.model.spec
+
+    @property
+    def thresholds(self) -> Thresholds | None:
+        """Scores that part the verdicts; None where the model gives no verdicts."""
+        return self._scan.thresholds
+
+    @property
+    def device(self) -> str:
+        """Where the model runs, such as `cpu` or `cuda:0`."""
+        return self._scan.engine.device
+
+    def scan(
+        self,
+        paths: Paths,
+        *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        follow_symlinks: bool = False,
+    ) -> Iterator[FileResult]:
+        """Score files, and those below folders, with decoding processes of its own.
+
+        Args:
+            paths: a file, a folder or a URL (`s3://bucket/catalogue`), or several.
+            include, exclude, follow_symlinks: as in `library.discovery.Selection`.
+
+        Yields:
+            one `FileResult` for each file found, in the order in which they are done. A file that cannot be
+            scored has a status and an error, and raises nothing.
+
+        Raises:
+            InputError: a path that is not there.
+            RemoteError: a URL cannot be reached.
+        """
+        roots = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+        tracks = listing(roots, Selection(tuple(include), tuple(exclude), follow_symlinks))
+        return self._scan.score(tracks)
+
+    def score_file(self, path: str | os.PathLike[str]) -> FileResult:
+        """Score one file, or one URL, in a decoding process of its own.
+
+        Raises:
+            InputError: it is a folder, or it is not there.
+            RemoteError: a URL cannot be reached.
+        """
+        results = list(self.scan(path, include=("*",)))
+        if len(results) != 1:
+            raise InputError(f"{path} holds {len(results)} files; score_file takes one, and scan takes folders.")
+        return results[0]
+
+    def score(self, samples: npt.ArrayLike, sample_rate: int, name: str = "samples") -> FileResult:
+        """Score sound in memory, in this process, as the same sound in a WAV file would be scored.
+
+        Args:
+            samples: float array [n] or [n, channels], full scale 1.0.
+            sample_rate: Hz, 1 to 768,000.
+            name: what the result has for a path.
+
+        Raises:
+            InputError: an array of another shape or type, or a sample rate out of range.
+            ModelError, DeviceError: the model fails while it runs.
+        """
+        import soundfile
+
+        sound = np.asarray(samples)
+        if sound.ndim not in (1, 2) or sound.dtype.kind != "f" or (sound.ndim == 2 and not 0 < sound.shape[1] <= 255):
+            raise InputError(
+                f"samples are a float array [n] or [n, channels], not {sound.dtype} {list(sound.shape)}; "
+                "divide integers by their full scale."
+            )
+        if not 0 < sample_rate <= MAX_SAMPLE_RATE:
+            raise InputError(f"a sample rate lies between 1 and {MAX_SAMPLE_RATE} Hz, not {sample_rate}.")
+        held = io.BytesIO()
+        soundfile.write(held, sound.astype(np.float32), sample_rate, subtype="FLOAT", format="RF64")
+        content = held.getbuffer()
+        file = RemoteFile(lambda start, stop: bytes(content[start:stop]), len(content), whole=True)
+        scan = self._scan
+        track = Track(os.fsencode(name), sound.nbytes, 0)
+        with file:
+            return track_result(track, self._reading(file), scan.model.spec, scan.thresholds)
+
+    def explain(self, path: str | os.PathLike[str]) -> Evidence:
+        """Take the score of a sound file apart over windows, time and frequency.
+
+        Raises:
+            AudioError: no sound could be read, or none that is not silent.
+            ModelError: the model's class maps do not explain its logits.
+        """
+        from sonicscan.analysis.evidence import explain
+
+        scan = self._scan
+        return explain(os.fsencode(path), scan.model, scan.options.windows)
+
+    def close(self) -> None:
+        """Free the model; every later call raises `ModelError`."""
+        self._loaded = None
+
+    def __enter__(self) -> Scanner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def _scan(self) -> Scan:
+        if self._loaded is None:
+            raise ModelError("this Scanner is closed; make another one.")
+        return self._loaded
+
+    def _reading(self, file: RemoteFile) -> Reading:
+        """The logits of all windows that the plan has of a file. An adaptive plan looks at all of them."""
+        scan = self._scan
+        plan = WindowPlan.of(None) if scan.options.windows.adaptive else scan.options.windows
+        windows = read_images(file, scan.model.spec.audio, plan)
+        starts: list[float] = []
+        images: list[npt.NDArray[np.float32]] = []
+        silent = 0
+        try:
+            while True:
+                window = next(windows)
+                if window.image is None:
+                    silent += 1
+                else:
+                    starts.append(window.start_s)
+                    images.append(window.image)
+        except StopIteration as end:
+            outcome = Outcome.of_facts(end.value, len(images), silent)
+        except AudioError as error:
+            return Reading(Outcome(status=error.status, error=str(error)))
+        if not images:
+            return Reading(outcome)
+        detector = Detector(scan.model, _BATCH)
+        logits = [row for k in range(0, len(images), _BATCH) for row in _logits(detector, images[k : k + _BATCH])]
+        return Reading(outcome, starts, logits)
+
+
+def _logits(detector: Detector, images: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    """Logits of some windows, in a batch of the detector's size."""
+    batch = np.zeros((detector.batch_size, 3, *images[0].shape), dtype=np.float32)
+    batch[: len(images)] = np.stack(images)[:, None]
+    return detector.logits(batch, len(images))
+
+
+def scan(
+    paths: Paths,
+    *,
+    model: str | os.PathLike[str] | None = None,
+    windows: int | Literal["adaptive"] | None = 12,
+    max_fpr: float = DEFAULT_MAX_FPR,
+    threshold: float | None = None,
+    device: str = "auto",
+    workers: int = 0,
+    threads: int = 0,
+    batch_size: int = 0,
+    timeout_s: float = 120.0,
+    hash: bool = False,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    follow_symlinks: bool = False,
+) -> Iterator[FileResult]:
+    """Score audio files, and those below folders, for being AI-generated music, with a `Scanner` for this call alone.
+
+    Args:
+        paths, include, exclude, follow_symlinks: as in `Scanner.scan`.
+        model, windows, max_fpr, threshold, device, workers, threads, batch_size, timeout_s, hash: as in `Scanner`.
+
+    Yields:
+        one `FileResult` for each file found, as `Scanner.scan` does.
+
+    Raises:
+        InputError, ModelError, DeviceError, RemoteError: as `Scanner` and `Scanner.scan` do, before the first result.
+    """
+    scanner = Scanner(
+        model,
+        windows=windows,
+        max_fpr=max_fpr,
+        threshold=threshold,
+        device=device,
+        workers=workers,
+        threads=threads,
+        batch_size=batch_size,
+        timeout_s=timeout_s,
+        hash=hash,
+    )
+    return scanner.scan(paths, include=include, exclude=exclude, follow_symlinks=follow_symlinks)
