@@ -15,6 +15,8 @@ import importlib
 import os
 from typing import TYPE_CHECKING
 
+from sonicscan.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from sonicscan.api import Scanner as Scanner
     from sonicscan.api import scan as scan
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
 # behind, unless one of these (the name has changed) is set before. What is audited here stays here.
 for _name in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"):
     os.environ.setdefault(_name, "1")
-
-__version__ = "0.1.0"
 
 # The home of each public name; it is imported on first use, so that `sonicscan --help` loads nothing heavy.
 _HOMES = {

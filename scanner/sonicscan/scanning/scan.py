@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import sonicscan
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.engine.base import Engine
 from sonicscan.engine.local import LocalEngine
@@ -26,6 +25,7 @@ from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA_VERSION
 from sonicscan.scoring.thresholds import Thresholds, certified_thresholds, why_not_certified
 from sonicscan.spec import digest_of
+from sonicscan.version import __version__
 
 if TYPE_CHECKING:
     from sonicscan.engine.ray.engine import RayEngine
@@ -127,7 +127,7 @@ class Scan:
         options |= {"model": str(self.options.model or ""), "windows": str(self.options.windows)}
         options["device"] = self.engine.device
         return ReportMetadata(
-            tool_version=sonicscan.__version__,
+            tool_version=__version__,
             key=self.key,
             model=self.model.path.name,
             model_digest=self.model.digest,
