@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 import sonicscan
-from sonicscan.cli.console import clear_errors
+from sonicscan.cli.console import ProgramGroup, clear_errors
 from sonicscan.errors import InputError
 from sonicscan.text import printable
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-class _ConvertByDefault(click.Group):
+class _ConvertByDefault(ProgramGroup):
     """A group in which `convert` need not be named: `sonicscan-export CHECKPOINT --out swin.onnx`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

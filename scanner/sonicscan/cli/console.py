@@ -1,49 +1,43 @@
-"""What every command-line program of the project shares: how errors and file names are shown."""
+"""What every program of the project shares: how it ends, and how errors and file names are shown.
+
+`Program` and `ProgramGroup` are the one place where an exception becomes a sentence and an exit code. Exit code 1 means
+a finding: it comes from `Ended(1)` and from nothing else.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import re
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import click
 
+from sonicscan.cli.streams import StdoutError, discard_stdout, safe_streams
 from sonicscan.errors import SonicscanError
 from sonicscan.text import printable
 
-if TYPE_CHECKING:
-    from sonicscan.library.remote import Location
+EXIT_FATAL = 2
+_SIGINT, _SIGPIPE = 128 + 2, 128 + 13
+_VERBOSE = re.compile(r"--verbose|-[A-Za-z0]*v[A-Za-z0]*")
 
 
-class LocationType(click.ParamType["Location"]):
-    """The name of a file, or a URL."""
+class Ended(SystemExit):
+    """The program ends here on purpose, with this exit code."""
 
-    name = "file"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Location:
-        from sonicscan.library.remote import located
-
-        return located(str(value))
-
-
-class Size(click.ParamType[int]):
-    """A number of bytes, such as 500MB or 2GB."""
-
-    name = "SIZE"
-    _UNITS: ClassVar = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        match = re.fullmatch(r"(\d{1,15}) ?([KMG]?I?B?)", str(value).upper())
-        if match is None or match[2] not in self._UNITS:
-            self.fail(f"{value!r} is not a size such as 500MB or 2GB.", param, ctx)
-        return int(match[1]) * self._UNITS[match[2]]
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
 
 
 class FatalError(click.ClickException):
     """One sentence on stderr and exit code 2."""
 
-    exit_code = 2
+    exit_code = EXIT_FATAL
 
 
 @contextlib.contextmanager
@@ -53,3 +47,116 @@ def clear_errors() -> Iterator[None]:
         yield
     except SonicscanError as error:
         raise FatalError(printable(str(error))) from error
+
+
+def exit_code_of(error: BaseException | None) -> int:
+    """The exit code of a program that `error` ends; 0 for None."""
+    if error is None:
+        return 0
+    if isinstance(error, Ended):
+        return int(str(error.code))
+    if isinstance(error, KeyboardInterrupt):
+        return _SIGINT
+    if isinstance(error, StdoutError) and error.errno == errno.EPIPE:
+        return _SIGPIPE
+    return EXIT_FATAL
+
+
+def run_program(body: Callable[[], object], name: str, verbose: bool) -> int:
+    """Run a program; returns its exit code and raises nothing.
+
+    Args:
+        body: the program.
+        name: how it is called.
+        verbose: show the traceback of an error that nothing foresaw.
+    """
+    try:
+        try:
+            body()
+            code = 0
+        except Ended as ended:
+            code = exit_code_of(ended)
+        except click.exceptions.Exit as ended:  # of --help and --version
+            if ended.exit_code:
+                raise
+            code = 0
+        sys.stdout.flush()  # rows that cannot be written are an error, whatever they say
+        return code
+    except BaseException as error:  # noqa: BLE001 - the last place that can give the error an exit code
+        with contextlib.suppress(Exception):
+            _show(error, name, verbose)
+        discard_stdout()
+        return exit_code_of(error)
+
+
+def _show(error: BaseException, name: str, verbose: bool) -> None:
+    if isinstance(error, click.ClickException):
+        error.show()
+    elif isinstance(error, SonicscanError):
+        FatalError(printable(str(error))).show()
+    elif isinstance(error, StdoutError):
+        if error.errno != errno.EPIPE:
+            FatalError(f"standard output cannot be written: {error.strerror}.").show()
+    elif isinstance(error, MemoryError):
+        FatalError(f"{name} has not enough memory; --workers 1 --batch-size 1 takes less.").show()
+    elif not isinstance(error, KeyboardInterrupt):
+        if verbose:
+            click.echo("".join(traceback.format_exception(error)), err=True)
+        advice = "report it with the lines above" if verbose else "run the command with -v to see where"
+        FatalError(f"{name} failed in a way that was not foreseen ({_words(error)}); {advice}.").show()
+
+
+def _words(error: BaseException) -> str:
+    lines = printable(str(error)).strip()[:300].rstrip(".")
+    return f"{type(error).__name__}: {lines}" if lines else type(error).__name__
+
+
+class _Guarded(click.Command):
+    """A command that ends a process with the exit codes of `run_program`."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run as a program; as in `click.Command.main`."""
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        words = list(sys.argv[1:] if args is None else args)
+        name = prog_name or Path(sys.argv[0]).name
+
+        def body() -> None:
+            self._complete(name, complete_var, extra)
+            with self.make_context(name, words, **extra) as context:
+                self.invoke(context)
+
+        with safe_streams():
+            code = run_program(body, name, any(_VERBOSE.fullmatch(word) for word in words))
+        sys.exit(code)
+
+    def _complete(self, name: str, variable: str | None, extra: dict[str, Any]) -> None:
+        """Answer a shell that asks for completions, where one does."""
+        variable = variable or "_" + re.sub(r"\W", "_", name).upper() + "_COMPLETE"
+        if instruction := os.environ.get(variable):
+            from click.shell_completion import shell_complete
+
+            failed = shell_complete(self, extra, name, variable, instruction)
+            raise Ended(EXIT_FATAL if failed else 0)
+
+
+class Program(_Guarded):
+    """A program that is one command."""
+
+
+class ProgramGroup(_Guarded, click.Group):
+    """A program that is a group of commands; each of them takes -v."""
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Add a command, and the option -v to it."""
+        verbose = ["-v", "--verbose"]
+        cmd.params.append(click.Option(verbose, is_flag=True, expose_value=False, help="Show tracebacks."))
+        super().add_command(cmd, name)

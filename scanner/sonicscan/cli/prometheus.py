@@ -13,15 +13,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import sonicscan
-from sonicscan.cli.console import FatalError
+from sonicscan.cli.console import exit_code_of
 from sonicscan.cli.progress import Tally
 from sonicscan.engine.base import EngineStats
-from sonicscan.errors import STATUSES, InputError, SonicscanError
+from sonicscan.errors import STATUSES, InputError
 from sonicscan.files import replacing
 from sonicscan.scoring.thresholds import VERDICTS
 
 EVERY_S = 5.0
-_UNEXPECTED = 1
 
 Sample = tuple[str, float]  # labels as the format writes them, and the value
 
@@ -62,7 +61,7 @@ class MetricsFile:
         self._ended.set()
         self._thread.join()
         with contextlib.suppress(OSError):
-            self._write(_exit_code(error))
+            self._write(exit_code_of(error))
 
     def _keep(self) -> None:
         while not self._ended.wait(self._every_s):
@@ -111,12 +110,3 @@ def _family(name: str, kind: str, text: str, samples: Iterable[Sample]) -> Itera
     yield f"# HELP sonicscan_{name} {text}\n# TYPE sonicscan_{name} {kind}\n"
     for labels, value in samples:
         yield f"sonicscan_{name}{labels} {float(value)!r}\n"
-
-
-def _exit_code(error: BaseException | None) -> int:
-    """The code that the program ends with once `error` has gone up."""
-    if isinstance(error, SystemExit) and isinstance(error.code, int):
-        return error.code
-    if isinstance(error, SonicscanError):
-        return FatalError.exit_code
-    return 0 if error is None or isinstance(error, SystemExit) else _UNEXPECTED

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sonicscan.cli.console import LocationType, clear_errors
+from sonicscan.cli.console import Ended, ProgramGroup, clear_errors
+from sonicscan.cli.parameters import FileType, LocationType
 from sonicscan.errors import STATUSES, AudioError, InputError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 EXIT_NEWLY_FLAGGED = 1
 DEFAULT_MAX_FPR = 0.01  # as the scanner's
 
-_FILE = click.Path(path_type=Path)
+_FILE = FileType()
 _RATE = click.FloatRange(0.0, 1.0, min_open=True, max_open=True)
 _reviewed = click.option(
     "--reviewed",
@@ -47,7 +48,7 @@ _depth = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=ProgramGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="sonicscan", prog_name="sonicscan-report")
 def main() -> None:
     """Look at the reports that sonicscan writes."""
@@ -116,7 +117,8 @@ def diff(old: Location, new: Location, reviewed: Path | None, as_json: bool) -> 
             from sonicscan.analysis import terminal
 
             terminal.print_difference(difference)
-    sys.exit(EXIT_NEWLY_FLAGGED if difference.newly_flagged else 0)
+    if difference.newly_flagged:
+        raise Ended(EXIT_NEWLY_FLAGGED)
 
 
 @main.command()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sonicscan.analysis.reviewed import Reviewed
+from sonicscan.cli.console import Ended
 from sonicscan.cli.progress import Progress, Tally
 from sonicscan.cli.prometheus import MetricsFile
 from sonicscan.library.discovery import Listing
@@ -95,11 +95,8 @@ class Session:
         with self._progress(tally, shown) as progress, contextlib.closing(results), _only_data() as stdout:
             for result in results:
                 line = json_line(result) if json_lines else table_line(result)
-                try:
-                    stdout.buffer.write(line.encode())
-                    stdout.buffer.flush()
-                except BrokenPipeError:
-                    _leave_closed_pipe(stdout)
+                stdout.buffer.write(line.encode())
+                stdout.buffer.flush()
                 self._note(result, tally)
                 progress.update()
         self._conclude(tally)
@@ -162,7 +159,7 @@ def table_line(result: FileResult) -> str:
     return f"{score}\t{result.verdict or '-'}\t{result.status}\t{printable(result.path)}\n"
 
 
-class Interrupted(SystemExit):
+class Interrupted(Ended):
     """SIGINT or SIGTERM has come; the exit code is 128 and its number, as shells have it."""
 
     def __init__(self, signum: int) -> None:
@@ -192,9 +189,3 @@ def _only_data() -> Iterator[TextIO]:
     stdout = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):
         yield stdout
-
-
-def _leave_closed_pipe(stdout: TextIO) -> None:
-    """Whoever read standard output has gone: leave as `head` expects, without a message."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
-    raise SystemExit(128 + 13)

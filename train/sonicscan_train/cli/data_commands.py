@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sonicscan.cli.console import clear_errors
+from sonicscan.cli.console import Ended, clear_errors
 from sonicscan_train.cli.options import FILE, clips_of, data_options, map_option, workers_of, workers_option
 
 _EXIT_FOUND = 1  # 2 is console.FatalError's
@@ -48,7 +48,8 @@ def audit(
         print_audit(result, Console())
         if out is not None:
             write_audit(result, out)
-    raise SystemExit(0 if result.passed else _EXIT_FOUND)
+    if not result.passed:
+        raise Ended(_EXIT_FOUND)
 
 
 @click.command()

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from sonicscan.cli.console import Ended
 from sonicscan.errors import InputError
 from sonicscan_train.cli.display import say, training
 from sonicscan_train.data.clips import ClassMode, Clip, check_two_classes, class_names, data_digest, pairs
@@ -95,7 +96,7 @@ def run_fit(clips: Sequence[Clip], options: FitOptions, out: Path, resume: bool,
             progress = fit(clips, config, out, resume=resume, workers=workers, cache=options.cache, watcher=watcher)
         except KeyboardInterrupt:
             say(f"interrupted; the same command with --resume goes on after the last whole epoch in {out}.")
-            raise SystemExit(EXIT_INTERRUPTED) from None
+            raise Ended(EXIT_INTERRUPTED) from None
     if main and progress.best:
         best = progress.best
         validated = (

@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 import sonicscan
+from sonicscan.cli.console import ProgramGroup
 from sonicscan_train.cli.data_commands import audit, folds, split
 from sonicscan_train.cli.fit_command import fit
 from sonicscan_train.cli.judge_commands import calibrate, evaluate
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=ProgramGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(sonicscan.__version__, prog_name="sonicscan-train")
 def main() -> None:
     """Train detectors of AI-generated music, and find out how good they are.

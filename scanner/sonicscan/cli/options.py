@@ -1,0 +1,159 @@
+"""The options of `sonicscan`, in the groups that its help shows, and their values as one object."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+import sonicscan
+from sonicscan.cli.console import Program
+from sonicscan.cli.parameters import FileType, LocationType, MaxErrors, Size
+
+if TYPE_CHECKING:
+    from sonicscan.library.remote import Location
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class _Option(click.Option):
+    """An option that belongs to a group of the help."""
+
+    def __init__(self, *args: Any, group: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.group = group
+
+
+class ScanProgram(Program):
+    """A program whose help shows its options by group."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section for each group; options without a group come last."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        last: list[tuple[str, str]] = []
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
+            if record is not None:
+                (groups.setdefault(param.group, []) if isinstance(param, _Option) else last).append(record)
+        for name, records in {**groups, "Information": last}.items():
+            with formatter.section(name):
+                formatter.write_dl(records)
+
+
+def _group(name: str) -> Callable[..., Callable[[_F], _F]]:
+    return functools.partial(click.option, cls=_Option, group=name)
+
+
+_input, _model, _verdict = _group("Input"), _group("Model"), _group("Verdict")
+_output, _machine, _cluster = _group("Output"), _group("Machine"), _group("Cluster")
+
+_OPTIONS = (
+    click.argument("paths", nargs=-1, type=click.Path(path_type=str)),
+    _input("--files-from", metavar="FILE|-", help="Scan the files listed in FILE, one a line."),
+    _input("-0", "--null", is_flag=True, help="The file list is separated by NUL, not by newlines."),
+    _input("--include", multiple=True, metavar="GLOB", help="Only files that match. [default: audio file names]"),
+    _input("--exclude", multiple=True, metavar="GLOB", help="Leave out files and folders that match."),
+    _input("--follow-symlinks", is_flag=True, help="Enter linked folders too."),
+    _input("--shard", metavar="I/N", help="Scan the I-th of N parts of the library."),
+    _model("--model", type=LocationType(), help="ONNX model, or a bundled one's name. [default: sonicnet_s]"),
+    _model("--max-model-size", type=Size(), default="2GB", show_default=True, help="Of a model behind a URL."),
+    _model(
+        "--windows", default="12", show_default=True, metavar="N|all|adaptive", help="Windows that are scored a track."
+    ),
+    _verdict("--max-fpr", type=float, metavar="F", help="Certified false-positive rate of `flagged`. [default: 0.01]"),
+    _verdict("--threshold", type=float, metavar="T", help="Flag from this score on, instead of --max-fpr."),
+    _verdict("--fail-on", type=click.Choice(["flagged", "review"]), help="Exit 1 where a track has that verdict."),
+    _verdict("--reviewed", type=FileType(), metavar="FILE", help="Decisions that --fail-on respects."),
+    _verdict("--max-errors", type=MaxErrors(), default="0", show_default=True, help="Failed tracks allowed."),
+    _output("--out", help="Report: .parquet, .csv, .jsonl, folder/, or - for JSON Lines. [default: a table]"),
+    _output("--part-size", type=click.IntRange(1), metavar="ROWS", help="Rows of a part of --out folder/. [50000]"),
+    _output("--since", type=LocationType(), metavar="REPORT", help="Carry over rows of unchanged files."),
+    _output("--fresh", is_flag=True, help="Throw away what an interrupted scan left."),
+    _output("--journal", type=FileType(), help="What is done so far. [default: OUT.journal]"),
+    _output("--hash", is_flag=True, help="Put the SHA-256 of each file into the report."),
+    _output("--metrics-file", type=FileType(), metavar="F", help="Keep figures for Prometheus in F."),
+    _output("-q", "--quiet", is_flag=True, help="Only errors on stderr."),
+    _output("-v", "--verbose", is_flag=True, help="Say more on stderr: each failed track, tracebacks."),
+    _machine("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="Where the model runs."),
+    _machine("--workers", type=click.IntRange(1, 1024), help="Decoding processes. [default: by machine]"),
+    _machine("--threads", type=click.IntRange(1, 1024), help="CPU threads of the model. [default: by machine]"),
+    _machine("--batch-size", type=click.IntRange(1, 4096), help="Windows at a time. [default: 4, on CUDA 64]"),
+    _machine("--timeout", type=float, default=120.0, show_default=True, metavar="S", help="Seconds to decode a file."),
+    _cluster("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="What runs it."),
+    _cluster("--ray-address", metavar="ADDR", help="Ray cluster. [default: RAY_ADDRESS, or this machine alone]"),
+    _cluster("--gpus-per-actor", type=float, default=0.0, show_default=True, metavar="X", help="On Ray: of a GPU."),
+    click.version_option(sonicscan.__version__, prog_name="sonicscan"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """The values of the options, each under its option's name."""
+
+    paths: tuple[str, ...]
+    files_from: str | None
+    null: bool
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    follow_symlinks: bool
+    shard: str | None
+    model: Location | None
+    max_model_size: int
+    windows: str
+    max_fpr: float | None
+    threshold: float | None
+    fail_on: str | None
+    reviewed: Path | None
+    max_errors: tuple[float, bool]
+    out: str | None
+    part_size: int | None
+    since: Location | None
+    fresh: bool
+    journal: Path | None
+    hash: bool
+    metrics_file: Path | None
+    quiet: bool
+    verbose: bool
+    device: str
+    workers: int | None
+    threads: int | None
+    batch_size: int | None
+    timeout: float
+    engine: str
+    ray_address: str | None
+    gpus_per_actor: float
+
+    def __post_init__(self) -> None:
+        """Raise `click.UsageError` where options make no sense together."""
+        if self.max_fpr is not None and self.threshold is not None:
+            raise click.UsageError("--max-fpr and --threshold are mutually exclusive: give one.")
+        if not self.paths and self.files_from is None:
+            raise click.UsageError("name a file or folder to scan, or a list with --files-from.")
+        if self.null and self.files_from is None:
+            raise click.UsageError("-0 says how the list of --files-from is separated.")
+        if self.out == "":
+            raise click.UsageError("--out is empty: name a report, or leave --out away for a table.")
+        if self.out in (None, "-") and (self.since or self.fresh or self.journal):
+            raise click.UsageError("--since, --fresh and --journal need a report file: --out FILE.")
+        if self.engine == "local" and (self.ray_address is not None or self.gpus_per_actor):
+            raise click.UsageError("--ray-address and --gpus-per-actor are for --engine ray.")
+        if self.part_size is not None and not self.into_folder:
+            raise click.UsageError("--part-size is for a report in parts: --out FOLDER/.")
+        if self.reviewed is not None and self.fail_on is None:
+            raise click.UsageError("--reviewed says what --fail-on is not to count: give both.")
+
+    @property
+    def into_folder(self) -> bool:
+        """Whether --out names a folder of parts."""
+        return self.out is not None and (self.out.endswith("/") or Path(self.out).is_dir())
+
+
+def scan_options(command: _F) -> _F:
+    """Add the options of `sonicscan` to a command, in order."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command

@@ -1,0 +1,64 @@
+"""The types of the programs' options: what a word on the command line may say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import click
+
+if TYPE_CHECKING:
+    from sonicscan.library.remote import Location
+
+
+class LocationType(click.ParamType["Location"]):
+    """The name of a file, or a URL."""
+
+    name = "file"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Location:
+        from sonicscan.library.remote import located
+
+        if not value:
+            self.fail("the name is empty.", param, ctx)
+        return located(str(value))
+
+
+class FileType(click.Path):
+    """The name of a local file; an empty one would be the working folder."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not str(value):
+            self.fail("the name is empty.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes, such as 500MB or 2GB."""
+
+    name = "SIZE"
+    _UNITS: ClassVar = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        match = re.fullmatch(r"(\d{1,15}) ?([KMG]?I?B?)", str(value).upper())
+        if match is None or match[2] not in self._UNITS:
+            self.fail(f"{value!r} is not a size such as 500MB or 2GB.", param, ctx)
+        return int(match[1]) * self._UNITS[match[2]]
+
+
+class MaxErrors(click.ParamType[tuple[float, bool]]):
+    """`N` tracks, or `P%` of them."""
+
+    name = "N|P%"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, bool]:
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", str(value))
+        if not match or (not match[2] and "." in match[1]):
+            self.fail(f"{value!r} is neither a number of tracks nor a percentage such as 2%.", param, ctx)
+        return float(match[1]), bool(match[2])

@@ -1,0 +1,213 @@
+"""How the programs end: exit code 1 means a finding, whatever happens, and rows on stdout are complete or an error."""
+
+from __future__ import annotations
+
+import builtins
+import csv
+import errno
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from synthesis import music
+
+import sonicscan_export.cli
+import sonicscan_train.cli
+from sonicscan.cli import report, scan
+from sonicscan.cli.console import Ended, exit_code_of
+from sonicscan.cli.demo import write_sound
+from sonicscan.cli.streams import StdoutError
+
+LAW = settings(
+    derandomize=True, deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+BIN = Path(sys.executable).parent
+LARGE = 400  # rows whose JSON does not fit into a pipe
+
+
+def _raisable() -> Iterator[BaseException]:
+    kinds = [kind for kind in vars(builtins).values() if isinstance(kind, type) and issubclass(kind, BaseException)]
+    kinds += [pa.ArrowInvalid, pa.ArrowException, click.Abort, csv.Error, json.JSONDecodeError]
+    for kind in kinds:
+        for arguments in ((), ("what happened",), ("utf-8", b"\xff", 0, 1, "why"), ("group", [ValueError("one")])):
+            try:
+                error = kind(*arguments)
+            except TypeError:
+                continue
+            yield error
+    yield from (SystemExit(code) for code in (None, 0, 1, 3, "a sentence"))
+    yield from (OSError(code, os.strerror(code)) for code in errno.errorcode)
+    yield from (click.exceptions.Exit(1), click.UsageError("wrong"), UnicodeEncodeError("ascii", "ä", 0, 1, "why"))
+
+
+RAISABLE = list(_raisable())
+# A library call that each program makes early, and the command that leads to it.
+PLACES: dict[str, tuple[click.Command, str, str, list[str]]] = {
+    "sonicscan": (scan.main, "os.path", "lexists", ["somewhere"]),
+    "sonicscan-report": (report.main, "pyarrow.parquet", "ParquetFile", ["summary", "FILE"]),
+    "sonicscan-train": (sonicscan_train.cli.main, "csv", "DictReader", ["split", "FILE.csv", "--out", "split.csv"]),
+    "sonicscan-export": (sonicscan_export.cli.main, "json", "dumps", ["inspect", "FILE", "--json"]),
+}
+
+
+@LAW
+@given(program=st.sampled_from(sorted(PLACES)), error=st.sampled_from(RAISABLE))
+def test_no_exception_looks_like_a_finding(
+    program: str, error: BaseException, monkeypatch: pytest.MonkeyPatch, tiny_model: Path, tmp_path: Path
+) -> None:
+    command, module, name, arguments = PLACES[program]
+    reached = []
+
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        reached.append(name)
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{module}.{name}", fail)
+        (content := tmp_path / "file").write_bytes(tiny_model.read_bytes())
+        content.with_suffix(".csv").write_text("path,label\n")
+        done = CliRunner().invoke(command, [word.replace("FILE", str(content)) for word in arguments])
+    assert reached
+    assert done.exit_code == (130 if isinstance(error, KeyboardInterrupt) else 2)
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    if not isinstance(error, KeyboardInterrupt | click.ClickException):
+        assert done.stderr.startswith("Error: ")
+        assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("program", sorted(PLACES))
+def test_a_traceback_comes_with_verbose_alone(
+    program: str, monkeypatch: pytest.MonkeyPatch, tiny_model: Path, tmp_path: Path
+) -> None:
+    command, module, name, arguments = PLACES[program]
+
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise LookupError("nobody foresaw this")
+
+    monkeypatch.setattr(f"{module}.{name}", fail)
+    (content := tmp_path / "file").write_bytes(tiny_model.read_bytes())
+    content.with_suffix(".csv").write_text("path,label\n")
+    words = [word.replace("FILE", str(content)) for word in arguments]
+    silent, verbose = CliRunner().invoke(command, words), CliRunner().invoke(command, [*words, "-v"])
+    assert silent.exit_code == verbose.exit_code == 2
+    assert "nobody foresaw this" in silent.stderr
+    assert "Traceback" not in silent.stderr
+    assert "Traceback" in verbose.stderr
+
+
+@given(error=st.sampled_from(RAISABLE))
+def test_the_metrics_file_has_the_exit_code_that_the_program_ends_with(error: BaseException) -> None:
+    assert exit_code_of(error) in (2, 130)
+    assert exit_code_of(Ended(1)) == 1
+    assert exit_code_of(StdoutError(errno.EPIPE, "")) == 141
+
+
+@pytest.fixture(scope="module")
+def rows_of_one_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose rows are more than a pipe holds."""
+    folder = tmp_path_factory.mktemp("many")
+    path = write_sound(folder / "0.wav", music(0.5))
+    for k in range(1, LARGE):
+        os.link(path, folder / f"{k}.wav")
+    return folder
+
+
+def _shell(command: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    environment = {**os.environ, **environment, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    return subprocess.run(["bash", "-c", command], capture_output=True, env=environment, check=False, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "words"),
+    [
+        (">/dev/full", 2, b"No space left on device"),
+        (">&-", 2, b"standard output cannot be written"),
+        ("| true; exit ${PIPESTATUS[0]}", 141, b""),
+    ],
+)
+@pytest.mark.parametrize("program", ["sonicscan MANY --model MODEL -q --out -", "sonicscan --help"])
+def test_stdout_that_cannot_be_written_is_an_error(
+    program: str, redirection: str, code: int, words: bytes, rows_of_one_file: Path, tiny_model: Path
+) -> None:
+    command = program.replace("MANY", str(rows_of_one_file)).replace("MODEL", str(tiny_model))
+    done = _shell(f"{command} {redirection}")
+    assert done.returncode == code
+    assert len(done.stderr.splitlines()) == bool(words)
+    assert words in done.stderr
+
+
+def test_a_diff_onto_a_full_disk_is_no_finding(tiny_model: Path, tmp_path: Path) -> None:
+    write_sound(tmp_path / "a.wav", music(5.5))
+    scans = f"sonicscan {tmp_path}/a.wav --model {tiny_model} -q --threshold"
+    made = _shell(f"{scans} 1 --out {tmp_path}/1.parquet && {scans} 0 --out {tmp_path}/2.parquet")
+    assert made.returncode == 0, made.stderr
+    diff = f"sonicscan-report diff {tmp_path}/1.parquet {tmp_path}/2.parquet"
+    assert _shell(diff).returncode == 1
+    assert _shell(f"{diff} >/dev/full").returncode == 2
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", "2> >(true)", "<&- >&- 2>&-"])
+def test_stderr_that_cannot_be_written_costs_no_report(redirection: str, tiny_model: Path, tmp_path: Path) -> None:
+    write_sound(tmp_path / "a.wav", music(5.5))
+    done = _shell(f"sonicscan {tmp_path}/a.wav --model {tiny_model} -v --out {tmp_path}/r.csv {redirection}")
+    assert done.returncode == 0
+    assert (tmp_path / "r.csv").read_text().count("a.wav") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.wav", "r.csv"]
+
+
+def test_a_list_from_a_closed_stdin_is_an_error(tiny_model: Path) -> None:
+    done = _shell(f"sonicscan --files-from - --model {tiny_model} <&-")
+    assert done.returncode == 2
+    assert b"the list - cannot be read" in done.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("blocking", [True, False])
+def test_a_slow_reader_gets_every_row(
+    unbuffered: str, blocking: bool, rows_of_one_file: Path, tiny_model: Path
+) -> None:
+    """A pipe that is full takes a part of a write, or nothing at all where it is non-blocking."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, blocking)
+    command = [BIN / "sonicscan", rows_of_one_file, "--model", tiny_model, "-q", "--out", "-"]
+    with subprocess.Popen(command, stdout=writing, env={**os.environ, "PYTHONUNBUFFERED": unbuffered}) as process:
+        os.close(writing)
+        time.sleep(1.5)
+        with open(reading, "rb") as rows:  # noqa: PTH123 - a descriptor
+            content = rows.read()
+    assert process.returncode == 0
+    assert len({json.loads(line)["path"] for line in content.splitlines()}) == LARGE
+
+
+def test_a_list_from_a_slow_writer_is_read_to_its_end(rows_of_one_file: Path, tiny_model: Path) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    names = [os.fsencode(rows_of_one_file / f"{k}.wav") for k in range(4)]
+
+    def write() -> None:
+        with open(writing, "wb", buffering=0) as file:  # noqa: PTH123 - a descriptor
+            for name in names:
+                time.sleep(0.4)
+                file.write(name + b"\n")
+
+    writer = threading.Thread(target=write)
+    command = [BIN / "sonicscan", "--files-from", "-", "--model", tiny_model, "-q"]
+    with subprocess.Popen(command, stdin=reading, stdout=subprocess.PIPE) as process:
+        writer.start()
+        out, _ = process.communicate()
+        writer.join()
+    os.close(reading)
+    assert len(out.splitlines()) == len(names)
