@@ -1,7 +1,7 @@
-"""How a scan is going, in a file that Prometheus' node_exporter reads (its textfile collector).
+"""Figures of a running scan, in a file that Prometheus' node_exporter reads (its textfile collector).
 
-The file is written when the scan starts, every few seconds, and when it ends, each time whole or not at
-all. Where it cannot be written later on, the scan goes on: nobody wants to lose a night's work to a gauge.
+The file is written when the scan starts, every few seconds, and when it ends, each time whole or not at all. The scan
+goes on where a later write fails.
 """
 
 from __future__ import annotations
@@ -9,20 +9,22 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 
-import sonicscan
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
 from sonicscan.cli.console import exit_code_of
 from sonicscan.cli.progress import Tally
 from sonicscan.engine.base import EngineStats
 from sonicscan.errors import STATUSES, InputError
 from sonicscan.files import replacing
 from sonicscan.scoring.thresholds import VERDICTS
+from sonicscan.version import __version__
 
 EVERY_S = 5.0
-
-Sample = tuple[str, float]  # labels as the format writes them, and the value
 
 
 class MetricsFile:
@@ -70,43 +72,59 @@ class MetricsFile:
 
     def _write(self, exit_code: int | None) -> None:
         with replacing(self._path, sync=False) as file:
-            file.write("".join(self._lines(exit_code)).encode())
+            file.write(_as_text(self._families(exit_code)))
 
-    def _lines(self, exit_code: int | None) -> Iterable[str]:
+    def _families(self, exit_code: int | None) -> Iterator[Metric]:
         tally, windows, now = self._tally, self._stats.windows, time.time()
         took = max(1e-9, now - self._started)
-        yield from _family("info", "gauge", "The program.", [(f'{{version="{sonicscan.__version__}"}}', 1)])
-        yield from _family(
-            "files_total",
-            "counter",
-            "Files by status; those carried over from an earlier scan join at the end.",
-            [(f'{{status="{status}"}}', tally.statuses[status]) for status in STATUSES],
+        info = GaugeMetricFamily("sonicscan_info", "The program.", labels=["version"])
+        info.add_metric([__version__], 1)
+        yield info
+        by_status = CounterMetricFamily(
+            "sonicscan_files", "Files by status; rows of an earlier scan join at the end.", labels=["status"]
         )
-        yield from _family(
-            "verdicts_total",
-            "counter",
-            "Files by verdict; those carried over from an earlier scan join at the end.",
-            [(f'{{verdict="{verdict}"}}', tally.verdicts[verdict]) for verdict in VERDICTS],
+        for status in STATUSES:
+            by_status.add_metric([status], tally.statuses[status])
+        yield by_status
+        by_verdict = CounterMetricFamily(
+            "sonicscan_verdicts", "Files by verdict; rows of an earlier scan join at the end.", labels=["verdict"]
         )
-        single: list[tuple[str, str, str, float]] = [
-            ("carried_files_total", "counter", "Files whose row was taken from an earlier scan.", tally.carried),
-            ("windows_total", "counter", "Windows scored.", windows),
-            ("audio_seconds_total", "counter", "Length of the sound in the files scanned.", tally.audio_s),
-            ("model_busy_seconds_total", "counter", "Time the model has worked.", self._stats.model_s),
-            ("files_per_second", "gauge", "Files scanned, on average since the start.", tally.fresh / took),
-            ("windows_per_second", "gauge", "Windows scored, on average since the start.", windows / took),
-            ("started_timestamp_seconds", "gauge", "When the scan started.", self._started),
-            ("updated_timestamp_seconds", "gauge", "When these figures were written.", now),
-            ("running", "gauge", "1 while the scan runs.", exit_code is None),
-        ]
+        for verdict in VERDICTS:
+            by_verdict.add_metric([verdict], tally.verdicts[verdict])
+        yield by_verdict
+        counters = {
+            "carried_files": ("Files whose row was taken from an earlier scan.", tally.carried),
+            "windows": ("Windows that were scored.", windows),
+            "audio_seconds": ("Length of the sound in the scanned files.", tally.audio_s),
+            "model_busy_seconds": ("Time in which the model ran.", self._stats.model_s),
+        }
+        for name, (text, value) in counters.items():
+            yield CounterMetricFamily(f"sonicscan_{name}", text, value=value)
+        gauges = {
+            "files_per_second": ("Files scanned, on average since the start.", tally.fresh / took),
+            "windows_per_second": ("Windows scored, on average since the start.", windows / took),
+            "started_timestamp_seconds": ("When the scan started.", self._started),
+            "updated_timestamp_seconds": ("When these figures were written.", now),
+            "running": ("1 while the scan runs.", float(exit_code is None)),
+        }
         if exit_code is not None:
-            single.append(("finished_timestamp_seconds", "gauge", "When the scan ended.", now))
-            single.append(("exit_code", "gauge", "Exit code of the scan.", exit_code))
-        for name, kind, text, value in single:
-            yield from _family(name, kind, text, [("", value)])
+            gauges["finished_timestamp_seconds"] = ("When the scan ended.", now)
+            gauges["exit_code"] = ("Exit code of the scan.", float(exit_code))
+        for name, (text, value) in gauges.items():
+            yield GaugeMetricFamily(f"sonicscan_{name}", text, value=value)
 
 
-def _family(name: str, kind: str, text: str, samples: Iterable[Sample]) -> Iterable[str]:
-    yield f"# HELP sonicscan_{name} {text}\n# TYPE sonicscan_{name} {kind}\n"
-    for labels, value in samples:
-        yield f"sonicscan_{name}{labels} {float(value)!r}\n"
+class _Families(Collector):
+    """The families of one moment, as a registry takes them."""
+
+    def __init__(self, families: Iterator[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        return self._families
+
+
+def _as_text(families: Iterator[Metric]) -> bytes:
+    registry = CollectorRegistry()
+    registry.register(_Families(families))
+    return generate_latest(registry)

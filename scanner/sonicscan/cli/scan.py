@@ -14,6 +14,7 @@ from sonicscan.errors import InputError
 
 if TYPE_CHECKING:
     from sonicscan.cli.progress import Tally
+    from sonicscan.cli.prometheus import MetricsFile
     from sonicscan.library.discovery import Listing, Selection
     from sonicscan.library.remote import Location
 
@@ -42,7 +43,6 @@ def run(given: Arguments) -> None:
     """
     from sonicscan.analysis.reviewed import load_reviewed
     from sonicscan.audio.windows import WindowPlan
-    from sonicscan.cli.prometheus import MetricsFile
     from sonicscan.cli.session import Session, interruptible
     from sonicscan.library.discovery import Selection, parse_shard
     from sonicscan.model.detector import Device
@@ -69,7 +69,7 @@ def run(given: Arguments) -> None:
         max_model_bytes=given.max_model_size,
     )
     decisions = None if given.reviewed is None else load_reviewed(given.reviewed)
-    following = contextlib.nullcontext() if given.metrics_file is None else MetricsFile(given.metrics_file)
+    following = contextlib.nullcontext() if given.metrics_file is None else _metrics_file(given.metrics_file)
     with interruptible(), following as metrics:
         local = given.engine == "local"
         scan = Scan(options, None if local else ray_engine(options, given.ray_address, given.gpus_per_actor))
@@ -90,6 +90,12 @@ def run(given: Arguments) -> None:
                 sink = FileSink(origin, target, given.fresh, given.journal)
             tally = session.to_report(ReportedScan(scan, tracks, sink, earlier))
         raise Ended(_exit_code(tally, given))
+
+
+def _metrics_file(path: Path) -> MetricsFile:
+    from sonicscan.cli.prometheus import MetricsFile  # its library takes a tenth of a second to import
+
+    return MetricsFile(path)
 
 
 def _target(given: Arguments) -> Location | None:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 import pyarrow as pa
@@ -22,7 +22,6 @@ import pyarrow.compute as pc
 from sonicscan.analysis.reviewed import Reviewed
 from sonicscan.cli.console import Ended
 from sonicscan.cli.progress import Progress, Tally
-from sonicscan.cli.prometheus import MetricsFile
 from sonicscan.library.discovery import Listing
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import to_results
@@ -30,6 +29,9 @@ from sonicscan.report.writers import json_line
 from sonicscan.scanning.reported import ReportedScan
 from sonicscan.scanning.scan import Scan
 from sonicscan.text import harmless, printable
+
+if TYPE_CHECKING:
+    from sonicscan.cli.prometheus import MetricsFile
 
 
 @dataclass(frozen=True)
