@@ -92,6 +92,11 @@ def only_users_own(path: Path) -> bool:
     return own and not (os.name == "posix" and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
 
 
+def owned(found: os.stat_result) -> bool:
+    """Whether this user or root owns a file: no stranger chose what is in it."""
+    return found.st_uid in (_user(found), 0)
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex.
 

@@ -20,7 +20,7 @@ from report_samples import row, sample_report
 from sonicscan.analysis import merge as merging
 from sonicscan.analysis.merge import Allowed, merge
 from sonicscan.cli.report import main
-from sonicscan.report.metadata import metadata_of
+from sonicscan.report.metadata import ReportMetadata, metadata_of
 from sonicscan.report.readers import read_report
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA, sort_rows, to_batch, to_results
@@ -199,3 +199,30 @@ def test_memory_does_not_grow_with_the_reports(tmp_path: Path) -> None:
         return float(peak)
 
     assert peak_mb(400_000) - peak_mb(40_000) < 50  # the rows are 80 MB more in memory
+
+
+def test_shards_from_different_mounts_share_one_root(tmp_path: Path) -> None:
+    raw = b"/mnt/a/catalogue/caf\xe9.wav"
+    rows = [row("/mnt/a/catalogue/b.wav", 0.5), row("/mnt/a/catalogue/caf\\xe9.wav", 0.5, path_raw=raw)]
+    first = sample_report(tmp_path / "1.parquet", rows, shards=((1, 2),), roots=(("/mnt/a/catalogue/", "d1"),))
+    second = sample_report(tmp_path / "2.parquet", [row("/srv/catalogue/a/c.wav", 0.5)], shards=((2, 2),))
+    out = tmp_path / "all.parquet"
+    strip = ("--strip", "/mnt/a/catalogue/", "--strip", "/srv/catalogue")
+    assert run(first, second, "--out", out, *strip).exit_code == 0
+    merged = read_report(out)
+    assert merged.column("path").to_pylist() == ["a/c.wav", "b.wav", "caf\\xe9.wav"]
+    assert merged.column("path_raw").to_pylist() == [None, None, b"caf\xe9.wav"]
+    assert ReportMetadata.of(merged.schema, out).roots == ()
+    done = run(first, second, "--out", out, "--strip", "/mnt/a")
+    assert done.exit_code == 2 and "/srv/catalogue/a/c.wav, which is not below /mnt/a/" in done.output
+    mixed = sample_report(tmp_path / "m.parquet", [row("/mnt/a/x.wav", 0.5), row("/srv/x.wav", 0.5)])
+    done = run(mixed, "--out", out, "--strip", "/mnt/a", "--strip", "/srv")
+    assert done.exit_code == 2 and "the one folder of all of its rows" in done.output
+
+
+def test_a_prefix_that_is_two_folders_is_no_root_of_the_merged_report(tmp_path: Path) -> None:
+    first = sample_report(tmp_path / "1.parquet", [row("x/a", 0.5)], roots=(("x/", "d1"), ("y/", "d3")))
+    second = sample_report(tmp_path / "2.parquet", [row("x/b", 0.5)], roots=(("x/", "d2"), ("y/", "d3")))
+    out = tmp_path / "all.parquet"
+    assert run(first, second, "--out", out).exit_code == 0
+    assert ReportMetadata.of(read_report(out).schema, out).roots == (("y/", "d3"),)

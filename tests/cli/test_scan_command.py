@@ -194,6 +194,23 @@ def test_since_scores_no_unchanged_file_again(calibrated_model: Path, tmp_path: 
     assert [Path(p).name for p in rows(third)] == ["0.wav", "1.wav", "3.wav"]
 
 
+def test_since_knows_a_library_under_another_name(calibrated_model: Path, tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    library.mkdir()
+    write_sound(library / "a.wav", music(6.0))
+    Path(os.fsdecode(os.fsencode(library) + b"/caf\xe9.wav")).write_bytes((library / "a.wav").read_bytes())
+    first, second, third = (tmp_path / f"{k}.parquet" for k in range(3))
+    sonicscan("library", "--model", calibrated_model, "--out", first, cwd=tmp_path)
+    done = sonicscan(library, "--model", calibrated_model, "--out", second, "--since", first)
+    assert b"carried  2 rows" in done.stderr
+    assert set(rows(second)) == {f"{library}/a.wav", f"{library}/caf\\xe9.wav"}
+    assert rows(second)[f"{library}/caf\\xe9.wav"]["path_raw"] == os.fsencode(library) + b"/caf\xe9.wav"
+    library.rename(tmp_path / "elsewhere")
+    done = sonicscan(tmp_path / "elsewhere", "--model", calibrated_model, "--out", third, "--since", first)
+    assert b"carried  " not in done.stderr and b"no row of" in done.stderr
+    assert b"name the folder that was scanned then" in done.stderr
+
+
 def test_since_makes_verdicts_anew_for_another_rate(calibrated_model: Path, tmp_path: Path) -> None:
     library = tmp_path / "library"
     library.mkdir()

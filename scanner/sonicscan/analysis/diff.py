@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sonicscan.analysis.catalogue import Catalogue, identity
+from sonicscan.analysis.moves import DRIFT, Content, moved
 from sonicscan.analysis.reviewed import Reviewed
 from sonicscan.report.row import FileResult
 from sonicscan.scoring.aggregate import margin_of
-
-DRIFT = 0.01  # log-odds: batches, threads and machines move margins by less
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Difference:
         notes: what makes them hard to compare, in sentences; empty where nothing does.
         comparable: both are of one model, so that a difference in score is one in sound.
         new_files, gone_files, changed_files: paths.
-        moved_files: old and new path of files with the same bytes (only where both scans had --hash).
+        moved_files: old and new path of files with the same bytes; without --hash, of the same size, time and score.
         verdict_changes: tracks in both reports whose verdict (or status) is another one.
         drift: tracks with model and file unchanged whose margin moved by more than 0.01 log-odds.
         newly_flagged: tracks flagged now and not before, without those that people have decided about.
@@ -75,11 +74,12 @@ def compare(
     reviewed, today = reviewed or Reviewed(), today or dt.date.today()
     before = {identity(row): row for row in old.rows}
     after = {identity(row): row for row in new.rows}
-    gone = [row for key, row in before.items() if key not in after]
-    moved = _moved(gone, [row for key, row in after.items() if key not in before])
-    moved_from = {identity(origin) for origin in moved.values()}
     comparable = _comparable(old, new)
-    pairs = [(before.get(key) or moved.get(key), row) for key, row in after.items()]
+    gone = {key: row for key, row in before.items() if key not in after}
+    appeared = {key: row for key, row in after.items() if key not in before}
+    origins = moved(_contents(gone, comparable), _contents(appeared, comparable))
+    moved_from = set(origins.values())
+    pairs = [(before.get(origins.get(key, key)), row) for key, row in after.items()]
     newly = [(was, row) for was, row in pairs if row.verdict == "flagged" and (was is None or was.verdict != "flagged")]
     open_ = [(was, row) for was, row in newly if reviewed.covers(row, today) is None]
     return Difference(
@@ -88,9 +88,9 @@ def compare(
         notes=tuple(_notes(old, new)),
         comparable=comparable,
         new_files=tuple(row.path for was, row in pairs if was is None),
-        gone_files=tuple(row.path for row in gone if identity(row) not in moved_from),
+        gone_files=tuple(row.path for key, row in gone.items() if key not in moved_from),
         changed_files=tuple(row.path for was, row in pairs if was is not None and _file_of(was, row) == "changed"),
-        moved_files=tuple((origin.path, after[key].path) for key, origin in moved.items()),
+        moved_files=tuple((before[origin].path, after[key].path) for key, origin in origins.items()),
         verdict_changes=tuple(_change(was, row) for was, row in pairs if was is not None and _say(was) != _say(row)),
         drift=tuple(_change(was, row) for was, row in pairs if comparable and was is not None and _drifted(was, row)),
         newly_flagged=tuple(_change(was, row) for was, row in open_),
@@ -98,20 +98,10 @@ def compare(
     )
 
 
-def _moved(gone: Iterable[FileResult], appeared: Iterable[FileResult]) -> dict[bytes, FileResult]:
-    """Rows that appeared, by identity, with the row that is gone and had the same bytes.
-
-    Copies are not told apart, so bytes that are gone or appear more than once are left alone.
-    """
-    gone, appeared = list(gone), list(appeared)
-    lost = {row.content_hash: row for row in gone if row.content_hash}
-    times_lost = Counter(row.content_hash for row in gone)
-    times_found = Counter(row.content_hash for row in appeared)
-    return {
-        identity(row): lost[row.content_hash]
-        for row in appeared
-        if row.content_hash in lost and times_lost[row.content_hash] == times_found[row.content_hash] == 1
-    }
+def _contents(rows: Mapping[bytes, FileResult], comparable: bool) -> dict[bytes, Content]:
+    """What each row tells of its file; scores of different models tell nothing."""
+    found = {key: Content.of(row) for key, row in rows.items()}
+    return found if comparable else {key: dataclasses.replace(content, score=None) for key, content in found.items()}
 
 
 def _comparable(old: Catalogue, new: Catalogue) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,13 +52,14 @@ class _Input:
     metadata: ReportMetadata
 
 
-def merge(paths: Sequence[Path], out: Path, allowed: Allowed) -> int:
+def merge(paths: Sequence[Path], out: Path, allowed: Allowed, strip: Sequence[str] = ()) -> int:
     """Merge reports into `out`, which appears whole or not at all.
 
     Args:
         paths: Parquet reports, or folders of parts.
         out: a Parquet file.
         allowed: what is let pass.
+        strip: folders that paths lose, of which each path has one; empty to keep paths as they are.
 
     Returns:
         how many rows it has.
@@ -72,7 +74,13 @@ def merge(paths: Sequence[Path], out: Path, allowed: Allowed) -> int:
     left = _shards_left(inputs, allowed)
     started = min(source.metadata.started for source in inputs)
     version = str(SCHEMA_VERSION)
-    metadata = dataclasses.replace(inputs[0].metadata, shards=tuple(left), started=started, schema_version=version)
+    metadata = dataclasses.replace(
+        inputs[0].metadata,
+        shards=tuple(left),
+        roots=() if strip else _common_roots(inputs),
+        started=started,
+        schema_version=version,
+    )
     if any(_differences(inputs[0], source) for source in inputs):
         metadata = metadata.without_model()
     schema = with_metadata(SCHEMA.empty_table(), metadata).schema
@@ -87,7 +95,8 @@ def merge(paths: Sequence[Path], out: Path, allowed: Allowed) -> int:
         ):
             readers = [stack.enter_context(pq.ParquetFile(file)) for file in files]
             cursors = [
-                _Cursor(reader, file, rank) for rank, (reader, file) in enumerate(zip(readers, files, strict=True))
+                _Cursor(reader, file, rank, strip)
+                for rank, (reader, file) in enumerate(zip(readers, files, strict=True))
             ]
             for table in _in_order(cursors):
                 kept = _without_doubles(table, names, allowed.overlap)
@@ -157,10 +166,11 @@ def _shards_left(inputs: Sequence[_Input], allowed: Allowed) -> list[tuple[int, 
 class _Cursor:
     """The rows of one file that are read and not yet merged."""
 
-    def __init__(self, reader: pq.ParquetFile, path: Path, rank: int) -> None:
+    def __init__(self, reader: pq.ParquetFile, path: Path, rank: int, strip: Sequence[str] = ()) -> None:
         self._batches = reader.iter_batches(BATCH_ROWS)
         self._path = path
         self._rank = rank
+        self._strip = tuple(folder.rstrip("/") + "/" for folder in strip)
         self._last: str | None = None
         self.rows = SCHEMA.empty_table().append_column("rank", pa.array([], pa.int32()))
         self.open = True
@@ -178,6 +188,8 @@ class _Cursor:
             self.open = False
             return
         table = upgraded(pa.Table.from_batches([batch]).replace_schema_metadata(None))
+        if self._strip:
+            table, self._strip = _stripped(table, self._strip, self._path)
         paths = table.column("path").combine_chunks()
         if (self._last or "").encode() > paths[0].as_py().encode() or pc.any(pc.less(paths[1:], paths[:-1])).as_py():
             raise ReportError(f"the rows of {self._path} are not sorted by path: sonicscan did not write them so.")
@@ -193,6 +205,35 @@ class _Cursor:
         n = pc.sum(pc.less(self.rows.column("path"), path)).as_py() or 0
         taken, self.rows = self.rows.slice(0, n), self.rows.slice(n)
         return taken
+
+
+def _stripped(table: pa.Table, prefixes: tuple[str, ...], path: Path) -> tuple[pa.Table, tuple[str, ...]]:
+    """The rows without the one of the prefixes that all of their paths have, and that prefix."""
+    paths, raws = (table.column(name).to_pylist() for name in ("path", "path_raw"))
+    prefix = max((p for p in prefixes if paths[0].startswith(p)), key=len, default=None)
+    if prefix is None or not all(name.startswith(prefix) for name in paths):
+        other = next(name for name in paths if prefix is None or not name.startswith(prefix))
+        raise ReportError(
+            f"{path} has a row for {other}, which is not below "
+            f"{prefix or ' or '.join(prefixes)}; name with --strip the one folder of all of its rows."
+        )
+    cut, raw_cut = len(prefix), len(os.fsencode(prefix))
+    columns = {
+        "path": [name[cut:] for name in paths],
+        "path_raw": [None if raw is None else raw[raw_cut:] for raw in raws],
+    }
+    for name, values in columns.items():
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, table.schema.field(at), pa.array(values, table.schema.field(at).type))
+    return table, (prefix,)
+
+
+def _common_roots(inputs: Sequence[_Input]) -> tuple[tuple[str, str], ...]:
+    """The roots of all inputs, without a prefix that is another folder in another input."""
+    folders: dict[str, set[str]] = {}
+    for prefix, digest in (root for source in inputs for root in source.metadata.roots):
+        folders.setdefault(prefix, set()).add(digest)
+    return tuple((prefix, min(digests)) for prefix, digests in folders.items() if len(digests) == 1)
 
 
 def _in_order(cursors: list[_Cursor]) -> Iterator[pa.Table]:

@@ -17,6 +17,9 @@ from sonicscan.cli.parameters import FileType, LocationType, MaxErrors, Size
 if TYPE_CHECKING:
     from sonicscan.library.remote import Location
 
+NEW_FLAGGED = "new-flagged"
+FAIL_ON = ("flagged", "review", NEW_FLAGGED)
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -66,12 +69,18 @@ _OPTIONS = (
     ),
     _verdict("--max-fpr", type=float, metavar="F", help="Certified false-positive rate of `flagged`. [default: 0.01]"),
     _verdict("--threshold", type=float, metavar="T", help="Flag from this score on, instead of --max-fpr."),
-    _verdict("--fail-on", type=click.Choice(["flagged", "review"]), help="Exit 1 where a track has that verdict."),
+    _verdict(
+        "--fail-on",
+        type=click.Choice(["flagged", "review", NEW_FLAGGED]),
+        help="Exit 1 where a track has, or newly has, it.",
+    ),
     _verdict("--reviewed", type=FileType(), metavar="FILE", help="Decisions that --fail-on respects."),
     _verdict("--max-errors", type=MaxErrors(), default="0", show_default=True, help="Failed tracks allowed."),
-    _output("--out", help="Report: .parquet, .csv, .jsonl, folder/, or - for JSON Lines. [default: a table]"),
+    _output(
+        "--out", help="Report: .parquet, .csv, .jsonl, folder/ or - (JSON Lines); {date} is today. [default: a table]"
+    ),
     _output("--part-size", type=click.IntRange(1), metavar="ROWS", help="Rows of a part of --out folder/. [50000]"),
-    _output("--since", type=LocationType(), metavar="REPORT", help="Carry over rows of unchanged files."),
+    _output("--since", type=LocationType(), metavar="REPORT|latest", help="Carry over rows of unchanged files."),
     _output("--fresh", is_flag=True, help="Throw away what an interrupted scan left."),
     _output("--journal", type=FileType(), help="What is done so far. [default: OUT.journal]"),
     _output("--hash", is_flag=True, help="Put the SHA-256 of each file into the report."),
@@ -145,6 +154,10 @@ class Arguments:
             raise click.UsageError("--part-size is for a report in parts: --out FOLDER/.")
         if self.reviewed is not None and self.fail_on is None:
             raise click.UsageError("--reviewed says what --fail-on is not to count: give both.")
+        if self.fail_on == NEW_FLAGGED and self.since is None:
+            raise click.UsageError(
+                "--fail-on new-flagged compares with earlier reports: give --since latest or --since REPORT."
+            )
 
     @property
     def into_folder(self) -> bool:

@@ -167,8 +167,14 @@ def convert(
 @click.option("--allow-gaps", is_flag=True, help="Shards may be missing.")
 @click.option("--allow-overlap", is_flag=True, help="A path may come twice: the report that finished last wins.")
 @click.option("--allow-mixed-models", is_flag=True, help="Models, windows and thresholds may differ.")
+@click.option("--strip", multiple=True, metavar="FOLDER", help="Folder that paths lose: shards of several mounts.")
 def merge(
-    reports: tuple[Path, ...], out: Path, allow_gaps: bool, allow_overlap: bool, allow_mixed_models: bool
+    reports: tuple[Path, ...],
+    out: Path,
+    allow_gaps: bool,
+    allow_overlap: bool,
+    allow_mixed_models: bool,
+    strip: tuple[str, ...],
 ) -> None:
     """Join the REPORTS of shards, or of several libraries, into one."""
     with clear_errors():
@@ -178,7 +184,7 @@ def merge(
         if out.suffix != ".parquet":
             raise InputError(f"--out {out}: the name must end in .parquet.")
         check_target(out)
-        rows = merging.merge(reports, out, merging.Allowed(allow_gaps, allow_overlap, allow_mixed_models))
+        rows = merging.merge(reports, out, merging.Allowed(allow_gaps, allow_overlap, allow_mixed_models), strip)
         click.echo(f"{rows:,} tracks written to {click.format_filename(out)}.", err=True)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sonicscan.cli.console import Ended
-from sonicscan.cli.options import Arguments, ScanProgram, scan_options
+from sonicscan.cli.options import NEW_FLAGGED, Arguments, ScanProgram, scan_options
 from sonicscan.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,8 +44,10 @@ def run(given: Arguments) -> None:
     """
     from sonicscan.analysis.reviewed import load_reviewed
     from sonicscan.audio.windows import WindowPlan
+    from sonicscan.cli.audit import audit_of, is_audit
     from sonicscan.cli.session import Session, interruptible
     from sonicscan.library.discovery import Selection, parse_shard
+    from sonicscan.library.roots import Roots
     from sonicscan.model.detector import Device
     from sonicscan.scanning.parts import PART_ROWS, PartsSink
     from sonicscan.scanning.reported import ReportedScan, comparable_rows
@@ -52,7 +55,6 @@ def run(given: Arguments) -> None:
     from sonicscan.scanning.scan import DEFAULT_MAX_FPR, Scan, ScanOptions, ray_engine
     from sonicscan.scanning.sinks import Origin, ReportSink
 
-    target = _target(given)
     part = None if given.shard is None else parse_shard(given.shard)
     tracks = _tracks(given, Selection(given.include, given.exclude, given.follow_symlinks, part))
     options = ScanOptions(
@@ -70,26 +72,47 @@ def run(given: Arguments) -> None:
     )
     decisions = None if given.reviewed is None else load_reviewed(given.reviewed)
     following = contextlib.nullcontext() if given.metrics_file is None else _metrics_file(given.metrics_file)
-    with interruptible(), following as metrics:
+    series = audit_of(str(given.out), given.since) if is_audit(given) else contextlib.nullcontext()
+    with interruptible(), following as metrics, series as audit:
+        target = _target(given, None if audit is None else audit.report)
         local = given.engine == "local"
         scan = Scan(options, None if local else ray_engine(options, given.ray_address, given.gpus_per_actor))
         if given.fail_on and scan.thresholds is None:
             raise InputError("--fail-on needs verdicts, and this model gives none without --threshold.")
         if given.fail_on == "review" and given.threshold is not None:
             raise InputError("--fail-on review needs --max-fpr: --threshold gives no `review`.")
-        session = Session(scan, tracks, decisions, given.quiet, given.verbose, metrics)
+        unattended = audit is not None and not given.verbose and not sys.stderr.isatty()
+        session = Session(scan, tracks, decisions, given.quiet, given.verbose, metrics, unattended)
         if target is None:
-            tally = session.to_stdout(given.out == "-")
+            raise Ended(_exit_code(session.to_stdout(given.out == "-"), given))
+        standing = len(scan.notes)
+        since, journal, fresh = given.since, given.journal, given.fresh
+        if audit is not None:
+            since, journal = audit.since, journal or audit.journal()
+            scan.notes.extend(audit.notes)
+            if audit.starts_anew(scan.key):
+                fresh = True
+                scan.notes.append("an unfinished scan had another model, windows or version; it is not resumed.")
+        roots = Roots.of(tracks.roots)
+        earlier = comparable_rows(scan, since, roots)
+        for note in scan.notes[standing:] if unattended else ():
+            session.say(note)
+        origin = Origin(scan, part, roots)
+        sink: ReportSink
+        if isinstance(target, Path) and given.into_folder:
+            sink = PartsSink(origin, target, fresh, given.part_size or PART_ROWS, journal)
         else:
-            earlier = comparable_rows(scan, given.since)
-            origin = Origin(scan, part)
-            sink: ReportSink
-            if isinstance(target, Path) and given.into_folder:
-                sink = PartsSink(origin, target, given.fresh, given.part_size or PART_ROWS, given.journal)
-            else:
-                sink = FileSink(origin, target, given.fresh, given.journal)
-            tally = session.to_report(ReportedScan(scan, tracks, sink, earlier))
-        raise Ended(_exit_code(tally, given))
+            sink = FileSink(origin, target, fresh, journal)
+        tally = session.to_report(ReportedScan(scan, tracks, sink, earlier))
+        newly = 0
+        if audit is not None and given.fail_on == NEW_FLAGGED:
+            found = audit.news(roots, decisions)
+            audit.deliver(found)
+            newly = len(found.flagged)
+        code = _exit_code(tally, given, newly)
+        if code and audit is not None:
+            session.release(audit.failed(roots) if code == EXIT_ERRORS else ())
+        raise Ended(code)
 
 
 def _metrics_file(path: Path) -> MetricsFile:
@@ -98,12 +121,13 @@ def _metrics_file(path: Path) -> MetricsFile:
     return MetricsFile(path)
 
 
-def _target(given: Arguments) -> Location | None:
+def _target(given: Arguments, report: Location | None) -> Location | None:
+    """Where the report goes, if it can be written there: `report`, or --out; None for standard output."""
     if given.out is None or given.out == "-":
         return None
     from sonicscan.library.remote import located
 
-    path = located(given.out)
+    path = located(given.out) if report is None else report
     if isinstance(path, Path) and given.into_folder:
         from sonicscan.scanning.parts import check_folder
 
@@ -131,10 +155,12 @@ def _tracks(given: Arguments, selection: Selection) -> Listing:
     return dataclasses.replace(tracks, roots=tuple(dict.fromkeys([*tracks.roots, *listed])))
 
 
-def _exit_code(tally: Tally, given: Arguments) -> int:
+def _exit_code(tally: Tally, given: Arguments, newly: int = 0) -> int:
     limit, percent = given.max_errors
     if tally.failed > (limit / 100 * tally.tracks if percent else limit):
         return EXIT_ERRORS
+    if given.fail_on == NEW_FLAGGED:
+        return EXIT_FAIL_ON if newly else 0
     counted = ("flagged", "review") if given.fail_on == "review" else ("flagged",)
     met = sum(tally.verdicts[verdict] - tally.settled[verdict] for verdict in counted)
     return EXIT_FAIL_ON if given.fail_on and met else 0

@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import itertools
 import signal
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
@@ -33,6 +34,8 @@ from sonicscan.text import harmless, printable
 if TYPE_CHECKING:
     from sonicscan.cli.prometheus import MetricsFile
 
+_NAMED = 10  # failed tracks that an unattended scan names
+
 
 @dataclass(frozen=True)
 class Session:
@@ -45,6 +48,7 @@ class Session:
         quiet: only errors on stderr.
         verbose: a message for each track that is not `ok`.
         metrics: a file that follows the scan's figures; None for none.
+        unattended: nobody watches stderr, and what is written there becomes mail: messages wait for `release`.
     """
 
     scan: Scan
@@ -53,6 +57,8 @@ class Session:
     quiet: bool = False
     verbose: bool = False
     metrics: MetricsFile | None = None
+    unattended: bool = False
+    _held: list[str] = field(default_factory=list, init=False)
 
     def to_report(self, reported: ReportedScan) -> Tally:
         """Scan into a report; returns the counts of all its rows."""
@@ -63,7 +69,7 @@ class Session:
             )
         tally = self._tally()
         try:
-            with self._progress(tally, not self.quiet) as progress, _only_data():
+            with self._progress(tally, not self.quiet and not self.unattended) as progress, _only_data():
 
                 def each(result: FileResult) -> None:
                     self._note(result, tally)
@@ -71,6 +77,8 @@ class Session:
                     progress.update()
 
                 reported.run(each)
+            if (without_effect := reported.nothing_carried()) is not None:
+                self.say(without_effect)
             tally.carried = 0
             for rows in reported.carried():
                 self._add_carried(rows, tally)
@@ -79,6 +87,7 @@ class Session:
             reported.sink.close()
             kept = f"{tally.tracks} tracks are in {reported.sink.kept_in}"
             self.say(f"interrupted: {kept}; the same command goes on from there.")
+            self.release()
             raise
         except BaseException:
             reported.sink.close()
@@ -106,8 +115,24 @@ class Session:
 
     def say(self, message: str) -> None:
         """A message on stderr, unless they are not wanted."""
-        if not self.quiet:
+        if self.unattended:
+            self._held.append(message)
+        elif not self.quiet:
             click.echo(f"sonicscan: {harmless(message)}", err=True)
+
+    def release(self, failed: Iterable[FileResult] = ()) -> None:
+        """Write the messages that an unattended scan has held back: something has happened.
+
+        Args:
+            failed: tracks that failed, of which the first few are named.
+        """
+        if not self.unattended or self.quiet:
+            return
+        for result in itertools.islice(failed, _NAMED):
+            self._note_failed(result)
+        for message in self._held:
+            click.echo(f"sonicscan: {harmless(message)}", err=True)
+        self._held.clear()
 
     def _progress(self, tally: Tally, shown: bool) -> Progress:
         return Progress(tally, lambda: sum(1 for _ in dataclasses.replace(self.tracks)), not shown)
@@ -121,7 +146,10 @@ class Session:
     def _note(self, result: FileResult, tally: Tally) -> None:
         tally.add(result, self._settled(result))
         if self.verbose and result.status != "ok":
-            self.say(f"{result.status}: {printable(result.path)}: {printable(result.error or '')}")
+            self._note_failed(result)
+
+    def _note_failed(self, result: FileResult) -> None:
+        self.say(f"{result.status}: {printable(result.path)}: {printable(result.error or '')}")
 
     def _settled(self, result: FileResult) -> bool:
         return self.reviewed is not None and self.reviewed.covers(result, datetime.date.today()) is not None
@@ -132,6 +160,8 @@ class Session:
         tally.add_carried(carried.column("status").to_pylist(), carried.column("verdict").to_pylist(), settled)
 
     def _announce(self) -> None:
+        if self.unattended:  # true every night: no news
+            return
         self.say(self.scan.engine.summary)
         for note in self.scan.notes:
             self.say(note)

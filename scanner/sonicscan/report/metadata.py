@@ -34,6 +34,7 @@ class ReportMetadata:
         options: what the scan was asked for.
         thresholds: what the verdicts were given by; None where there are none.
         shards: (i, n) of every shard of the library that the report holds; empty for a whole library.
+        roots: how the paths below each folder begin, and a digest of the folder's real path.
         started, finished: ISO 8601, UTC.
     """
 
@@ -46,6 +47,7 @@ class ReportMetadata:
     options: dict[str, Any] = field(default_factory=dict)
     thresholds: Thresholds | None = None
     shards: tuple[tuple[int, int], ...] = ()
+    roots: tuple[tuple[str, str], ...] = ()
     started: str = ""
     finished: str = ""
 

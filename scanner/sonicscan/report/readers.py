@@ -38,6 +38,16 @@ def read_report(path: Location) -> pa.Table:
     return sort_rows(table) if isinstance(path, Path) and path.is_dir() else table
 
 
+def check_report(path: Path) -> None:
+    """Raise `ReportError` unless `path` is a whole report of a known schema version; reads the first file's schema."""
+    files = part_files(path)
+    try:
+        schema = pq.read_schema(files[0])
+    except (OSError, pa.ArrowException) as error:
+        raise ReportError(f"the report {path} cannot be read: {error}.") from error
+    check_version(schema, path)
+
+
 def part_files(path: Path) -> tuple[Path, ...]:
     """The Parquet files of a report: itself, or the parts of a folder, in order.
 

@@ -66,12 +66,12 @@ def to_batch(results: Iterable[FileResult]) -> pa.RecordBatch:
 
 
 def to_results(table: pa.Table | pa.RecordBatch) -> Iterator[FileResult]:
-    """The rows of a report as `FileResult`s."""
-    names = [field.name for field in dataclasses.fields(FileResult)]
+    """The rows of a report as `FileResult`s; columns that were not read have their defaults."""
+    names = [field.name for field in dataclasses.fields(FileResult) if field.name in table.schema.names]
     for batch in table.to_batches() if isinstance(table, pa.Table) else [table]:
         for row in batch.to_pylist(maps_as_pydicts="strict"):
             fields = {name: row[name] for name in names}
-            if fields["provenance"] is not None:
+            if fields.get("provenance") is not None:
                 fields["provenance"] = Provenance(**fields["provenance"])
             yield FileResult(**fields)
 

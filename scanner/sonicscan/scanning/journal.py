@@ -219,6 +219,17 @@ def _check(secret: bytes) -> bytes:
     return hashlib.sha256(secret).hexdigest().encode()
 
 
+def key_of_journal(path: Path) -> str | None:
+    """The key of a journal that is not open; None where there is none, or it is not one."""
+    try:
+        with path.open("rb") as file:
+            schema = pa.ipc.open_stream(file).schema
+    except (pa.ArrowException, OSError, ValueError):
+        return None
+    key: bytes | None = (schema.metadata or {}).get(_KEY)
+    return None if key is None else key.decode("ascii", "replace")
+
+
 def _preamble(schema: pa.Schema) -> bytes:
     """The bytes that a stream of `schema` begins with."""
     return bytes(schema.serialize())

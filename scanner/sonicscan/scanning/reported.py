@@ -12,12 +12,13 @@ import pyarrow as pa
 from sonicscan.errors import ReportError
 from sonicscan.library.discovery import Listing
 from sonicscan.library.remote import Location
+from sonicscan.library.roots import NO_ROOTS, Roots
 from sonicscan.library.tracks import Track
 from sonicscan.report.metadata import ReportMetadata
 from sonicscan.report.readers import read_report
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA
-from sonicscan.scanning.reuse import Known, judged_again
+from sonicscan.scanning.reuse import Known, judged_again, respelled_paths
 from sonicscan.scanning.scan import Scan
 from sonicscan.scanning.sinks import ReportSink
 
@@ -41,6 +42,7 @@ class ReportedScan:
         self.sink = sink
         self._scan = scan
         self._tracks = tracks
+        self._n_earlier = 0 if earlier is None else earlier.num_rows
         self._earlier = Known(SCHEMA.empty_table() if earlier is None else earlier, scan.options.hash)
 
     def run(self, each: Callable[[FileResult], None]) -> None:
@@ -70,6 +72,15 @@ class ReportedScan:
         """How many rows have been taken over so far."""
         return len(self.sink.known) + len(self._earlier)
 
+    def nothing_carried(self) -> str | None:
+        """A sentence for a scan that has run and found no track of the earlier report; None where it found some."""
+        if not self._n_earlier or self.n_carried:
+            return None
+        return (
+            f"no row of the earlier report was carried over: all of its {self._n_earlier} tracks have other paths, "
+            "or have changed; name the folder that was scanned then."
+        )
+
     def carried(self) -> Iterator[pa.Table]:
         """Rows taken over from the interrupted scan and the earlier report; complete once `run` is."""
         yield from self.sink.carried()
@@ -80,8 +91,8 @@ class ReportedScan:
         self.sink.finish([self._earlier.taken()])
 
 
-def comparable_rows(scan: Scan, since: Location | None) -> pa.Table | None:
-    """The rows of an earlier report with the scan's verdicts; None, and a note of the scan, where none compare.
+def comparable_rows(scan: Scan, since: Location | None, roots: Roots = NO_ROOTS) -> pa.Table | None:
+    """The rows of an earlier report with the paths and verdicts of the scan; None, and a note, where none compare.
 
     Raises:
         ReportError: it cannot be read, or it is not a Parquet report.
@@ -95,7 +106,7 @@ def comparable_rows(scan: Scan, since: Location | None) -> pa.Table | None:
     if metadata.key != scan.key:
         scan.notes.append(f"{since} was made {_difference(scan, metadata)}: every file is scored again.")
         return None
-    rows = table.replace_schema_metadata(None)
+    rows = respelled_paths(table, roots).replace_schema_metadata(None)
     same = metadata.thresholds == scan.thresholds
     return rows if same else judged_again(rows, scan.model.spec, scan.thresholds)
 

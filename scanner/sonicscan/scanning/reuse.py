@@ -9,7 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from sonicscan.errors import Status
+from sonicscan.library.roots import Roots, respelled
 from sonicscan.library.tracks import Track
+from sonicscan.report.metadata import ReportMetadata
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import to_batch, to_results
 from sonicscan.scoring import aggregate
@@ -60,6 +62,30 @@ class Known:
     def taken(self) -> pa.Table:
         """The rows carried over so far."""
         return self._table.take(pa.array(self._taken, type=pa.int64()))
+
+
+def respelled_paths(table: pa.Table, now: Roots) -> pa.Table:
+    """A report's rows with the paths of their folders spelled as this scan spells them.
+
+    Args:
+        table: columns of a report, `path` and `path_raw` among them, with the report's metadata.
+        now: the folders of this scan.
+    """
+    prefixes = respelled(ReportMetadata.of(table.schema, "the earlier report").roots, now)
+    if not prefixes or not table.num_rows:
+        return table
+    names = []
+    for path, raw in zip(table.column("path").to_pylist(), table.column("path_raw").to_pylist(), strict=True):
+        name = raw if raw is not None else path.encode()
+        old = next((prefix for prefix in prefixes if name.startswith(prefix)), None)
+        names.append(Track(name if old is None else prefixes[old] + name[len(old) :], -1, 0))
+    for column, values in (
+        ("path", [track.name for track in names]),
+        ("path_raw", [track.path_raw for track in names]),
+    ):
+        at = table.schema.get_field_index(column)
+        table = table.set_column(at, table.schema.field(at), pa.array(values, table.schema.field(at).type))
+    return table
 
 
 def judged_again(table: pa.Table, spec: ModelSpec, thresholds: Thresholds | None) -> pa.Table:

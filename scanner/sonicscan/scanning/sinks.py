@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -9,6 +10,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from sonicscan.library.remote import Location
+from sonicscan.library.roots import NO_ROOTS, Roots
 from sonicscan.library.tracks import Track
 from sonicscan.report.metadata import ReportMetadata
 from sonicscan.report.row import FileResult
@@ -63,10 +65,12 @@ class Origin:
     Args:
         scan: the scan.
         shard: the part of the library that it is about.
+        roots: the folders that it was given.
     """
 
-    def __init__(self, scan: Scan, shard: tuple[int, int] | None = None) -> None:
+    def __init__(self, scan: Scan, shard: tuple[int, int] | None = None, roots: Roots = NO_ROOTS) -> None:
         self._scan = scan
+        self._roots = roots
         self._shard = shard
         self._started = now()
 
@@ -82,7 +86,7 @@ class Origin:
 
     def metadata(self) -> ReportMetadata:
         """The metadata of a report that is written now."""
-        return self._scan.metadata(self._started, self._shard)
+        return dataclasses.replace(self._scan.metadata(self._started, self._shard), roots=self._roots.kept)
 
     def judged(self, rows: pa.Table) -> pa.Table:
         """Rows with the verdicts that the scan's thresholds give."""

@@ -1,0 +1,143 @@
+"""Which flags of an audit have been delivered, that is: printed, each as one line of standard output.
+
+The record is a small file beside the audit's reports. A flag is new where the record does not have its track:
+on the first night all are. The record is written only after the lines were, so that a night which ends between
+the two repeats its lines the next night and loses none. Deleting the record repeats all flags once.
+
+A track leaves the record when a scan scores it and does not flag it, or when a person has decided about it. A
+track that is missing or damaged stays: when it returns, its flag is not new.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sonicscan.analysis.moves import Content, moved
+from sonicscan.analysis.reviewed import Reviewed
+from sonicscan.errors import ReportError
+from sonicscan.files import owned, write_whole
+from sonicscan.library.roots import Roots
+from sonicscan.report.row import FileResult
+
+_FORMAT = "sonicscan-delivered-1"
+_MAX_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """The tracks whose flags were delivered.
+
+    Attributes:
+        tracks: what each track was, by its real path.
+    """
+
+    tracks: Mapping[bytes, Content] = field(default_factory=dict)
+
+    @classmethod
+    def by_report(cls, rows: Iterable[FileResult], roots: Roots) -> Delivered:
+        """As if the flags of a report had been delivered: what a scan since that report compares with."""
+        return cls({roots.real(_path(row)): Content.of(row) for row in rows if row.verdict == "flagged"})
+
+    @classmethod
+    def read(cls, path: Path) -> Delivered:
+        """The record at `path`; an empty one where there is no file.
+
+        Raises:
+            ReportError: it cannot be read, is damaged, or another user made it.
+        """
+        try:
+            with path.open("rb") as file:
+                if not owned(os.fstat(file.fileno())):
+                    raise ReportError(
+                        f"another user owns {path}, the record of delivered flags, and could hide flags with it; "
+                        "remove it, or change its owner."
+                    )
+                text = file.read(_MAX_BYTES)
+        except FileNotFoundError:
+            return cls()
+        except OSError as error:
+            raise ReportError(f"the record of delivered flags {path} cannot be read: {error.strerror}.") from error
+        try:
+            kept = json.loads(text)
+            if kept["format"] != _FORMAT:
+                raise ValueError("another format")
+            return cls({os.fsencode(entry.pop("path")): Content(**entry) for entry in kept["tracks"]})
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ReportError(
+                f"{path} is not a record of delivered flags, or is damaged; "
+                "move it away, and the next audit prints every flag once more."
+            ) from error
+
+    def write(self, path: Path) -> None:
+        """Replace the record at `path`, whole or not at all.
+
+        Raises:
+            ReportError: it cannot be written.
+        """
+        tracks: list[dict[str, Any]] = [
+            {"path": os.fsdecode(name), **dataclasses.asdict(content)} for name, content in sorted(self.tracks.items())
+        ]
+        try:
+            write_whole(path, json.dumps({"format": _FORMAT, "tracks": tracks}, indent=0))
+        except OSError as error:
+            raise ReportError(
+                f"the record of delivered flags {path} could not be written: {error.strerror or error}; "
+                "the next audit prints these flags again."
+            ) from error
+
+
+@dataclass(frozen=True)
+class News:
+    """What a report has that was not delivered before.
+
+    Attributes:
+        flagged: newly flagged rows on which nobody has decided, highest score first.
+        delivered: the record once these are delivered.
+    """
+
+    flagged: tuple[FileResult, ...]
+    delivered: Delivered
+
+
+def news(rows: Iterable[FileResult], before: Delivered, roots: Roots, reviewed: Reviewed | None = None) -> News:
+    """Compare all rows of a report with what was delivered.
+
+    Args:
+        rows: of the whole report.
+        before: the record so far.
+        roots: the folders that the scan was given.
+        reviewed: decisions that settle findings; None for none.
+    """
+    today, reviewed = dt.date.today(), reviewed or Reviewed()
+    known, unknown = dict(before.tracks), dict[bytes, FileResult]()
+    absent = set(before.tracks)
+    for row in rows:
+        name = roots.real(_path(row))
+        absent.discard(name)
+        if row.verdict == "flagged" and reviewed.covers(row, today) is None:
+            if name in known:
+                known[name] = Content.of(row)
+            else:
+                unknown[name] = row
+        elif name in known and (row.score is not None or row.verdict == "flagged"):
+            del known[name]
+    gone = {name: known[name] for name in absent}
+    names = moved(gone, {name: Content.of(row) for name, row in unknown.items()})
+    fresh = [row for name, row in unknown.items() if name not in names]
+    left = {name: content for name, content in known.items() if name not in names.values()}
+    after = left | {name: Content.of(row) for name, row in unknown.items()}
+    return News(
+        tuple(sorted(fresh, key=lambda row: (-(row.score or 0.0), row.path))),
+        Delivered(after),
+    )
+
+
+def _path(row: FileResult) -> bytes:
+    return row.path_raw if row.path_raw is not None else row.path.encode("utf-8", "surrogatepass")

@@ -1,0 +1,130 @@
+"""A scan that is one of a series: `--out 'audits/{date}.parquet' --since latest --fail-on new-flagged`."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sonicscan.analysis.catalogue import lines
+from sonicscan.analysis.delivered import Delivered, News, news
+from sonicscan.analysis.reviewed import Reviewed
+from sonicscan.cli.options import NEW_FLAGGED, Arguments
+from sonicscan.errors import FAILED_STATUSES, InputError, ReportError
+from sonicscan.library.remote import Location, Url, is_url, located
+from sonicscan.library.roots import Roots
+from sonicscan.report.readers import part_files, read_file, read_report
+from sonicscan.report.row import FileResult
+from sonicscan.report.schema import to_results
+from sonicscan.scanning.reuse import respelled_paths
+from sonicscan.scanning.series import DATE, Series
+
+LATEST = Path("latest")  # as --since: the newest report of the series that --out names
+_COLUMNS = ["path", "path_raw", "status", "error", "verdict", "score", "size", "mtime_ns", "content_hash", "warnings"]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Where one scan writes, what it builds on, and how its new flags are told from the old ones.
+
+    Attributes:
+        report: the report of this scan.
+        since: the report whose rows are carried over; None for none.
+        series: all reports of this `--out`; None where it is a single one that is compared with `since`.
+        standing: whether new flags are those that were never delivered; else those that `since` does not have.
+        notes: sentences about reports that `--since latest` passes over, and about an unfinished scan.
+    """
+
+    report: Location
+    since: Location | None
+    series: Series | None = None
+    standing: bool = False
+    notes: tuple[str, ...] = ()
+
+    def journal(self) -> Path | None:
+        """The journal of the series; None where the report's own journal serves."""
+        return self.series.journal if self.series is not None else None
+
+    def starts_anew(self, key: str) -> bool:
+        """Whether the series has an unfinished scan that is not comparable with a scan of this key.
+
+        The model and the program of a standing audit change now and then; what they left half done is scanned anew.
+        """
+        return self.series is not None and isinstance(self.report, Path) and not self.series.fits(self.report, key)
+
+    def news(self, roots: Roots, reviewed: Reviewed | None) -> News:
+        """What the finished report has that was not delivered before, or that `since` does not have.
+
+        Raises:
+            ReportError: a report or the record cannot be read.
+        """
+        if self.standing and self.series is not None:
+            before = Delivered.read(self.series.record)
+        else:
+            before = Delivered() if self.since is None else Delivered.by_report(rows_of(self.since, roots), roots)
+        return news(rows_of(self.report, roots), before, roots, reviewed)
+
+    def failed(self, roots: Roots) -> Iterator[FileResult]:
+        """The tracks of the finished report that failed."""
+        return (row for row in rows_of(self.report, roots) if row.status in FAILED_STATUSES)
+
+    def deliver(self, found: News) -> None:
+        """Print new flags, each as one line; once they are out, note in the record that they were delivered.
+
+        Raises:
+            ReportError: standard output takes no more, or the record cannot be written.
+        """
+        try:
+            for line in lines(found.flagged):
+                sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+        except OSError as error:
+            raise ReportError(
+                f"new flags could not be printed ({error.strerror or error}); the next audit prints them again."
+            ) from error
+        if self.standing and self.series is not None:
+            found.delivered.write(self.series.record)
+
+
+def is_audit(given: Arguments) -> bool:
+    """Whether a scan is one of a series, or is asked for new flags."""
+    return given.out is not None and (DATE in given.out or given.since == LATEST or given.fail_on == NEW_FLAGGED)
+
+
+@contextlib.contextmanager
+def audit_of(out: str, since: Location | None) -> Iterator[Audit]:
+    """The audit of today; a series is locked against a second one meanwhile.
+
+    Raises:
+        InputError: a series on a URL.
+        ReportError: another audit is running, or the folder of the reports cannot be read.
+    """
+    if since != LATEST and DATE not in out:
+        yield Audit(located(out), since)
+        return
+    if is_url(out):
+        raise InputError(f"--out {out}: {DATE} and --since latest need reports on this machine; name a local --out.")
+    series = Series.of(out)
+    if since == LATEST and not series.in_parts and series.suffix != ".parquet":
+        raise InputError(f"--out {out}: only .parquet reports can be built on by --since latest.")
+    with series.locked():
+        report = series.report(dt.date.today())
+        earlier = series.take_over(report)
+        notes = () if earlier is None else (f"{earlier} was not finished; its scan is resumed as {report}.",)
+        if since != LATEST:
+            yield Audit(report, since, series, False, notes)
+            return
+        latest, passed_over = series.latest()
+        yield Audit(report, latest, series, True, (*notes, *passed_over))
+
+
+def rows_of(report: Location, roots: Roots) -> Iterator[FileResult]:
+    """All rows of a report without what its windows gave, their folders spelled as in `roots`."""
+    if isinstance(report, Url):
+        yield from to_results(respelled_paths(read_report(report), roots))
+        return
+    for file in part_files(report):
+        yield from to_results(respelled_paths(read_file(file, _COLUMNS), roots))

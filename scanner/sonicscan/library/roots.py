@@ -1,0 +1,80 @@
+"""The folders that a scan was given, and the real folder behind each: `library` and `/srv/library` can be one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sonicscan.library.remote import is_url
+
+_MAX_ROOTS = 1000  # of those that a report names; a scan of more single folders has no spelling worth keeping
+
+
+@dataclass(frozen=True)
+class Roots:
+    """The folders of one scan, as they were typed and as they really are.
+
+    Attributes:
+        folders: (prefix of every path below the folder, real path of the folder), longest prefix first.
+    """
+
+    folders: tuple[tuple[bytes, bytes], ...] = ()
+
+    @classmethod
+    def of(cls, roots: Iterable[bytes]) -> Roots:
+        """From `Listing.roots`; files and URLs among them have one spelling and are left out."""
+        found = [
+            (_prefix(root), os.path.realpath(root))
+            for root in roots
+            if not is_url(root) and os.path.isdir(root)  # noqa: PTH112 - bytes, which pathlib does not take
+        ]
+        return cls(tuple(sorted(found, key=lambda folder: len(folder[0]), reverse=True)))
+
+    def real(self, path: bytes) -> bytes:
+        """The one name of a track, however the command line spelled its folder."""
+        for prefix, folder in self.folders:
+            if path.startswith(prefix):
+                return os.path.join(folder, path[len(prefix) :])  # noqa: PTH118 - bytes
+        if is_url(path):
+            return path
+        folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100 - bytes
+        return os.path.join(os.path.realpath(folder), name)  # noqa: PTH118 - bytes
+
+    @property
+    def kept(self) -> tuple[tuple[str, str], ...]:
+        """What a report keeps: each prefix with a digest of its folder's real path, which itself stays private."""
+        folders = self.folders if len(self.folders) <= _MAX_ROOTS else ()
+        return tuple((os.fsdecode(prefix), _digest(folder)) for prefix, folder in folders)
+
+
+NO_ROOTS = Roots()
+
+
+def respelled(kept: Iterable[tuple[str, str]], now: Roots) -> dict[bytes, bytes]:
+    """Prefixes of an earlier report, longest first, with the prefix that the same folder has now.
+
+    Args:
+        kept: `Roots.kept` of the earlier scan.
+        now: the folders of this scan.
+
+    Returns:
+        only the prefixes that have changed; mostly none.
+    """
+    prefixes = {_digest(folder): prefix for prefix, folder in now.folders}
+    earlier = [(os.fsencode(prefix), digest) for prefix, digest in kept]
+    same = {(prefix, _digest(folder)) for prefix, folder in now.folders}
+    changed = {
+        prefix: prefixes[digest] for prefix, digest in earlier if digest in prefixes and (prefix, digest) not in same
+    }
+    return dict(sorted(changed.items(), key=lambda pair: len(pair[0]), reverse=True))
+
+
+def _prefix(root: bytes) -> bytes:
+    """What the path of every track below the folder begins with, as `Listing` names it."""
+    return b"" if root == b"." else root.rstrip(b"/") + b"/"
+
+
+def _digest(folder: bytes) -> str:
+    return hashlib.sha256(folder).hexdigest()[:32]
