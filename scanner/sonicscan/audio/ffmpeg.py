@@ -29,7 +29,7 @@ _JUMP_S = 2.0  # a jump costs as much as decoding less than that
 _LEAD_S = 0.5  # of decoding before the first sample that counts: overlaps, MP3's bit reservoir
 
 # Containers and elementary streams that hold sound; demuxers that open further files are left out.
-_AV_FORMATS = (
+CONTAINERS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,iff,latm,loas,matroska,webm,"
     "mov,mp4,m4a,3gp,3g2,mj2,mp3,mpc,mpc8,mpeg,mpegts,ogg,oma,qcp,rm,shn,tak,truehd,tta,voc,w64,wav,wv,xwma,wsaud,aea"
 )
@@ -95,7 +95,7 @@ class AvSource:
             container = av.open(
                 self._file,
                 mode="r",
-                options={"format_whitelist": _AV_FORMATS, "protocol_whitelist": ""},
+                options={"format_whitelist": CONTAINERS, "protocol_whitelist": ""},
                 metadata_errors="ignore",
             )
         except MemoryError:

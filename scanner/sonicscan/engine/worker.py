@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import io
 import os
 import signal
 import sys
@@ -24,6 +23,7 @@ from sonicscan.audio.decode import AudioFacts
 from sonicscan.audio.images import read_images
 from sonicscan.audio.melspec import log_mel
 from sonicscan.audio.sources import from_os_error, open_regular
+from sonicscan.audio.tags import Tags, read_tags
 from sonicscan.engine import wire
 from sonicscan.engine.outcome import Outcome
 from sonicscan.errors import AudioError, Status
@@ -90,13 +90,16 @@ def _answer(track: Track, content: bytes | None, job: wire.Job, answers: BinaryI
     began = time.perf_counter()
     outbox = _Outbox(answers)
     content_hash: str | None = None
-    tags: dict[str, str] = {}
+    tags = Tags()
     try:
         with sound_at(track.path, track.size, job.hash or job.plan.reads_all, content) as path:
             if job.hash:
                 content_hash = _content_hash(path)
-            tags = _tags(track.path, path)
-            facts = _send_windows(path, job, outbox)
+            try:
+                facts = _send_windows(path, job, outbox)
+            finally:
+                if not (job.plan.adaptive and job.plan.part[0]):  # the first visit has told them
+                    tags = read_tags(path)
         outcome = Outcome.of_facts(facts, outbox.sent, outbox.silent)
     except AudioError as error:
         outcome = _failed(error.status, str(error))
@@ -112,10 +115,7 @@ def _answer(track: Track, content: bytes | None, job: wire.Job, answers: BinaryI
         content_hash=content_hash,
         silent_windows=outbox.silent,
         elapsed_ms=(time.perf_counter() - began - outbox.waited_s) * 1e3,
-        title=tags.get("title"),
-        artist=tags.get("artist"),
-        album=tags.get("album"),
-        isrc=tags.get("isrc"),
+        **dataclasses.asdict(tags),
     )
     wire.send(answers, outcome.to_header())
 
@@ -170,28 +170,6 @@ def _send_windows(path: bytes | RemoteFile, job: wire.Job, outbox: _Outbox) -> A
 def _content_hash(path: bytes | RemoteFile) -> str:
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _tags(name: bytes, path: bytes | RemoteFile) -> dict[str, str]:
-    """Title, artist, album and ISRC, as far as the file says them."""
-    from tinytag import TinyTag, TinyTagException
-
-    try:
-        with open_regular(path) as file, io.BufferedReader(file) as buffered:
-            tag = TinyTag.get(filename=os.fsdecode(name), file_obj=buffered, duration=False)
-    except TinyTagException:
-        return {}
-    except (AudioError, OSError, MemoryError):
-        raise
-    except Exception:  # noqa: BLE001 - tags are a courtesy: a malformed one costs the tags, not the track
-        return {}
-    isrc = next(iter(tag.other.get("isrc", [])), None)
-    found = {"title": tag.title, "artist": tag.artist, "album": tag.album, "isrc": isrc}
-    return {
-        name: text.encode("utf-8", "replace").decode("utf-8").replace("\0", " ").strip()[:_MAX_TAG]
-        for name, text in found.items()
-        if isinstance(text, str) and text.strip("\0 ")
-    }
 
 
 if __name__ == "__main__":

@@ -1,0 +1,196 @@
+"""Title, artist, album and ISRC of a sound file: by its content, never by its name.
+
+tinytag reads MP3, MP4, Ogg, FLAC, WAV, AIFF and WMA. An APEv2 tag at the end, then FFmpeg, fill what is missing:
+Matroska, CAF, MP2 and the rest. Tags come from strangers: reading them costs at most about `MAX_SECONDS` and
+`MAX_BYTES`, and what is wrong with them costs the tags, never the track.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import struct
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import astuple, dataclass, fields
+
+import av
+import av.logging
+
+from sonicscan.audio.ffmpeg import CONTAINERS
+from sonicscan.audio.sources import open_regular
+from sonicscan.audio.views import View, behind_id3, read_at
+from sonicscan.errors import AudioError
+from sonicscan.library.ranges import RemoteFile
+
+MAX_SECONDS = 1.0
+MAX_BYTES = 4 << 20
+_MAX_TAG = 2000  # characters of one tag
+# FFmpeg's names of the four tags, lower case, in the order in which they are looked for.
+_NAMES = {
+    "title": ("title", "tit2", "inam"),
+    "artist": ("artist", "author", "album_artist", "tpe1", "iart"),
+    "album": ("album", "wm/albumtitle", "talb", "iprd"),
+    "isrc": ("isrc", "tsrc", "wm/isrc"),
+}
+
+
+@dataclass(frozen=True)
+class Tags:
+    """What a file says of itself; None where it says nothing. At most 2,000 characters each."""
+
+    title: str | None = None
+    artist: str | None = None
+    album: str | None = None
+    isrc: str | None = None
+
+
+class _OutOfTimeError(BaseException):
+    """Not an `Exception`, so that no parser takes it for a damaged tag."""
+
+
+def read_tags(path: bytes | RemoteFile) -> Tags:
+    """Read the tags of a sound file, within `MAX_SECONDS` and `MAX_BYTES`.
+
+    Args:
+        path: the file's name, as bytes, or an open remote file.
+
+    Returns:
+        what was found within the bounds; no tags where the file cannot be opened or its tags make no sense.
+    """
+    tags = Tags()
+    with contextlib.suppress(AudioError, OSError), open_regular(path) as file:
+        bounded = _BoundedFile(file)
+        with contextlib.suppress(_OutOfTimeError), _alarm(MAX_SECONDS):
+            tags = _by_tinytag(bounded)
+        for other in (_of_ape, _by_ffmpeg):
+            if tags.title is None or tags.artist is None or tags.album is None:
+                found = other(bounded)
+                tags = Tags(*(a or b for a, b in zip(astuple(tags), astuple(found), strict=True)))
+    return tags
+
+
+class _BoundedFile(io.RawIOBase):
+    """A file that is at its end once `MAX_BYTES` were read of it, wherever they were, or `MAX_SECONDS` have passed."""
+
+    def __init__(self, file: io.RawIOBase) -> None:
+        self._file = file
+        self._left = MAX_BYTES
+        self._deadline = time.monotonic() + MAX_SECONDS
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    # io hands over a memoryview, though the stubs allow any buffer.
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        if time.monotonic() > self._deadline:
+            return 0  # FFmpeg cannot be stopped by an exception here
+        n = self._file.readinto(memoryview(buffer)[: self._left]) or 0
+        self._left -= n
+        return n
+
+
+@contextlib.contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    """Raise `_OutOfTimeError` in the block after `seconds`, where it is the main thread that runs it (not on Windows).
+
+    Some parsers loop over what they have read without reading on, in time that grows with its square.
+    """
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(number: int, frame: object) -> None:
+        raise _OutOfTimeError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _by_tinytag(file: _BoundedFile) -> Tags:
+    from tinytag import TinyTag
+
+    try:
+        tag = TinyTag.get(file_obj=io.BufferedReader(View(file)), duration=False)
+    except Exception:  # noqa: BLE001 - whatever a parser raises on a damaged tag costs the tag, not the track
+        return Tags()
+    isrc = next(iter(tag.other.get("isrc", [])), None)
+    return Tags(_clean(tag.title), _clean(tag.artist), _clean(tag.album), _clean(isrc))
+
+
+def _of_ape(file: io.RawIOBase) -> Tags:
+    """The APEv2 tag at the end of `file`, before an ID3v1 tag, if there is one.
+
+    Source: https://wiki.hydrogenaud.io/index.php?title=APEv2_specification
+    """
+    size = file.seek(0, os.SEEK_END)
+    tail = read_at(file, max(0, size - 160), 160)
+    at = tail.rfind(b"APETAGEX")
+    if at < 0 or len(tail) < at + 32:
+        return Tags()
+    length, count = struct.unpack_from("<II", tail, at + 12)
+    begin = size - len(tail) + at + 32 - length
+    if not 32 <= length <= MAX_BYTES // 4 or begin < 0:
+        return Tags()
+    body, found = read_at(file, begin, length - 32), dict[str, str]()
+    place = 0
+    for _ in range(min(count, 1000)):
+        end = body.find(b"\0", place + 8, place + 8 + 256)
+        if end < 0:
+            break
+        n = int.from_bytes(body[place : place + 4], "little")
+        found[body[place + 8 : end].decode("ascii", "replace")] = body[end + 1 : end + 1 + n].decode("utf-8", "replace")
+        place = end + 1 + n
+    return _named(found)
+
+
+def _by_ffmpeg(file: _BoundedFile) -> Tags:
+    av.logging.set_level(None)
+    try:
+        with av.open(
+            View(file, behind_id3(file)),
+            mode="r",
+            options={"format_whitelist": CONTAINERS, "protocol_whitelist": "", "probesize": str(MAX_BYTES // 4)},
+            metadata_errors="replace",
+            timeout=MAX_SECONDS,
+        ) as container:
+            found = dict(container.metadata)
+            for stream in container.streams.audio[:1]:  # Ogg and some others: each stream has tags of its own
+                found = {**stream.metadata, **found}
+    except Exception:  # noqa: BLE001 - as above
+        return Tags()
+    return _named(found)
+
+
+def _named(found: Mapping[str, str]) -> Tags:
+    lower = {name.lower(): text for name, text in found.items()}
+    return Tags(
+        **{
+            field.name: next((text for name in _NAMES[field.name] if (text := _clean(lower.get(name)))), None)
+            for field in fields(Tags)
+        }
+    )
+
+
+def _clean(text: object) -> str | None:
+    """Text that is UTF-8, without NUL, at most `_MAX_TAG` characters; None where nothing is left."""
+    if not isinstance(text, str):
+        return None
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", " ").strip()[:_MAX_TAG] or None

@@ -1,0 +1,83 @@
+"""A file as decoders should see it: without the ID3 tags before it, and with a header that tells its true length."""
+
+from __future__ import annotations
+
+import io
+import os
+
+_ID3_HEADER = 10
+_MAX_ID3_TAGS = 16  # one after the other; programs write two or three
+_PADDING = 64 << 10  # zero bytes that may follow the last of them
+
+
+class View(io.RawIOBase):
+    """The bytes of `file` from `start` on, with some of them replaced. Closing it leaves `file` open.
+
+    Args:
+        file: seekable; shared, so that only one of its views is in use at a time.
+        start: the view's first byte.
+        patch: (position in the view, bytes that stand there), if any.
+    """
+
+    def __init__(self, file: io.RawIOBase, start: int = 0, patch: tuple[int, bytes] | None = None) -> None:
+        self._file = file
+        self._start = start
+        self._patch = patch
+        self._position = 0
+        self._size = max(0, file.seek(0, os.SEEK_END) - start)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, origin + offset)
+        return self._position
+
+    # io hands over a memoryview, though the stubs allow any buffer.
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        self._file.seek(self._start + self._position)
+        n = self._file.readinto(buffer) or 0
+        if self._patch is not None:
+            at, content = self._patch[0] - self._position, self._patch[1]
+            first, end = max(0, at), min(n, at + len(content))
+            if first < end:
+                buffer[first:end] = content[first - at : end - at]
+        self._position += n
+        return n
+
+
+def read_at(file: io.RawIOBase, position: int, n: int) -> bytes:
+    """Up to `n` bytes of `file` from `position`; fewer at its end. The file stands behind them then."""
+    file.seek(position)
+    parts = []
+    while n and (part := file.read(n)):
+        parts.append(part)
+        n -= len(part)
+    return b"".join(parts)
+
+
+def behind_id3(file: io.RawIOBase) -> int:
+    """Where the ID3v2 tags at the start of `file` end, with the zero bytes behind them; 0 where there are none.
+
+    Source: https://id3.org/id3v2.4.0-structure, 3.1; a footer adds ten bytes.
+    """
+    start = 0
+    for _ in range(_MAX_ID3_TAGS):
+        head = read_at(file, start, _ID3_HEADER)
+        if len(head) < _ID3_HEADER or head[:3] != b"ID3" or max(head[6:]) > 0x7F or 0xFF in head[3:5]:
+            break
+        size = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
+        start += _ID3_HEADER + size + (_ID3_HEADER if head[5] & 0x10 else 0)
+    if start:
+        padding = read_at(file, start, _PADDING)
+        rest = padding.lstrip(b"\0")
+        if rest:
+            start += len(padding) - len(rest)
+    return start
