@@ -193,3 +193,14 @@ def test_a_scanner_says_what_it_is(calibrated_model: Path, small_library: Path) 
             scanner.score_file(small_library)
     with pytest.raises(ModelError, match="closed"):
         scanner.scan(small_library)
+
+
+def test_the_example_of_the_docs_runs(tmp_path: Path) -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    script = docs / "examples" / "library.py"
+    code = script.read_text(encoding="utf-8").split('"""\n\n', 1)[1]
+    assert f"```python\n{code}```" in (docs / "api.md").read_text(encoding="utf-8")
+    make_library(tmp_path / "demo")
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert len(done.stdout.splitlines()) == 10
+    assert done.stdout.splitlines()[-1].startswith("the model no such model.onnx")

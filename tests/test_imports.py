@@ -57,6 +57,7 @@ def test_public_names() -> None:
         "RemoteError",
         "ReportError",
         "Scanner",
+        "SignatureError",
         "SonicscanError",
         "__version__",
         "scan",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sonicscan.errors import ModelError as ModelError
     from sonicscan.errors import RemoteError as RemoteError
     from sonicscan.errors import ReportError as ReportError
+    from sonicscan.errors import SignatureError as SignatureError
     from sonicscan.errors import SonicscanError as SonicscanError
     from sonicscan.report.row import FileResult as FileResult
     from sonicscan.spec import ModelSpec as ModelSpec
@@ -46,6 +47,7 @@ _HOMES = {
     "RemoteError": "errors",
     "ReportError": "errors",
     "Scanner": "api",
+    "SignatureError": "errors",
     "SonicscanError": "errors",
     "scan": "api",
 }
@@ -59,6 +61,7 @@ __all__ = [
     "RemoteError",
     "ReportError",
     "Scanner",
+    "SignatureError",
     "SonicscanError",
     "__version__",
     "scan",
