@@ -115,8 +115,10 @@ def inspect(model: Path, as_json: bool) -> None:
     with clear_errors():
         import json
 
+        from sonicscan.model.bundled import chosen_model
         from sonicscan_export import inspect as inspecting
 
+        model = chosen_model(model)
         if as_json:
             click.echo(json.dumps(inspecting.describe(model), indent=2))
         else:
@@ -145,14 +147,64 @@ def inspect(model: Path, as_json: bool) -> None:
 def recalibrate(model: Path, report_path: Path, out: Path, max_fpr: float) -> None:
     """Certify false-positive rates on your own music: thresholds from a scan of known human tracks."""
     with clear_errors():
+        from sonicscan.model.bundled import chosen_model
         from sonicscan_export import calibrate, onnxfile
         from sonicscan_export.tables import certified_from
 
         onnxfile.check_target(out)
+        model = chosen_model(model)
         proto, spec = calibrate.from_report(model, report_path, max_fpr)
         digest = onnxfile.write(onnxfile.with_spec(proto, spec), out)
         _on_stderr(f"{out}: {certified_from(spec.calibration)}.")
         _on_stderr(f"sha256 {digest}")
+
+
+@main.command(context_settings=_SETTINGS)
+@click.argument("key", type=click.Path(path_type=Path))
+def keygen(key: Path) -> None:
+    """Make a pair of Ed25519 keys: KEY.pem, which signs and stays secret, and KEY.pub, which checks."""
+    with clear_errors():
+        from sonicscan.signing import PrivateKey
+
+        private = PrivateKey.generate()
+        public = private.write(key)
+        _on_stderr(f"{key} signs: keep it secret. {public} checks: give it to those who use your models.")
+        _on_stderr(f"fingerprint {private.public.fingerprint}")
+
+
+@main.command(context_settings=_SETTINGS)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--key", required=True, type=click.Path(path_type=Path), metavar="PEM", help="The private key.")
+def sign(model: Path, key: Path) -> None:
+    """Sign MODEL: the signature is written beside it, as MODEL.sig."""
+    with clear_errors():
+        from sonicscan.files import write_whole
+        from sonicscan.signing import PrivateKey, signature_path
+
+        private = PrivateKey.read(key)
+        target = signature_path(model)
+        try:
+            write_whole(target, private.sign(model.read_bytes()))
+        except OSError as error:
+            raise InputError(f"{model} could not be signed: {error.strerror or error} ({error.filename}).") from error
+        _on_stderr(f"{target}: signed by {private.public.fingerprint[:16]}.")
+
+
+@main.command(context_settings=_SETTINGS)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--key", required=True, type=click.Path(path_type=Path), metavar="PUB", help="The public key.")
+def verify(model: Path, key: Path) -> None:
+    """Check that MODEL was signed by a key, by its signature MODEL.sig."""
+    with clear_errors():
+        from sonicscan.signing import PublicKey, check_signature, read_signature, signature_path
+
+        public = PublicKey.read(key)
+        try:
+            content = model.read_bytes()
+        except OSError as error:
+            raise InputError(f"{model} cannot be read: {error.strerror or error}.") from error
+        check_signature(content, read_signature(signature_path(model)), public, str(model))
+        _on_stderr(f"{model} was signed by {public.fingerprint[:16]} and is unchanged.")
 
 
 def _on_stderr(message: str) -> None:

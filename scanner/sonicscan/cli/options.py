@@ -64,6 +64,8 @@ _OPTIONS = (
     _input("--shard", metavar="I/N", help="Scan the I-th of N parts of the library."),
     _model("--model", type=LocationType(), help="ONNX model, or a bundled one's name. [default: sonicnet_s]"),
     _model("--max-model-size", type=Size(), default="2GB", show_default=True, help="Of a model behind a URL."),
+    _model("--model-sha256", metavar="HEX", help="Refuse a model with another digest."),
+    _model("--model-key", type=FileType(), metavar="PUB", help="Refuse a model that this key has not signed."),
     _model(
         "--windows", default="12", show_default=True, metavar="N|all|adaptive", help="Windows that are scored a track."
     ),
@@ -112,6 +114,8 @@ class Arguments:
     shard: str | None
     model: Location | None
     max_model_size: int
+    model_sha256: str | None
+    model_key: Path | None
     windows: str
     max_fpr: float | None
     threshold: float | None

@@ -69,6 +69,8 @@ def run(given: Arguments) -> None:
         timeout_s=given.timeout,
         hash=given.hash,
         max_model_bytes=given.max_model_size,
+        model_sha256=given.model_sha256,
+        model_key=given.model_key,
     )
     decisions = None if given.reviewed is None else load_reviewed(given.reviewed)
     following = contextlib.nullcontext() if given.metrics_file is None else _metrics_file(given.metrics_file)

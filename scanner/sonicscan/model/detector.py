@@ -13,9 +13,11 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from sonicscan.errors import DeviceError, ModelError
+from sonicscan.model.bundled import check_bundled
 from sonicscan.model.cuda import CUDA, captured_stderr, cuda_missing
 from sonicscan.model.protobuf import MalformedError, keeps_values_elsewhere
 from sonicscan.model.running import LOAD_LIMIT_S, OverTimeError, Runs, apart, batch_limit_s
+from sonicscan.model.trust import ANY, Trust
 from sonicscan.spec import INPUT_NAME, MAP_SIZE, METADATA_KEY, OUTPUT_NAMES, ModelSpec
 
 Float32 = npt.NDArray[np.float32]
@@ -100,7 +102,9 @@ class Model:
         )
 
 
-def load_model(path: Path, device: Device | None = None, threads: int = 0, parallel: int = 1) -> Model:
+def load_model(
+    path: Path, device: Device | None = None, threads: int = 0, parallel: int = 1, trust: Trust = ANY
+) -> Model:
     """Load a model and check it against the contract.
 
     Args:
@@ -109,9 +113,11 @@ def load_model(path: Path, device: Device | None = None, threads: int = 0, paral
         threads: CPU threads; 0 leaves it to ONNX Runtime.
         parallel: batches among which they are divided on the CPU. A batch to a thread scans faster than all threads on
             one batch, which wait for each other after every layer, and longer where a decoder has one's processor.
+        trust: what the file is checked against before it is opened.
 
     Raises:
-        ModelError: not there, damaged, or without the contract.
+        ModelError: not there, damaged, not the file that is trusted, or without the contract.
+        SignatureError: it is not signed by the key that is trusted.
         DeviceError: CUDA was asked for and does not start; the message says what is missing.
     """
     device = device or Device()
@@ -122,6 +128,9 @@ def load_model(path: Path, device: Device | None = None, threads: int = 0, paral
         blob = path.read_bytes()
     except OSError as error:
         raise ModelError(f"the model {path} cannot be read: {error.strerror}.") from error
+    digest = hashlib.sha256(blob).hexdigest()
+    check_bundled(path, digest)
+    trust.check(path, blob, digest)
     try:
         if keeps_values_elsewhere(blob):
             raise ModelError(
@@ -142,7 +151,6 @@ def load_model(path: Path, device: Device | None = None, threads: int = 0, paral
         session, running = _session(blob, path, [_CPU], each), Device("cpu")
     else:
         running, parallel = Device("cuda", device.index), 1
-    digest = hashlib.sha256(blob).hexdigest()
     return Model(path, digest, _contract(session, path), session, running, parallel, note)
 
 

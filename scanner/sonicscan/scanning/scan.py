@@ -20,6 +20,7 @@ from sonicscan.machine import usable_cpus
 from sonicscan.model.bundled import bundled_card, bundled_models, chosen_model
 from sonicscan.model.cache import fetched
 from sonicscan.model.detector import MAX_MODEL_BYTES, Device, Model, load_model
+from sonicscan.model.trust import trust_of
 from sonicscan.report.metadata import ReportMetadata
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA_VERSION
@@ -47,6 +48,8 @@ class ScanOptions:
         timeout_s: seconds a file may take to decode.
         hash: put the SHA-256 of each file's bytes into its row.
         max_model_bytes: a model behind a URL that is longer is not fetched.
+        model_sha256: the digest that the model must have; None for any.
+        model_key: the public key that must have signed the model, in `MODEL.sig` beside it; None for none.
     """
 
     model: Location | None = None
@@ -60,6 +63,8 @@ class ScanOptions:
     timeout_s: float = 120.0
     hash: bool = False
     max_model_bytes: int = MAX_MODEL_BYTES
+    model_sha256: str | None = None
+    model_key: Path | None = None
 
     def __post_init__(self) -> None:
         if self.threshold is not None and not 0.0 <= self.threshold <= 1.0:
@@ -124,6 +129,7 @@ class Scan:
     def metadata(self, started: str, shard: tuple[int, int] | None = None) -> ReportMetadata:
         """What the report says about its scan."""
         options = dataclasses.asdict(self.options)
+        options |= {"model_key": None if self.options.model_key is None else str(self.options.model_key)}
         options |= {"model": str(self.options.model or ""), "windows": str(self.options.windows)}
         options["device"] = self.engine.device
         return ReportMetadata(
@@ -149,6 +155,14 @@ def model_file(model: Location | None, max_bytes: int = MAX_MODEL_BYTES) -> Path
     return fetched(model, max_bytes) if isinstance(model, Url) else chosen_model(model)
 
 
+def _loaded(options: ScanOptions, device: Device, threads: int) -> Model:
+    """The model of a scan, once it is the file that the options trust."""
+    path = model_file(options.model, options.max_model_bytes)
+    origin = options.model if isinstance(options.model, Url) else path
+    trust = trust_of(options.model_sha256, options.model_key, origin)
+    return load_model(path, device, threads, parallel=threads, trust=trust)
+
+
 def local_engine(options: ScanOptions) -> LocalEngine:
     """The engine of this machine, with the model loaded.
 
@@ -156,7 +170,7 @@ def local_engine(options: ScanOptions) -> LocalEngine:
         ModelError, DeviceError, RemoteError: the model cannot be run as asked.
     """
     threads = options.threads or usable_cpus()
-    model = load_model(model_file(options.model, options.max_model_bytes), options.device, threads, parallel=threads)
+    model = _loaded(options, options.device, threads)
     return LocalEngine(model, options.workers, options.batch_size, options.timeout_s)
 
 
@@ -173,7 +187,7 @@ def ray_engine(options: ScanOptions, address: str | None = None, gpus_per_actor:
     """
     from sonicscan.engine.ray.engine import RayEngine
 
-    model = load_model(model_file(options.model, options.max_model_bytes), Device("cpu"), threads=1, parallel=1)
+    model = _loaded(options, Device("cpu"), 1)
     return RayEngine(
         model,
         address,

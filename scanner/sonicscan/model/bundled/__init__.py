@@ -1,12 +1,18 @@
-"""The models that come with sonicscan: the default, and others that `--model` takes by name."""
+"""The models that come with sonicscan: the default, and others that `--model` takes by name.
+
+`SHA256SUMS` beside them has their digests, which are checked when a model is loaded; after a change of the models,
+`python -m sonicscan.model.bundled` writes it anew.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from sonicscan.errors import ModelError
+from sonicscan.files import sha256_of, write_whole
 
 DEFAULT = "sonicnet_s"
+DIGESTS = "SHA256SUMS"
 _FOLDER = Path(__file__).parent
 
 
@@ -27,6 +33,35 @@ def chosen_model(name: Path | None) -> Path:
             raise ModelError("this installation of sonicscan bundles no model; name one with --model.")
         return bundled[DEFAULT]
     return name if name.exists() else bundled.get(str(name), name)
+
+
+def bundled_digests() -> dict[str, str]:
+    """SHA-256 of each bundled file by its name, as this version was released with."""
+    try:
+        lines = (_FOLDER / DIGESTS).read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{_FOLDER / DIGESTS} cannot be read ({error}); install sonicscan again.") from error
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+
+def check_bundled(path: Path, digest: str) -> None:
+    """Raise `ModelError` where `path` is a bundled model that is not the one of this version.
+
+    Args:
+        path: a model.
+        digest: SHA-256 of its bytes, hex.
+    """
+    if path.resolve().parent == _FOLDER.resolve() and bundled_digests().get(path.name) != digest:
+        raise ModelError(
+            f"{path} is not the bundled model of this version: it was changed or damaged; install sonicscan again."
+        )
+
+
+def write_digests() -> Path:
+    """Write the digests of the bundled models, in the format of sha256sum; for who changes the models."""
+    lines = [f"{sha256_of(path)}  {path.name}\n" for path in bundled_models().values()]
+    write_whole(_FOLDER / DIGESTS, "".join(lines))
+    return _FOLDER / DIGESTS
 
 
 def bundled_card() -> Path | None:
