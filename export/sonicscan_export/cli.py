@@ -60,6 +60,12 @@ def main() -> None:
     metavar="F",
     help="Allowed change of margins, a share of their range. [default: half-weights 0.005, fp16 0.01, int8 0.05]",
 )
+@click.option(
+    "--crossfit",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Of sonicscan-train crossfit: the members' scales, and the calibration of their mean.",
+)
 @click.option("--backbone", metavar="NAME", help="Export an untrained lambda, swin or timm network instead.")
 @click.option("--weights", default=None, metavar="none|pretrained|FILE", help="Its backbone's weights. [default: none]")
 @click.option("--seed", type=int, default=None, help="Of its random weights. [default: 0]")
@@ -71,6 +77,7 @@ def convert(
     precision: str | None,
     calibration_data: Path | None,
     max_drift: float | None,
+    crossfit: Path | None,
     backbone: str | None,
     weights: str | None,
     seed: int | None,
@@ -92,10 +99,12 @@ def convert(
         from sonicscan_export.tables import certified_from
 
         onnxfile.check_target(out)
+        if crossfit is not None and len(checkpoints) < 2:
+            raise InputError("--crossfit goes with several checkpoints, one for each fold.")
         if len(checkpoints) == 1:
             network = converting.from_checkpoint(checkpoints[0])
         elif checkpoints:
-            network = converting.from_checkpoints(checkpoints, out.stem)
+            network = converting.from_checkpoints(checkpoints, out.stem, crossfit)
         else:
             names = converting.classes_of("ai" if classes is None else classes)
             network = converting.untrained(str(backbone), weights or "none", seed or 0, names)

@@ -19,6 +19,7 @@ from sonicscan.spec import HUMAN, ModelSpec
 from sonicscan_export import calibrate, data, onnxfile, precision, verify
 from sonicscan_export.graph import narrow_indices, to_onnx
 from sonicscan_export.precision import Precision
+from sonicscan_train.judge.crossfit import Scale, read_fit
 from sonicscan_train.nets import checkpoint
 from sonicscan_train.nets.backbones import Detector, build, full_name, settle
 from sonicscan_train.nets.ensemble import mean_of
@@ -73,16 +74,17 @@ def from_checkpoint(folder: Path) -> Network:
     return Network(detector, spec, {"checkpoint": folder.name, "weights_digest": checkpoint.weights_digest(folder)})
 
 
-def from_checkpoints(folders: Sequence[Path], name: str) -> Network:
-    """The mean of several trained networks, each on the scale of its own temperature.
-
-    The result has no calibration: the members' calibrations are of other scores than its own.
+def from_checkpoints(folders: Sequence[Path], name: str, crossfit: Path | None = None) -> Network:
+    """The mean of several trained networks, each on its own scale.
 
     Args:
         folders: one checkpoint a member.
         name: the architecture of the result.
+        crossfit: folder of `sonicscan-train crossfit`, which has the members' scales and the calibration. None takes
+            the scales from the checkpoints, and the result has no calibration: theirs are of other scores than its own.
 
     Raises:
+        InputError: a folder of another cross-fitting, or of other members.
         ModelError: no checkpoint, a damaged one, or checkpoints that differ in AudioSpec or classes.
     """
     loaded = [checkpoint.load(folder) for folder in folders]
@@ -90,26 +92,38 @@ def from_checkpoints(folders: Sequence[Path], name: str) -> Network:
     for folder, (_, spec) in zip(folders, loaded, strict=True):
         if (spec.audio, spec.classes) != (first.audio, first.classes):
             raise ModelError(f"{folder} has another AudioSpec or other classes than {folders[0]}.")
+    digests = [checkpoint.weights_digest(folder) for folder in folders]
+    if crossfit is None:
+        scales = [Scale(spec.temperature, spec.offset) for _, spec in loaded]
+        contract = ModelSpec(
+            architecture=name,
+            classes=first.classes,
+            audio=first.audio,
+            data_digest=first.data_digest,
+            license_note=first.license_note,
+        )
+    else:
+        contract, known = read_fit(crossfit)
+        missing = [folder for folder, digest in zip(folders, digests, strict=True) if digest not in known]
+        if missing or len(known) != len(folders) or (contract.audio, contract.classes) != (first.audio, first.classes):
+            what = f"does not know {missing[0]}" if missing else f"is of {len(known)} members like these"
+            raise InputError(f"the cross-fitting in {crossfit} {what}; export the very members that it scored.")
+        scales = [known[digest] for digest in digests]
+        contract = dataclasses.replace(contract, architecture=name)
     members = [
         {
             "checkpoint": folder.name,
             "architecture": spec.architecture,
-            "weights_digest": checkpoint.weights_digest(folder),
-            "temperature": spec.temperature,
+            "weights_digest": digest,
+            "temperature": scale.temperature,
+            "offset": scale.offset,
             **spec.provenance,
         }
-        for folder, (_, spec) in zip(folders, loaded, strict=True)
+        for folder, digest, scale, (_, spec) in zip(folders, digests, scales, loaded, strict=True)
     ]
-    spec = ModelSpec(
-        architecture=name,
-        classes=first.classes,
-        audio=first.audio,
-        data_digest=first.data_digest,
-        tool_version=sonicscan.__version__,
-        license_note=first.license_note,
-    )
-    detector = mean_of([network for network, _ in loaded], [spec.temperature for _, spec in loaded], name)
-    return Network(detector, spec, {"members": members})
+    temperatures, offsets = [scale.temperature for scale in scales], [scale.offset for scale in scales]
+    detector = mean_of([network for network, _ in loaded], temperatures, name, offsets)
+    return Network(detector, contract, {"members": members})
 
 
 def untrained(backbone: str, weights: str, seed: int, classes: tuple[str, ...]) -> Network:
@@ -212,7 +226,7 @@ def _data(spec: ModelSpec, wanted: Precision, path: Path | None) -> data.Calibra
         return data.read_calibration_data(path)
     if wanted == "int8":
         raise InputError("int8 takes the ranges of activations from real sound: give --calibration-data MANIFEST.")
-    if wanted != "fp32" and spec.calibration.n:
+    if wanted not in ("fp32", "half-weights") and spec.calibration.n:
         raise InputError(
             f"{wanted} changes scores, so the model's thresholds must be measured again: "
             "give --calibration-data MANIFEST."

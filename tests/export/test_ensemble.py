@@ -15,12 +15,13 @@ from sonicscan.model.detector import load_model
 from sonicscan.spec import AudioSpec, Calibration, ModelSpec
 from sonicscan_export import convert, data
 from sonicscan_export.cli import main
+from sonicscan_train.judge.crossfit import CrossFit, Scale, write_fit
 from sonicscan_train.nets import checkpoint
 from sonicscan_train.nets.backbones import Detector, build
-from sonicscan_train.nets.ensemble import mean_of
 
 TINY = "test_byobnet"
 TEMPERATURES = (0.5, 2.0, 1.0)
+OFFSETS = (0.3, -0.2, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,7 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, Detect
         spec = ModelSpec(
             detector.architecture,
             temperature=temperature,
+            offset=OFFSETS[k],
             calibration=Calibration.of([0.1, 0.2]),
             provenance={"recipe": "small", "fold": k},
         )
@@ -47,34 +49,56 @@ def images(n: int) -> torch.Tensor:
     return torch.from_numpy(data.as_batch(data.synthetic_windows(AudioSpec(), n).images))
 
 
-def test_the_mean_is_of_maps_over_temperatures(members: list[tuple[Path, Detector]]) -> None:
-    together = mean_of([detector for _, detector in members], TEMPERATURES, "three")
+def test_the_mean_is_of_maps_on_the_members_own_scales(members: list[tuple[Path, Detector]]) -> None:
+    network = convert.from_checkpoints([folder for folder, _ in members], "three-v1")
+    spec = network.spec
+    assert (spec.architecture, spec.temperature, spec.offset, spec.calibration.n) == ("three-v1", 1.0, 0.0, 0)
+    assert [(m["fold"], m["temperature"], m["offset"]) for m in network.origin["members"]] == [
+        (k, TEMPERATURES[k], OFFSETS[k]) for k in range(3)
+    ]
     with torch.inference_mode():
-        each = [detector.class_maps(images(2)) / t for (_, detector), t in zip(members, TEMPERATURES, strict=True)]
-        wanted = torch.stack(each).mean(dim=0)
-        torch.testing.assert_close(together.class_maps(images(2)), wanted, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(together(images(2)), wanted.mean(dim=(2, 3)), rtol=1e-4, atol=1e-5)
+        margins = torch.stack(
+            [
+                (maps[:, 1] - maps[:, 0] - offset) / temperature
+                for maps, temperature, offset in zip(
+                    (detector.class_maps(images(2)) for _, detector in members), TEMPERATURES, OFFSETS, strict=True
+                )
+            ]
+        ).mean(dim=0)
+        maps = network.detector.class_maps(images(2))
+        torch.testing.assert_close(maps[:, 1] - maps[:, 0], margins, rtol=1e-4, atol=1e-5)
+        logits = network.detector(images(2))
+        torch.testing.assert_close(logits, maps.mean(dim=(2, 3)), rtol=1e-4, atol=1e-5)
 
 
-def test_one_file_holds_all_members_at_half_the_size(members: list[tuple[Path, Detector]], tmp_path: Path) -> None:
+def test_one_file_holds_all_members_and_the_cross_fitted_calibration(
+    members: list[tuple[Path, Detector]], tmp_path: Path
+) -> None:
+    folders = [folder for folder, _ in members]
+    found = ModelSpec("named", calibration=Calibration.of([0.1] * 400, "left out"), shrink=1.5, license_note="terms")
+    scales = tuple(Scale(2.0, 0.1 * k) for k in range(3))
+    (tmp_path / "fit").mkdir()
+    write_fit(CrossFit(found, scales, ()), [checkpoint.weights_digest(folder) for folder in folders], tmp_path / "fit")
     out = tmp_path / "three-v1.onnx"
-    result = CliRunner().invoke(main, [*(str(folder) for folder, _ in members), "--out", str(out)])
+    command = [*map(str, folders), "--crossfit", str(tmp_path / "fit"), "--out", str(out)]
+    result = CliRunner().invoke(main, command)
     assert result.exit_code == 0, result.output
     model = load_model(out)
     spec = model.spec
-    assert (spec.architecture, spec.temperature, spec.calibration.n) == ("three-v1", 1.0, 0)
+    assert (spec.architecture, spec.calibration.n, spec.shrink, spec.license_note) == ("three-v1", 400, 1.5, "terms")
     assert spec.provenance["precision"] == "half-weights"
-    assert [(m["fold"], m["temperature"]) for m in spec.provenance["members"]] == list(enumerate(TEMPERATURES))
-    assert len({m["weights_digest"] for m in spec.provenance["members"]}) == 3
+    assert [(m["fold"], m["temperature"]) for m in spec.provenance["members"]] == [(0, 2.0), (1, 2.0), (2, 2.0)]
     stored = {t.data_type for t in onnx.load(out).graph.initializer if np.prod(t.dims) >= 1024}
     assert stored == {onnx.TensorProto.FLOAT16}
-    detector = convert.from_checkpoints([folder for folder, _ in members], "three-v1").detector
+    detector = convert.from_checkpoints(folders, "three-v1", tmp_path / "fit").detector
     for n in (1, 3):  # the batch axis is free
         logits, maps = model.session.run(["logits", "class_maps"], {"spectrogram": images(n).numpy()})
         with torch.inference_mode():
             wanted = detector(images(n)).numpy()
         assert np.abs(logits - wanted).max() < 0.01 * np.abs(wanted).max()
         assert np.abs(maps.mean(axis=(2, 3), dtype=np.float64) - logits).max() < 1e-5
+    wrong = CliRunner().invoke(main, [*command[1:-1], str(tmp_path / "x.onnx")])
+    assert wrong.exit_code == 2 and "export the very members that it scored" in wrong.stderr
 
 
 def test_members_must_share_audio_and_classes(members: list[tuple[Path, Detector]], tmp_path: Path) -> None:

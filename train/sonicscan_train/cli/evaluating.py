@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 
-import sonicscan
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import InputError
 from sonicscan.report.row import FileResult
 from sonicscan.spec import ModelSpec
+from sonicscan_train.cli.calibrating import on_best_device, say_skipped
 from sonicscan_train.cli.display import counting, say
 from sonicscan_train.data.clips import CODEC, Clip, check_two_classes
 from sonicscan_train.data.datasets import skip_unreadable
 from sonicscan_train.data.features import Features, measure_all
 from sonicscan_train.judge.evaluation import Row, Section, evaluate, stress_row
 from sonicscan_train.judge.evaluation_report import write_evaluation
+from sonicscan_train.judge.scanner import scan_clips
 from sonicscan_train.judge.scoring import ScoredTrack, scored, track_logits
 from sonicscan_train.sound.stress import CONDITIONS, sample, stressed
 
@@ -79,7 +79,7 @@ def run_evaluate(model: Path, clips: Sequence[Clip], options: EvaluateOptions, o
             )
         )
         if options.stress:
-            stress[name] = _stress(name, [clip for clip in readable if clip.label != CODEC], scorer, options)
+            stress[name] = stress_rows(name, [clip for clip in readable if clip.label != CODEC], scorer, options)
     summary = write_evaluation(model, spec, str(options.plan), sections, scores, stress, out)
     for line in summary:
         click.echo(line)
@@ -87,7 +87,6 @@ def run_evaluate(model: Path, clips: Sequence[Clip], options: EvaluateOptions, o
 
 def checkpoint_scorer(folder: Path, options: EvaluateOptions) -> tuple[Scorer, ModelSpec]:
     """Scores by a checkpoint, in torch, and its contract."""
-    from sonicscan_train.cli.calibrating import on_best_device, say_skipped
     from sonicscan_train.nets import checkpoint
 
     detector, spec = checkpoint.load(folder)
@@ -109,30 +108,10 @@ def scanner_scorer(path: Path, options: EvaluateOptions) -> tuple[Scorer, ModelS
     spec = load_model(path).spec
 
     def score(clips: Sequence[Clip], done: Callable[[], None]) -> list[ScoredTrack]:
-        waiting = {clip.path: clip for clip in clips}
-        found = []
-        # Thresholds are applied here, from the scores; the scanner is not to refuse for want of calibration.
-        results = sonicscan.scan(
-            list(waiting),
-            model=path,
-            windows=None if options.plan.reads_all else options.plan.count,
-            threshold=0.5,
-            workers=options.workers,
-        )
-        for result in results:
-            clip = waiting.pop(_path_of(result))
-            done()
-            if result.score is None:
-                say(f"no score: {clip.path}: {result.error or result.status}")
-            else:
-                found.append(_from_result(clip, result))
-        return found
+        rows = scan_clips(path, clips, options.plan, options.workers, say_skipped, done)
+        return [_from_result(clip, row) for clip, row in rows]
 
     return score, spec
-
-
-def _path_of(result: FileResult) -> str:
-    return result.path if result.path_raw is None else os.fsdecode(result.path_raw)
 
 
 def _from_result(clip: Clip, result: FileResult) -> ScoredTrack:
@@ -175,7 +154,7 @@ def _parts(clips: Sequence[Clip], asked: Sequence[str]) -> dict[str, tuple[list[
     return chosen
 
 
-def _stress(name: str, clips: Sequence[Clip], scorer: Scorer, options: EvaluateOptions) -> dict[str, Row]:
+def stress_rows(name: str, clips: Sequence[Clip], scorer: Scorer, options: EvaluateOptions) -> dict[str, Row]:
     """A row for each condition, on the same sample of tracks."""
     chosen = sample(clips, options.stress_tracks)
     rows: dict[str, Row] = {}

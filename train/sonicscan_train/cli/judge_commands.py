@@ -1,4 +1,4 @@
-"""The commands `calibrate` and `evaluate`."""
+"""The commands `calibrate`, `evaluate` and `crossfit`."""
 
 from __future__ import annotations
 
@@ -90,3 +90,65 @@ def evaluate(
             workers=workers_of(workers),
         )
         run_evaluate(model, clips_of(data, maps), options, out)
+
+
+@click.command()
+@click.argument("members", nargs=-1, required=True, type=FILE, metavar="MEMBER...")
+@click.option("--data", multiple=True, required=True, metavar="DATA", help="The data that the members were trained on.")
+@click.option("--folds", type=FILE, required=True, metavar="CSV", help="Folds of the clips, from `folds`.")
+@click.option(
+    "--plan", default="small", show_default=True, metavar="NAME|FILE.toml", help="Whose [categories] to report."
+)
+@click.option("--name", required=True, help="The model's name, such as sonic-small-v2.")
+@click.option("--windows", default="12", show_default=True, metavar="N|all", help="Windows scored a track.")
+@click.option("--shrink", type=click.FloatRange(0.0, 1000.0), help="Constant of the pooling. [default: fitted]")
+@click.option("--rate", default=0.01, show_default=True, help="False-positive rate of the tables.")
+@click.option("--stress-tracks", default=0, show_default=True, help="Tracks of the stress table; 0 leaves it out.")
+@click.option("--bootstraps", default=1000, show_default=True, help="Draws of the 95% intervals.")
+@click.option("--license-note", default="", help="Terms of weights and data; stored in the model.")
+@click.option("--card", default="", help="Where the model card is; stored in the model.")
+@click.option("--max-bad", default="1%", show_default=True, metavar="N|P%", help="Missing or unreadable files.")
+@workers_option
+@click.option("--out", type=FILE, required=True, help="Folder of scores, contract, figures and card.")
+def crossfit(
+    members: tuple[Path, ...],
+    data: tuple[str, ...],
+    folds: Path,
+    plan: str,
+    name: str,
+    windows: str,
+    shrink: float | None,
+    rate: float,
+    stress_tracks: int,
+    bootstraps: int,
+    license_note: str,
+    card: str,
+    max_bad: str,
+    workers: int | None,
+    out: Path,
+) -> None:
+    """Calibrate and evaluate the mean of several members, each on the fold that it was not trained on.
+
+    MEMBER is a checkpoint or an ONNX file, one for each fold, in the order of the folds. `sonicscan-export MEMBER...
+    --crossfit OUT` writes the model. Scores in OUT are used again where member and tracks are the same.
+    """
+    with clear_errors():
+        from sonicscan.audio.windows import WindowPlan
+        from sonicscan_train.cli.crossfitting import CrossfitOptions, run_crossfit
+        from sonicscan_train.data.folds import read_plan
+
+        options = CrossfitOptions(
+            name=name,
+            folds=folds,
+            plan=read_plan(plan),
+            windows=WindowPlan.parse(windows),
+            shrink=shrink,
+            rate=rate,
+            stress_tracks=stress_tracks,
+            bootstraps=bootstraps,
+            max_bad=max_bad,
+            license_note=license_note,
+            card=card,
+            workers=workers_of(workers),
+        )
+        run_crossfit(members, clips_of(data), options, out)

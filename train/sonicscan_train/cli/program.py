@@ -8,7 +8,7 @@ import sonicscan
 from sonicscan.cli.console import ProgramGroup
 from sonicscan_train.cli.data_commands import audit, folds, split
 from sonicscan_train.cli.fit_command import fit
-from sonicscan_train.cli.judge_commands import calibrate, evaluate
+from sonicscan_train.cli.judge_commands import calibrate, crossfit, evaluate
 
 
 @click.group(cls=ProgramGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -21,5 +21,5 @@ def main() -> None:
     """
 
 
-for command in (audit, split, folds, fit, calibrate, evaluate):
+for command in (audit, split, folds, fit, calibrate, evaluate, crossfit):
     main.add_command(command)

@@ -11,6 +11,8 @@ is what a scan meets. The plan is a TOML file, or one of those in `sonicscan_tra
     "GTZAN" = 2
     [balanced]                               # sets of sources that are spread evenly too, as regular expressions
     "other songs" = "ACE-Step|YuE"
+    [categories]                             # sets of sources that evaluations report, as names or patterns
+    "released music" = ["GTZAN*"]
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ class FoldPlan:
     families: tuple[tuple[str, ...], ...] = ()
     pinned: Mapping[str, int] = field(default_factory=dict)
     balanced: Mapping[str, str] = field(default_factory=dict)
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.folds < 2 or any(not 0 <= fold < self.folds for fold in self.pinned.values()):
@@ -57,6 +60,7 @@ def read_plan(name: str) -> FoldPlan:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
         values["by_origin"] = tuple(values.get("by_origin", ()))
         values["families"] = tuple(tuple(family) for family in values.get("families", ()))
+        values["categories"] = {name: tuple(patterns) for name, patterns in values.get("categories", {}).items()}
         return FoldPlan(**values)
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"the plan {path} cannot be read: {error}.") from error

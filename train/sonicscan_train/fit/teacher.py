@@ -46,5 +46,5 @@ def read_teacher(folders: Sequence[Path], share: float, student: ModelSpec) -> T
     for folder, (_, spec) in zip(folders, loaded, strict=True):
         if (spec.audio, spec.classes) != (student.audio, student.classes):
             raise ModelError(f"the teacher {folder} has another AudioSpec or other classes than the student.")
-    temperatures = [spec.temperature for _, spec in loaded]
-    return Teacher(mean_of([detector for detector, _ in loaded], temperatures, "teacher"), share)
+    temperatures, offsets = [spec.temperature for _, spec in loaded], [spec.offset for _, spec in loaded]
+    return Teacher(mean_of([detector for detector, _ in loaded], temperatures, "teacher", offsets), share)

@@ -1,6 +1,7 @@
 """Several detectors as one: the mean of their class maps, and so of their logits.
 
-Each member's maps are divided by the member's temperature first, so that all members speak on one scale. The result is
+Each member's maps are put on the member's own scale first, (map - offset) / temperature for all classes but `human`, so
+that the members' margins can be averaged. The result is
 a `Detector` itself: its features are the members' features side by side, and its head is the members' heads side by
 side. So whatever exports, verifies or converts a detector takes an ensemble too.
 """
@@ -29,13 +30,16 @@ class _SideBySide(nn.Module):
         return torch.cat([cast(Detector, member).features(x) for member in self.members], dim=1)
 
 
-def mean_of(members: Sequence[Detector], temperatures: Sequence[float], name: str) -> Detector:
-    """One detector, in evaluation mode, whose class maps are the mean of the members' maps over their temperatures.
+def mean_of(
+    members: Sequence[Detector], temperatures: Sequence[float], name: str, offsets: Sequence[float] | None = None
+) -> Detector:
+    """One detector, in evaluation mode, whose class maps are the mean of the members' maps on their own scales.
 
     Args:
         members: at least one, all with the same number of classes.
         temperatures: one for each member, positive.
         name: the architecture of the result.
+        offsets: one for each member; None for zeros.
 
     Raises:
         ModelError: the members have different numbers of classes.
@@ -48,6 +52,10 @@ def mean_of(members: Sequence[Detector], temperatures: Sequence[float], name: st
     with torch.no_grad():
         heads = [share * member.head.weight for share, member in zip(shares, members, strict=True)]
         detector.head.weight.copy_(torch.cat(heads, dim=1))
-        biases = [share * member.head.bias for share, member in zip(shares, members, strict=True)]
+        biases = []
+        for share, member, offset in zip(shares, members, offsets or [0.0] * len(members), strict=True):
+            taken = torch.full_like(member.head.bias, offset)
+            taken[0] = 0.0  # a margin is that of the other classes against `human`
+            biases.append(share * (member.head.bias - taken))
         detector.head.bias.copy_(torch.stack(biases).sum(dim=0))
     return detector.eval()

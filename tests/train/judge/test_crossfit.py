@@ -1,0 +1,156 @@
+"""Cross-fitting: each fold by its own member, one scale, a certificate from groups, and the files that come of it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner, Result
+from synthesis import write_model
+from training_sound import RATE, people_or_machine, write_manifest
+
+from sonicscan.audio.windows import WindowPlan
+from sonicscan.errors import InputError
+from sonicscan.scoring.thresholds import certified_threshold
+from sonicscan.spec import ModelSpec
+from sonicscan_train.cli import main
+from sonicscan_train.data.clips import Clip
+from sonicscan_train.judge.crossfit import (
+    MOST_SHRINK,
+    by_window_count,
+    cross_fitted,
+    cut_short,
+    fit_shrink,
+    own_threshold,
+    read_fit,
+)
+from sonicscan_train.judge.scoring import TrackLogits, scored
+
+PLAN = WindowPlan()
+
+
+def track(clip: Clip, margins: list[float]) -> TrackLogits:
+    return TrackLogits(clip, np.array([[0.0, m] for m in margins]), "wav 22050")
+
+
+def tracks(
+    n: int, rng: np.random.Generator, *, spread: float = 1.0, gain: float = 1.0, shift: float = 0.0, windows: int = 4
+) -> list[TrackLogits]:
+    """`n` tracks by people around -1 and `n` by AI around 1, on a member's own scale; three of each group."""
+    found = []
+    for i in range(2 * n):
+        human = i < n
+        level = rng.normal(-1.0 if human else 1.0, 0.5)
+        margins = gain * (rng.normal(level, spread, windows)) + shift
+        source = ("GTZAN rock" if i % 2 else "site") if human else f"gen{i % 3}"
+        clip = Clip(f"{rng.integers(2**40)}", "human" if human else "ai", source, f"{gain}-{human}-{i // 3}")
+        found.append(track(clip, margins.tolist()))
+    return found
+
+
+def test_members_are_put_on_one_scale_and_groups_count_once() -> None:
+    rng = np.random.default_rng(0)
+    folds = [tracks(600, rng), tracks(600, rng, gain=5.0, shift=3.0)]
+    fit = cross_fitted(folds, ModelSpec("two"), plan=PLAN, data="test", shrink=0.0)
+    first, second = fit.scales
+    assert second.temperature / first.temperature == pytest.approx(5.0, rel=0.15)
+    assert second.offset - 5.0 * first.offset == pytest.approx(3.0, abs=0.5)
+    assert fit.spec.calibration.n == fit.spec.calibration.n_ai == 400  # 1,200 tracks of each class, three a group
+    assert (fit.spec.temperature, fit.spec.offset) == (pytest.approx(1.0, abs=0.02), pytest.approx(0.0, abs=0.02))
+    assert fit.spec.calibration.windows == "12"
+    threshold = certified_threshold(fit.spec.calibration, 0.01)
+    flagged = np.mean([scored(t, fit.spec).score >= threshold for t in fit.tracks if t.clip.human])
+    assert flagged < 0.015
+    row = own_threshold(fit, ["GTZAN*"], 0.05)
+    assert row is not None and row.flagged is not None and row.flagged <= 0.05 and row.ai == 1200
+    assert own_threshold(fit, ["none"], 0.05) is None
+    with pytest.raises(InputError, match="fold 1 needs tracks by people and by AI"):
+        cross_fitted([folds[0], [t for t in folds[1] if t.clip.human]], ModelSpec("x"), plan=PLAN, data="", shrink=0.0)
+
+
+def test_the_shrink_constant_makes_short_tracks_no_likelier_to_be_flagged() -> None:
+    rng = np.random.default_rng(1)
+    noisy = [tracks(3000, rng, spread=2.5)]
+    plain = cross_fitted(noisy, ModelSpec("x"), plan=PLAN, data="", shrink=0.0)
+    fitted = cross_fitted(noisy, ModelSpec("x"), plan=PLAN, data="", shrink=None)
+    assert 0.0 < fitted.spec.shrink < MOST_SHRINK
+    rates = {name: {r.name: r.flagged or 0.0 for r in by_window_count(fit, 0.01)} for name, fit in
+             (("plain", plain), ("fitted", fitted))}  # fmt: skip
+    assert set(rates["plain"]) == {"1 window", "2 windows", "3 windows"}
+    assert rates["plain"]["1 window"] > 0.03 > rates["fitted"]["1 window"]
+    # Windows that agree need no shrinking, and single windows cannot tell.
+    assert fit_shrink([track(Clip("a", "human", "s", "a"), [1.0, 1.0])] * 50) == 0.0
+    assert fit_shrink([track(Clip("a", "human", "s", "a"), [1.0])]) == 0.0
+
+
+def test_a_track_is_cut_to_windows_spread_over_it() -> None:
+    whole = track(Clip("a", "human", "s", "a"), [0.0, 1.0, 2.0, 3.0, 4.0])
+    assert [cut_short(whole, n).logits[:, 1].tolist() for n in (1, 2, 3, 9)] == [
+        [2.0], [0.0, 4.0], [0.0, 2.0, 4.0], [0.0, 1.0, 2.0, 3.0, 4.0]]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Short files of both classes in two folds, and one that went through a codec."""
+    folder = tmp_path_factory.mktemp("corpus")
+    rows, folds = [], []
+    for i in range(17):
+        label = ("human", "ai")[i % 2] if i < 16 else "codec"
+        sound = people_or_machine(label != "human", i, 6.0)
+        soundfile.write(folder / f"{i}.wav", sound, RATE)
+        rows.append({"path": f"{i}.wav", "label": label, "source": f"{label}{i % 3}", "group": f"g{i}"})
+        folds.append({"path": f"{i}.wav", "fold": str(i // 2 % 2)})
+    write_manifest(folder / "folds.csv", folds)
+    write_manifest(folder / "manifest.csv", rows)
+    return folder
+
+
+def crossfit(corpus: Path, out: Path, members: list[Path], *options: str) -> Result:
+    arguments = ["crossfit", *map(str, members), "--data", str(corpus / "manifest.csv"), "--name", "two-v1",
+                 "--folds", str(corpus / "folds.csv"), "--workers", "1", "--bootstraps", "20"]  # fmt: skip
+    return CliRunner().invoke(main, [*arguments, "--out", str(out), *options])
+
+
+def test_the_command_scores_each_fold_with_the_scanner_and_writes_contract_and_card(
+    corpus: Path, tmp_path: Path
+) -> None:
+    members = []
+    for k, gain in enumerate((10.0, 30.0)):
+        provenance = {"fold": k, "weights_digest": f"digest{k}", "recipe": "small"}
+        spec = ModelSpec("tiny", temperature=2.0, offset=0.5, provenance=provenance)
+        members.append(write_model(tmp_path / f"m{k}.onnx", spec, gain=gain))
+    out = tmp_path / "out"
+    done = crossfit(corpus, out, members, "--stress-tracks", "4", "--license-note", "test only")
+    assert done.exit_code == 0, done.output
+    assert "member 1\ttemperature" in done.stdout and "for ranking, not proof" in done.stdout
+    spec, scales = read_fit(out)
+    assert set(scales) == {"digest0", "digest1"}
+    assert (spec.architecture, spec.calibration.n, spec.calibration.n_ai) == ("two-v1", 8, 8)
+    assert spec.license_note == "test only" and spec.calibration.material is not None
+    with (out / "fold-0.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    # The margins are raw: those of the same file and windows, whatever temperature the member's contract names.
+    write_model(tmp_path / "plain.onnx", ModelSpec("tiny", provenance={"fold": 0}), gain=10.0)
+    assert crossfit(corpus, tmp_path / "again", [tmp_path / "plain.onnx", members[1]]).exit_code == 0
+    with (tmp_path / "again" / "fold-0.csv").open() as file:
+        plain = list(csv.DictReader(file))
+    assert np.allclose(json.loads(rows[3]["margins"]), json.loads(plain[3]["margins"]), atol=1e-4)
+    card = (out / "card.md").read_text()
+    assert "# Model card: two-v1" in card and "| mp3 64 |" in card and "$" not in card
+    with (out / "by-source.csv").open() as file:
+        sources = {(row["label"], row["source"]): row for row in csv.DictReader(file)}
+    assert int(sources["codec", "codec1"]["tracks"]) == 1 and sources["human", "human0"]["auc"] == ""
+    # Scores are there: nothing is decoded again. The folds' order is that of the members.
+    (out / "fold-1.csv").write_text((out / "fold-1.csv").read_text().replace("wav", "wave"))
+    assert crossfit(corpus, out, members).exit_code == 0
+    assert crossfit(corpus, out, members[::-1]).exit_code == 2
+    assert crossfit(corpus, out, members[:1]).exit_code == 2
+
+
+def test_other_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no cross-fitted calibration"):
+        read_fit(tmp_path)

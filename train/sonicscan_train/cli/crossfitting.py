@@ -1,0 +1,167 @@
+"""What `sonicscan-train crossfit` does: score each fold by its own member, calibrate, evaluate, stress, write."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+import sonicscan
+from sonicscan.audio.windows import WindowPlan
+from sonicscan.errors import InputError
+from sonicscan.model.detector import load_model
+from sonicscan.scoring.thresholds import tracks_needed
+from sonicscan.spec import ModelSpec
+from sonicscan_train.cli.calibrating import on_best_device, say_skipped
+from sonicscan_train.cli.display import counting, say
+from sonicscan_train.cli.evaluating import EvaluateOptions, stress_rows
+from sonicscan_train.data.clips import CODEC, Clip, check_binary, data_digest
+from sonicscan_train.data.datasets import skip_unreadable
+from sonicscan_train.data.folds import FoldPlan, read_folds
+from sonicscan_train.judge.card import Findings, write_findings
+from sonicscan_train.judge.crossfit import (
+    CrossFit,
+    by_category,
+    by_window_count,
+    cross_fitted,
+    own_threshold,
+    write_fit,
+)
+from sonicscan_train.judge.evaluation import Row, evaluate
+from sonicscan_train.judge.evaluation_report import write_evaluation
+from sonicscan_train.judge.fold_scores import score_fold, weights_digest
+from sonicscan_train.judge.scoring import Forward, ScoredTrack, scored
+from sonicscan_train.nets import checkpoint
+
+
+@dataclass(frozen=True)
+class CrossfitOptions:
+    """The command's options, but for members, data and folder.
+
+    `shrink` None fits the constant; `stress_tracks` 0 leaves the stress table out.
+    """
+
+    name: str
+    folds: Path
+    plan: FoldPlan
+    windows: WindowPlan
+    shrink: float | None = None
+    rate: float = 0.01
+    stress_tracks: int = 0
+    bootstraps: int = 1000
+    max_bad: str = "1%"
+    license_note: str = ""
+    card: str = ""
+    commands: str = "See docs/training.md."
+    workers: int = 1
+
+
+def run_crossfit(members: Sequence[Path], clips: Sequence[Clip], options: CrossfitOptions, out: Path) -> None:
+    """Calibrate and evaluate the mean of several members on tracks that each of them did not see.
+
+    Raises:
+        InputError: folds that are not the members', a label other than human, ai and codec, or a fold without a class.
+        ModelError: a member that cannot be read, or that was trained with another fold left out.
+    """
+    check_binary(clips, apart=(CODEC,))
+    clips = skip_unreadable(clips, options.max_bad, say)
+    folds = read_folds(options.folds, clips)
+    if sorted(set(folds)) != list(range(len(members))):
+        raise InputError(f"{options.folds} has the folds {sorted(set(folds))}; give one member for each, in order.")
+    specs = [_spec(member) for member in members]
+    for k, (member, spec) in enumerate(zip(members, specs, strict=True)):
+        if spec.provenance.get("fold", k) != k:
+            raise InputError(f"{member} was trained without fold {spec.provenance['fold']}, not {k}; mind the order.")
+    out.mkdir(parents=True, exist_ok=True)
+    by_fold = []
+    with counting("scoring", len(clips)) as done:
+        for k, member in enumerate(members):
+            own = [clip for clip, fold in zip(clips, folds, strict=True) if fold == k]
+            table = out / f"fold-{k}.csv"
+            by_fold.append(
+                score_fold(member, own, options.windows, table, _forward_of, options.workers, say_skipped, done)
+            )
+    contract = ModelSpec(
+        architecture=options.name,
+        audio=specs[0].audio,
+        data_digest=data_digest(clips),
+        tool_version=sonicscan.__version__,
+        license_note=options.license_note,
+        card=options.card,
+    )
+    groups = len({clip.group for clip in clips if clip.human})
+    longest = max(len(track.logits) for tracks in by_fold for track in tracks)
+    data = (
+        f"{groups} groups of music by people, one excerpt of each, at most {longest} windows; each scored by the one "
+        f"of {len(members)} members that was not trained on its fold"
+    )
+    fit = cross_fitted(by_fold, contract, plan=options.windows, data=data, shrink=options.shrink)
+    scores = [scored(track, fit.spec) for track in fit.tracks]
+    section = evaluate("left-out", scores, fit.spec, bootstraps=options.bootstraps)
+    stress: dict[str, Row] = {}
+    if options.stress_tracks:
+        stress = _stressed(members, clips, folds, fit, options)
+    certified = fit.spec.calibration.n >= tracks_needed(options.rate)
+    findings = Findings(
+        section=section,
+        rate=options.rate,
+        by_windows=by_window_count(fit, options.rate) if certified else [],
+        by_category=by_category(fit, options.plan.categories, options.rate) if certified else [],
+        own_thresholds={
+            name: row
+            for name, patterns in options.plan.categories.items()
+            if (row := own_threshold(fit, patterns, options.rate)) is not None
+        },
+        stress=stress,
+    )
+    fit = dataclasses.replace(fit, spec=dataclasses.replace(fit.spec, metrics=findings.metrics(fit.spec)))
+    write_fit(fit, [weights_digest(member) for member in members], out)
+    about = "; ".join(_about(spec) for spec in specs)
+    write_findings(findings, fit, scores, about, options.commands, out)
+    lines = write_evaluation(
+        Path(options.name), fit.spec, str(options.windows), [section], {"left-out": scores},
+        {"left-out": stress} if stress else {}, out,
+    )  # fmt: skip
+    for k, scale in enumerate(fit.scales):
+        click.echo(f"member {k}\ttemperature {scale.temperature:.4f}\toffset {scale.offset:.4f}")
+    click.echo(f"shrink\t{fit.spec.shrink:.4f}")
+    for line in [*lines, str(fit.spec.metrics["summary"])]:
+        click.echo(line)
+
+
+def _spec(member: Path) -> ModelSpec:
+    return checkpoint.load_spec(member) if member.is_dir() else load_model(member).spec
+
+
+def _about(spec: ModelSpec) -> str:
+    """A member in words."""
+    made = {name: spec.provenance[name] for name in ("recipe", "steps", "seed") if name in spec.provenance}
+    return ", ".join([spec.architecture, *(f"{name} {value}" for name, value in made.items())])
+
+
+def _forward_of(member: Path) -> tuple[Forward, ModelSpec]:
+    detector, spec = checkpoint.load(member)
+    return on_best_device(detector), spec
+
+
+def _stressed(
+    members: Sequence[Path], clips: Sequence[Clip], folds: Sequence[int], fit: CrossFit, options: CrossfitOptions
+) -> dict[str, Row]:
+    """The stress table: each track under each condition, by the member that was not trained on its fold."""
+    fold_of = {clip.path: fold for clip, fold in zip(clips, folds, strict=True)}
+    marked = [dataclasses.replace(c, extra={**c.extra, "fold": str(fold_of[c.path])}) for c in clips]
+
+    def score(some: Sequence[Clip], done: Callable[[], None]) -> list[ScoredTrack]:
+        found: list[ScoredTrack] = []
+        for k, member in enumerate(members):
+            own = [clip for clip in some if clip.extra["fold"] == str(k)]
+            raw = score_fold(member, own, options.windows, None, _forward_of, options.workers, say_skipped, done)
+            found += [scored(fit.scales[k].apply(track), fit.spec) for track in raw]
+        return found
+
+    plain = [clip for clip in marked if clip.label != CODEC]
+    asked = EvaluateOptions(stress_tracks=options.stress_tracks, workers=options.workers)
+    return stress_rows("left-out", plain, score, asked)

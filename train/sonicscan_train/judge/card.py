@@ -1,0 +1,227 @@
+"""The figures of a cross-fitted model as a card of one page, with a row for each source in a CSV file beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import string
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import sonicscan
+from sonicscan.files import write_whole
+from sonicscan.scoring.thresholds import certified_threshold, tracks_needed
+from sonicscan.spec import ModelSpec
+from sonicscan.text import printable
+from sonicscan_train.data.clips import CODEC
+from sonicscan_train.data.manifest import write_table
+from sonicscan_train.judge.calibration import one_clip_of_each_group
+from sonicscan_train.judge.crossfit import CrossFit, RateRow
+from sonicscan_train.judge.evaluation import Row, Section
+from sonicscan_train.judge.scoring import ScoredTrack
+from sonicscan_train.metrics import auc
+
+TEMPLATE = Path(__file__).with_name("card.md")
+_SHOWN = 12
+_LEAST = 5  # tracks or groups of a source in the card's tables
+_MEASURES = {"auc": "AUC", "tpr_at_1": "AI caught at 1% of people flagged", "tpr_at_5": "AI caught at 5%"}
+
+
+@dataclass(frozen=True)
+class SourceRow:
+    """How one source fares.
+
+    Attributes:
+        label, source: of the tracks.
+        tracks, groups: how many.
+        auc: against all people's tracks; None for people's sources.
+        reached: share of tracks (people: one of each group) at or over the threshold; None without a threshold.
+        median_score: of the tracks.
+    """
+
+    label: str
+    source: str
+    tracks: int
+    groups: int
+    auc: float | None
+    reached: float | None
+    median_score: float
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All figures of a cross-fitted model.
+
+    Attributes:
+        section: the evaluation of all left-out tracks.
+        rate: the certified false-positive rate that tables are made at.
+        by_windows, by_category: rates at that threshold; empty where the rate is not certified.
+        own_thresholds: by category, what its own people's tracks certify.
+        stress: rows by condition; empty where it was not run.
+    """
+
+    section: Section
+    rate: float
+    by_windows: Sequence[RateRow]
+    by_category: Sequence[RateRow]
+    own_thresholds: Mapping[str, RateRow]
+    stress: Mapping[str, Row]
+
+    def metrics(self, spec: ModelSpec) -> dict[str, object]:
+        """What the contract says about quality; `summary` is the line that the scanner prints."""
+        tracks = self.section.tracks
+        return {
+            "summary": self.summary(spec),
+            "leave_out": {name: tracks[name] for name in _MEASURES},
+            "own_thresholds": {name: dataclasses.asdict(row) for name, row in self.own_thresholds.items()},
+        }
+
+    def summary(self, spec: ModelSpec) -> str:
+        """One sentence: AUC, what is caught at the certified rate, and what the score is for."""
+        text = f"AUC {_interval(self.section.tracks['auc'], 2)} on generators, creators and sources unseen in training"
+        caught = next((row for row in self.section.certified if row["rate"] == self.rate), None)
+        if caught is not None:
+            text += (
+                f"; at the {self.rate:.0%} false-positive rate certified on {spec.calibration.n} groups of music by "
+                f"people it flags {caught['tpr']:.0%} of unseen AI"
+            )
+        return f"{text}; for ranking, not proof"
+
+
+def source_rows(tracks: Sequence[ScoredTrack], threshold: float | None) -> list[SourceRow]:
+    """A row for each label and source, by label and then by size."""
+    members: defaultdict[tuple[str, str], list[ScoredTrack]] = defaultdict(list)
+    for track in tracks:
+        members[track.clip.label, track.clip.source].append(track)
+    people = np.array([track.score for track in tracks if track.clip.human])
+    rows = []
+    for (label, source), found in members.items():
+        scores = np.array([track.score for track in found])
+        against = None
+        if not found[0].clip.human:
+            truth = np.concatenate([np.ones(len(scores), dtype=bool), np.zeros(len(people), dtype=bool)])
+            against = auc(truth, np.concatenate([scores, people]))
+        reached = None
+        if threshold is not None:
+            counted = _one_of_each_group(found) if found[0].clip.human else found
+            reached = float(np.mean([track.score >= threshold for track in counted]))
+        groups = len({track.clip.group for track in found})
+        rows.append(SourceRow(label, source, len(found), groups, against, reached, float(np.median(scores))))
+    return sorted(rows, key=lambda row: (row.label, -row.tracks, row.source))
+
+
+def write_findings(
+    findings: Findings, fit: CrossFit, tracks: Sequence[ScoredTrack], members: str, commands: str, out: Path
+) -> None:
+    """Write `by-source.csv` and `card.md` to `out`."""
+    calibration = fit.spec.calibration
+    enough = calibration.n >= tracks_needed(findings.rate)
+    rows = source_rows(tracks, certified_threshold(calibration, findings.rate) if enough else None)
+    header = [field.name for field in dataclasses.fields(SourceRow)]
+    write_table(out / "by-source.csv", header, [dataclasses.astuple(row) for row in rows])
+    values = _values(findings, fit, rows, members, commands)
+    text = string.Template(TEMPLATE.read_text(encoding="utf-8")).substitute(values)
+    write_whole(out / "card.md", text)
+
+
+def _values(
+    findings: Findings, fit: CrossFit, rows: Sequence[SourceRow], members: str, commands: str
+) -> dict[str, str]:
+    spec, section = fit.spec, findings.section
+    ai = [row for row in rows if row.label not in ("human", CODEC)]
+    ranked = sorted((row for row in ai if row.tracks >= _LEAST), key=lambda row: -(row.auc or 0.0))
+    human = [row for row in rows if row.label == "human" and row.groups >= _LEAST]
+    flagged = sorted(human, key=lambda row: (-(row.reached or 0.0), -row.median_score))[:_SHOWN]
+    by_name = {row.name: row for row in findings.by_category}
+    stressed = next(iter(findings.stress.values()))["tracks"] if findings.stress else 0
+    return {
+        "name": spec.architecture,
+        "summary": f"{findings.summary(spec)}.",
+        "version": sonicscan.__version__,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "members": members,
+        "windows": spec.calibration.windows,
+        "scales": "; ".join(f"temperature {s.temperature:.3f}, offset {s.offset:+.3f}" for s in fit.scales),
+        "shrink": f"{spec.shrink:.2f}",
+        "license_note": spec.license_note or "not stated",
+        "people": str(section.counts["people"]),
+        "groups": str(spec.calibration.n),
+        "ai": str(section.counts["ai"]),
+        "generators": str(len(ai)),
+        "codec": str(section.counts["codec"]),
+        "measures": _lines((text, _interval(section.tracks[name], 3)) for name, text in _MEASURES.items()),
+        "certified": _lines(
+            (f"{r['rate']:.1%}", f"{r['threshold']:.4f}", f"{r['fpr']:.2%}", f"{r['tpr']:.1%}")
+            for r in section.certified
+        ),
+        "rate": f"{findings.rate:.0%}",
+        "categories": _lines(
+            (
+                name,
+                str(r.people),
+                _share(r.flagged),
+                str(r.ai),
+                _share(r.caught),
+                *_own(findings.own_thresholds.get(name)),
+            )
+            for name, r in by_name.items()
+        ),
+        "short": _lines(
+            (r.name, str(r.people), _share(r.flagged), str(r.ai), _share(r.caught)) for r in findings.by_windows
+        ),
+        "stress_note": (
+            f"On {stressed} of the tracks, each by its own member, as real files that the scanner opens."
+            if stressed
+            else "Not run."
+        ),
+        "stress": _lines(
+            (
+                name,
+                f"{row['auc']:.3f}",
+                _share(row["recall"]),
+                _share(row["fpr"]),
+                f"{row['drift_people']:+.3f}",
+                f"{row['drift_ai']:+.3f}",
+            )
+            for name, row in findings.stress.items()
+        ),
+        "best": _lines(_generator(row) for row in ranked[:_SHOWN]),
+        "worst": _lines(_generator(row) for row in ranked[_SHOWN:][-_SHOWN:]),
+        "flagged": _lines(
+            (row.source, str(row.groups), _share(row.reached), f"{row.median_score:.3f}") for row in flagged
+        ),
+        "commands": commands,
+    }
+
+
+def _one_of_each_group(tracks: Sequence[ScoredTrack]) -> list[ScoredTrack]:
+    by_path = {track.clip.path: track for track in tracks}
+    return [by_path[clip.path] for clip in one_clip_of_each_group([track.clip for track in tracks], 0)]
+
+
+def _generator(row: SourceRow) -> tuple[str, str, str, str]:
+    return row.source, str(row.tracks), f"{row.auc or 0.0:.3f}", _share(row.reached)
+
+
+def _own(row: RateRow | None) -> tuple[str, str]:
+    return ("too few groups", "") if row is None else (f"{row.threshold:.4f}", _share(row.caught))
+
+
+def _lines(rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(printable(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
+
+
+def _interval(figure: Mapping[str, float | None], digits: int) -> str:
+    value, low, high = figure["value"], figure["low"], figure["high"]
+    if value is None:
+        return "none"
+    within = "" if low is None or high is None else f" ({low:.{digits}f} to {high:.{digits}f})"
+    return f"{value:.{digits}f}{within}"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"

@@ -1,0 +1,228 @@
+"""Cross-fitting: each track is scored by the one member of a model that was not trained on the track's fold.
+
+So all tracks can calibrate and none was seen in training. The members' margins are put on one scale first: each member
+has its own temperature and offset, fitted on its own fold. The model that ships is the mean of all members. No track of
+the folds can be scored by that mean without having been seen by some of them, so the calibration holds scores of single
+members. A mean scatters less than its parts; the rate of false alarms it gives is expected to be lower, not higher.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from sonicscan.audio.windows import WindowPlan
+from sonicscan.errors import InputError
+from sonicscan.scoring.aggregate import pooling_factor, trimmed_mean
+from sonicscan.scoring.thresholds import certified_threshold, tracks_needed
+from sonicscan.spec import Calibration, ModelSpec
+from sonicscan_train.data.clips import CODEC
+from sonicscan_train.data.manifest import read_table, write_table
+from sonicscan_train.judge.calibration import calibrated, fit_scale, one_of_each_group
+from sonicscan_train.judge.fold_scores import margin_track
+from sonicscan_train.judge.scoring import TrackLogits, scored
+
+Float64 = npt.NDArray[np.float64]
+
+TAILS = (0.01, 0.02, 0.05)  # upper shares of people's tracks at which the margins of few and many windows are compared
+MOST_SHRINK = 20.0
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A member's temperature and offset: its margin is (raw margin - offset) / temperature."""
+
+    temperature: float
+    offset: float
+
+    def apply(self, track: TrackLogits) -> TrackLogits:
+        """A track of raw margins on the common scale."""
+        return margin_track(track.clip, (track.logits[:, 1] - self.offset) / self.temperature, track.facts)
+
+
+@dataclass(frozen=True)
+class CrossFit:
+    """What cross-fitting found.
+
+    Attributes:
+        spec: contract of the mean of the members, whose scale is in the members.
+        scales: of the members, by fold.
+        tracks: all scored tracks, on one scale.
+    """
+
+    spec: ModelSpec
+    scales: tuple[Scale, ...]
+    tracks: tuple[TrackLogits, ...]
+
+
+@dataclass(frozen=True)
+class RateRow:
+    """How some tracks fare at a threshold.
+
+    Attributes:
+        name: which tracks.
+        people, ai: tracks by people (one of each group) and by AI.
+        flagged: share of the people's tracks that reach the threshold; None without any.
+        caught: share of the AI tracks that reach it; None without any.
+        threshold: the score.
+    """
+
+    name: str
+    people: int
+    ai: int
+    flagged: float | None
+    caught: float | None
+    threshold: float
+
+
+def cross_fitted(
+    by_fold: Sequence[Sequence[TrackLogits]], spec: ModelSpec, *, plan: WindowPlan, data: str, shrink: float | None
+) -> CrossFit:
+    """Put the members on one scale, fit the shrink constant, and calibrate on all folds.
+
+    Args:
+        by_fold: raw margins as logits (0, margin); tracks of fold k scored by member k.
+        spec: architecture, classes and AudioSpec of the model.
+        plan: the windows' plan.
+        data: what the tracks are, in words.
+        shrink: the constant of the pooling; None fits it on the tracks by people.
+
+    Raises:
+        InputError: a fold without people's or without AI tracks.
+    """
+    if shrink is None:
+        tracks, _ = _on_one_scale(by_fold, 0.0)
+        shrink = fit_shrink([t for t in tracks if t.clip.human])
+    tracks, scales = _on_one_scale(by_fold, shrink)
+    spec = dataclasses.replace(spec, temperature=1.0, offset=0.0, shrink=shrink)
+    spec = calibrated(tracks, spec, data=data, windows=str(plan))
+    return CrossFit(spec, tuple(scales), tuple(tracks))
+
+
+def fit_shrink(people: Sequence[TrackLogits]) -> float:
+    """The constant c for which high margins of people's tracks are as high from half of the windows as from all.
+
+    A mean of few windows scatters more, so without shrinking short tracks are flagged more often. At each of `TAILS`,
+    the quantile q of the margins from about half of the windows and that of all give c by
+    q_half n_half / (n_half + c) = q_all n_all / (n_all + c). The median over the tails counts, at least 0. Tracks of
+    one window say nothing and are left out; with none of others, or no margin over 0 in the tails, c is 0.
+    """
+    several = [track for track in people if len(track.logits) > 1]
+    if not several:
+        return 0.0
+    halves = [cut_short(track, len(track.logits) // 2) for track in several]
+    n_all, n_half = (float(np.mean([len(t.logits) for t in tracks])) for tracks in (several, halves))
+    found = []
+    for tail in TAILS:
+        high, higher = (
+            float(np.quantile([trimmed_mean(t.logits[:, 1]) for t in tracks], 1.0 - tail))
+            for tracks in (several, halves)
+        )
+        if high > 0.0 and higher > 0.0:
+            # q_half n_half (n_all + c) = q_all n_all (n_half + c)
+            below = high * n_all - higher * n_half
+            rise = (higher - high) * n_all * n_half
+            found.append(MOST_SHRINK if below <= 0.0 else min(MOST_SHRINK, max(0.0, rise / below)))
+    return float(np.median(found)) if found else 0.0
+
+
+def cut_short(track: TrackLogits, n: int) -> TrackLogits:
+    """The track with `n` of its windows, spread evenly: as if it were that short."""
+    count = len(track.logits)
+    n = min(n, count)
+    chosen = [count // 2] if n <= 1 else [round(i * (count - 1) / (n - 1)) for i in range(n)]
+    return dataclasses.replace(track, logits=track.logits[chosen])
+
+
+def by_window_count(fit: CrossFit, rate: float) -> list[RateRow]:
+    """Whether the rate holds for short tracks: tracks cut to 1, 2, 3, 6 and 12 windows, as far as they have them."""
+    threshold = certified_threshold(fit.spec.calibration, rate)
+    most = max(len(track.logits) for track in fit.tracks)
+    rows = []
+    for n in (n for n in (1, 2, 3, 6, 12) if n <= most):
+        short = [cut_short(track, n) for track in fit.tracks if len(track.logits) >= n]
+        rows.append(rate_row(f"{n} window{'s' * (n > 1)}", short, fit.spec, threshold))
+    return rows
+
+
+def by_category(fit: CrossFit, categories: Mapping[str, Sequence[str]], rate: float) -> list[RateRow]:
+    """How categories of sources (name: patterns) fare at the model's certified threshold."""
+    threshold = certified_threshold(fit.spec.calibration, rate)
+    return [
+        rate_row(name, [t for t in fit.tracks if _matches(t.clip.source, patterns)], fit.spec, threshold)
+        for name, patterns in categories.items()
+    ]
+
+
+def own_threshold(fit: CrossFit, patterns: Sequence[str], rate: float) -> RateRow | None:
+    """The threshold that the people's tracks of some sources certify by themselves; None with too few groups.
+
+    The row's AI tracks are all of them: what a library of such people's music would catch.
+    """
+    own = [t for t in fit.tracks if t.clip.human and _matches(t.clip.source, patterns)]
+    scores = [scored(track, fit.spec).score for track in one_of_each_group(own, 0)]
+    if len(scores) < tracks_needed(rate):
+        return None
+    threshold = certified_threshold(Calibration.of(scores), rate)
+    ai = [t for t in fit.tracks if not t.clip.human and t.clip.label != CODEC]
+    return rate_row("", [*own, *ai], fit.spec, threshold)
+
+
+def rate_row(name: str, tracks: Sequence[TrackLogits], spec: ModelSpec, threshold: float) -> RateRow:
+    """Shares of tracks at or over a threshold; `codec` tracks count as AI where there are no others."""
+    people = one_of_each_group([t for t in tracks if t.clip.human], 0)
+    ai = [t for t in tracks if not t.clip.human and t.clip.label != CODEC] or [t for t in tracks if not t.clip.human]
+
+    def share(of: Sequence[TrackLogits]) -> float | None:
+        return float(np.mean([scored(t, spec).score >= threshold for t in of])) if of else None
+
+    return RateRow(name, len(people), len(ai), share(people), share(ai), threshold)
+
+
+def write_fit(fit: CrossFit, members: Sequence[str], folder: Path) -> None:
+    """`spec.json`, the mean's contract, and `members.csv`, their scales, in `folder`."""
+    (folder / "spec.json").write_text(fit.spec.to_json(), encoding="utf-8")
+    rows = [(name, scale.temperature, scale.offset) for name, scale in zip(members, fit.scales, strict=True)]
+    write_table(folder / "members.csv", ("weights_digest", "temperature", "offset"), rows)
+
+
+def read_fit(folder: Path) -> tuple[ModelSpec, dict[str, Scale]]:
+    """The contract of the mean, and the members' scales by the digest of their weights.
+
+    Raises:
+        InputError: not a folder that `write_fit` wrote.
+        ModelError: a contract that is not valid.
+    """
+    try:
+        text = (folder / "spec.json").read_text(encoding="utf-8")
+        rows = read_table(folder / "members.csv")
+        scales = {r["weights_digest"]: Scale(float(r["temperature"]), float(r["offset"])) for r in rows}
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(f"{folder} holds no cross-fitted calibration ({error}); see `crossfit`.") from error
+    return ModelSpec.from_metadata(text, folder / "spec.json"), scales
+
+
+def _on_one_scale(by_fold: Sequence[Sequence[TrackLogits]], shrink: float) -> tuple[list[TrackLogits], list[Scale]]:
+    tracks: list[TrackLogits] = []
+    scales: list[Scale] = []
+    for fold, own in enumerate(by_fold):
+        plain = [track for track in own if track.clip.label != CODEC]
+        truth = np.array([not track.clip.human for track in plain], dtype=bool)
+        if not len(truth) or truth.all() or not truth.any():
+            raise InputError(f"fold {fold} needs tracks by people and by AI.")
+        means = np.array([float(trimmed_mean(track.logits[:, 1])) for track in plain])
+        factors = np.array([pooling_factor(len(track.logits), shrink) for track in plain])
+        scale = Scale(*fit_scale(means, factors, truth))
+        scales.append(scale)
+        tracks += [scale.apply(track) for track in own]
+    return tracks, scales
+
+
+def _matches(source: str, patterns: Sequence[str]) -> bool:
+    return any(source == pattern or fnmatch.fnmatchcase(source, pattern) for pattern in patterns)

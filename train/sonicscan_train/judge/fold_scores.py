@@ -1,0 +1,132 @@
+"""Scores of a fold by the member that was not trained on it, kept in a table so that they are made once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from sonicscan.audio.decode import AudioFacts
+from sonicscan.audio.windows import WindowPlan
+from sonicscan.errors import ModelError
+from sonicscan.files import sha256_of
+from sonicscan.model.detector import load_model
+from sonicscan.spec import ModelSpec
+from sonicscan_train.data.clips import Clip
+from sonicscan_train.data.manifest import read_table, write_table
+from sonicscan_train.judge.scanner import scan_clips
+from sonicscan_train.judge.scoring import Forward, TrackLogits, track_logits
+from sonicscan_train.nets import checkpoint
+
+Float64 = npt.NDArray[np.float64]
+
+_COLUMNS = ("path", "model", "codec", "sample_rate", "bandwidth_hz", "duration_s", "margins")
+
+
+def score_fold(
+    member: Path,
+    clips: Sequence[Clip],
+    plan: WindowPlan,
+    table: Path | None,
+    forward_of: Callable[[Path], tuple[Forward, ModelSpec]],
+    workers: int,
+    skipped: Callable[[Clip, str], None],
+    done: Callable[[], None] = lambda: None,
+) -> list[TrackLogits]:
+    """Raw margins of a fold's tracks, as logits (0, margin); taken from `table` where an earlier run left them there.
+
+    Args:
+        member: a checkpoint, or an ONNX file, which the scanner runs.
+        clips: of the fold.
+        plan: which windows.
+        table: a CSV file of this fold's margins; None keeps nothing.
+        forward_of: loads a checkpoint.
+        workers: processes that decode.
+        skipped: called for a track without a score.
+        done: called after each track.
+    """
+    digest = sha256_of(member) if member.is_file() else checkpoint.weights_digest(member)
+    known = _read_table(table, digest, clips) if table is not None else None
+    if known is not None:
+        return known
+    tracks: list[TrackLogits] = []
+    if member.is_dir():
+        forward, spec = forward_of(member)
+        for track in track_logits(forward, clips, spec.audio, plan, workers=workers, skipped=skipped, done=done):
+            _check_binary(spec, member)
+            tracks.append(dataclasses.replace(track, logits=track.logits - track.logits[:, :1]))
+    else:
+        spec = load_model(member).spec
+        _check_binary(spec, member)
+        for clip, row in scan_clips(member, clips, plan, workers, skipped, done):
+            raw = np.array(row.window_margins or []) * spec.temperature + spec.offset
+            facts = AudioFacts(
+                status="ok",
+                error=None,
+                duration_s=row.duration_s or 0.0,
+                sample_rate=row.sample_rate or 0,
+                channels=row.channels or 0,
+                codec=row.codec or "",
+                bandwidth_hz=row.bandwidth_hz,
+                warnings=tuple(row.warnings),
+                whole_windows=row.windows,
+            )
+            tracks.append(margin_track(clip, raw, facts))
+    order = {clip.path: i for i, clip in enumerate(clips)}
+    tracks.sort(key=lambda track: order[track.clip.path])
+    if table is not None:
+        write_table(table, _COLUMNS, [_cells(track, digest) for track in tracks])
+    return tracks
+
+
+def weights_digest(member: Path) -> str:
+    """Which training result a member is: a checkpoint's digest, or the one that an ONNX file has in its provenance."""
+    if member.is_dir():
+        return checkpoint.weights_digest(member)
+    return str(load_model(member).spec.provenance.get("weights_digest", ""))
+
+
+def margin_track(clip: Clip, margins: Float64, facts: AudioFacts | None) -> TrackLogits:
+    """A track of raw margins, as logits (0, margin)."""
+    form = f"{facts.codec} {facts.sample_rate}" if facts is not None else ""
+    return TrackLogits(clip, np.stack([np.zeros(len(margins)), margins], axis=1), form, facts)
+
+
+def _check_binary(spec: ModelSpec, member: Path) -> None:
+    if spec.multiclass:
+        raise ModelError(f"{member} has several AI classes; cross-fitting takes models with the classes human and ai.")
+
+
+def _cells(track: TrackLogits, digest: str) -> list[object]:
+    facts = track.facts
+    about = (facts.codec, facts.sample_rate, facts.bandwidth_hz or "", facts.duration_s) if facts else ("", "", "", "")
+    return [track.clip.path, digest, *about, json.dumps(track.logits[:, 1].tolist())]
+
+
+def _read_table(path: Path, digest: str, clips: Sequence[Clip]) -> list[TrackLogits] | None:
+    """What `score_fold` left there for the same member and clips; None where there is no such thing."""
+    if not path.exists():
+        return None
+    by_path = {clip.path: clip for clip in clips}
+    tracks = []
+    for row in read_table(path):
+        clip = by_path.get(row["path"])
+        if row["model"] != digest or clip is None:
+            return None
+        facts = AudioFacts(
+            status="ok",
+            error=None,
+            duration_s=float(row["duration_s"] or 0.0),
+            sample_rate=int(row["sample_rate"] or 0),
+            channels=0,
+            codec=row["codec"],
+            bandwidth_hz=float(row["bandwidth_hz"]) if row["bandwidth_hz"] else None,
+            warnings=(),
+            whole_windows=1,
+        )
+        tracks.append(margin_track(clip, np.array(json.loads(row["margins"])), facts))
+    return tracks
