@@ -1,4 +1,5 @@
 # make scan   scan a folder of music; without LIBRARY, a few tracks that are synthesised for it
+# make check  lint, types, import contracts and quick tests
 # make test   lint, types, import contracts and all tests, as CI runs them
 # make soak   the long tests: faults, fuzzed files, thousands of tracks
 # make bench  the speed claims, each beside its target, into docs/performance.md; LIBRARY and CORPUS name real music,
@@ -11,12 +12,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 APT := $(if $(filter 0,$(shell id -u)),,sudo )apt-get
 
+JOBS ?= 2
+QUICK := tests/scoring tests/report tests/model tests/train/data tests/train/nets tests/library/test_discovery.py \
+	tests/audio/test_windows.py tests/audio/test_melspec.py tests/test_imports.py tests/test_spec.py
+
 LIBRARY ?= demo
 OUT ?= report.parquet
 library := $(patsubst ~%,$(HOME)%,$(LIBRARY))
 out := $(patsubst ~%,$(HOME)%,$(OUT))
 
-.PHONY: scan test lint unit browser soak bench clean
+.PHONY: scan test check lint unit browser soak bench clean
 
 scan: $(VENV)/.core
 	@[ "$(library)" != demo ] || [ -d demo ] || $(BIN)/python -m sonicscan.cli.demo demo
@@ -32,8 +37,13 @@ lint: $(VENV)/.all
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Two test files at a time: fixtures of a file are shared, and no two tests use one port or folder.
 unit: $(VENV)/.all browser
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+
+# What a change needs before it is committed, in about three minutes.
+check: lint
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile -m "not slow" $(QUICK)
 
 # Hours of faults, hostile files and long runs; SONICSCAN_FUZZ=N and SONICSCAN_SOAK=N files make it shorter.
 soak: $(VENV)/.all
