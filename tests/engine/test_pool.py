@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -50,6 +51,18 @@ NONSENSE = {
     "a list for a status": """send(b'{"status": ["ok"]}')""",
     "more images than starts": """send(b'{"starts_s": [0.0]}', b"", 800000000)""",
     "starts that are a number": """send(b'{"starts_s": 5}', b"1234")""",
+    "a negative start": """send(b'{"starts_s": [-1.0]}', bytes(262144))""",
+    "more windows than were asked for": """[send(b'{"starts_s": [0.0]}', bytes(262144)) for _ in range(20)]""",
+    "an image of no numbers": """send(b'{"starts_s": [0.0]}', b"\\xff" * 262144)""",
+    "an image that is too bright": """send(b'{"starts_s": [0.0]}', struct.pack("<f", 3e38) * 65536)""",
+    "a rate that no column holds": """send(b'{"status": "ok", "sample_rate": 4294967296}')""",
+    "a length that is no number": """send(b'{"status": "ok", "duration_s": NaN}')""",
+    "an endless length": """send(b'{"status": "ok", "duration_s": Infinity}')""",
+    "negative windows": """send(b'{"status": "ok", "silent_windows": -1}')""",
+    "half a surrogate pair": """send(b'{"status": "ok", "title": "\\\\ud800"}')""",
+    "a title of a megabyte": """send(b'{"status": "ok", "title": "' + b"x" * 1000000 + b'"}')""",
+    "a digest of its own": """send(b'{"status": "ok", "content_hash": "human"}')""",
+    "a warning that is a number": """send(b'{"status": "ok", "warnings": [1]}')""",
     "images that never come": """send(b'{"starts_s": [0.0]}', b"12", 262144); sys.stdout.close(); sys.exit(0)""",
 }
 
@@ -63,13 +76,19 @@ def test_a_worker_that_talks_nonsense_costs_its_file_a_row(
     worker.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(worker))
     outcomes = []
+    names = [bytes(tmp_path / name) for name in ("a.mp3", "b.mp3")]
+    for name in names:
+        Path(os.fsdecode(name)).touch()
     with WorkerPool(Job(AudioSpec(), WindowPlan(12)), 1, 60.0, 9) as pool:
-        pool.start([Visit(Track(b"a.mp3", 0, 0)), Visit(Track(b"b.mp3", 0, 0))])
+        pool.start([Visit(Track(name, 0, 0)) for name in names])
         while (event := pool.events.get(timeout=60)) is not None:
-            assert isinstance(event, Abandoned | Done)
+            assert isinstance(event, Abandoned | Done | Windows)
+            if isinstance(event, Windows):
+                assert nonsense == "more windows than were asked for"
+                pool.took(len(event.images))
             if isinstance(event, Done):
                 outcomes.append((event.visit.track.path, event.outcome.status))
-    assert outcomes == [(b"a.mp3", "crashed"), (b"b.mp3", "crashed")]
+    assert outcomes == [(name, "crashed") for name in names]
 
 
 def test_every_track_comes_to_an_end_once(tmp_path: Path) -> None:

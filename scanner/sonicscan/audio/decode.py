@@ -22,7 +22,7 @@ import soxr
 from sonicscan.audio.sources import Source, open_source
 from sonicscan.audio.windows import MIN_TRACK_S, WindowPlan
 from sonicscan.errors import AudioError, Status
-from sonicscan.library.ranges import RemoteFile
+from sonicscan.library.ranges import OpenFile
 from sonicscan.spec import AudioSpec
 
 Float32 = npt.NDArray[np.float32]
@@ -73,7 +73,7 @@ class AudioFacts:
     whole_windows: int
 
 
-def read_windows(path: bytes | RemoteFile, spec: AudioSpec, plan: WindowPlan) -> Generator[Window, None, AudioFacts]:
+def read_windows(path: bytes | OpenFile, spec: AudioSpec, plan: WindowPlan) -> Generator[Window, None, AudioFacts]:
     """Decode a track into windows.
 
     Args:
@@ -135,7 +135,7 @@ def _all_windows(source: Source, spec: AudioSpec, meter: _Meter) -> Generator[Wi
 
 
 def _planned_windows(
-    path: bytes | RemoteFile, source: Source, spec: AudioSpec, plan: WindowPlan, meter: _Meter
+    path: bytes | OpenFile, source: Source, spec: AudioSpec, plan: WindowPlan, meter: _Meter
 ) -> Generator[Window, None, int]:
     """Windows here and there in the track; returns the frames found, or claimed where nothing speaks against it."""
     claimed = source.claimed_frames
@@ -227,7 +227,7 @@ def _unchanged(block: Float32, last: bool) -> Float32:
     return block
 
 
-def _count_frames(path: bytes | RemoteFile) -> int:
+def _count_frames(path: bytes | OpenFile) -> int:
     """Frames that can really be decoded, by decoding them all."""
     with contextlib.closing(open_source(path)) as source:
         n = 0

@@ -13,7 +13,7 @@ import numpy as np
 from sonicscan.audio.decode import AudioFacts, Float32, read_windows
 from sonicscan.audio.melspec import log_mel
 from sonicscan.audio.windows import WindowPlan
-from sonicscan.library.ranges import RemoteFile
+from sonicscan.library.ranges import OpenFile
 from sonicscan.spec import AudioSpec
 
 SILENT_PEAK = 1e-3  # -60 dBFS
@@ -34,9 +34,7 @@ class WindowImage:
     image: Float32 | None
 
 
-def read_images(
-    path: bytes | RemoteFile, spec: AudioSpec, plan: WindowPlan
-) -> Generator[WindowImage, None, AudioFacts]:
+def read_images(path: bytes | OpenFile, spec: AudioSpec, plan: WindowPlan) -> Generator[WindowImage, None, AudioFacts]:
     """Decode a track and make the log-mel images of its windows.
 
     Args:
@@ -61,7 +59,7 @@ def read_images(
         except StopIteration as end:
             facts: AudioFacts = end.value
             return facts
-        if isinstance(path, RemoteFile):
+        if not isinstance(path, bytes):
             path.check()  # a decoder takes a network that fails for the end of the file
         silent = np.abs(window.samples).max() < SILENT_PEAK
         yield WindowImage(window.start_s, window.samples, None if silent else image_of(window.samples))

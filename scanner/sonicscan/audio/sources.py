@@ -23,7 +23,7 @@ import soundfile
 from sonicscan.audio.ffmpeg import SAMPLE_RATES, AvSource
 from sonicscan.audio.libsndfile import SndfileSource
 from sonicscan.errors import AudioError, Status
-from sonicscan.library.ranges import RemoteFile
+from sonicscan.library.ranges import OpenFile
 
 Float32 = npt.NDArray[np.float32]
 
@@ -65,7 +65,7 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
-def open_source(path: bytes | RemoteFile, forwards: bool = False) -> Source:
+def open_source(path: bytes | OpenFile, forwards: bool = False) -> Source:
     """Open a sound file by its content.
 
     Args:
@@ -110,14 +110,14 @@ def _opened(file: io.RawIOBase, forwards: bool) -> Source:
         return SndfileSource(file)
 
 
-def open_regular(path: bytes | RemoteFile) -> io.RawIOBase:
+def open_regular(path: bytes | OpenFile) -> io.RawIOBase:
     """Open a regular file for reading, never waiting for a FIFO or a device to speak.
 
     Raises:
         AudioError: `permission_denied`, `vanished`, `unreadable`, or `unsupported` for anything
             that is not a regular file.
     """
-    if isinstance(path, RemoteFile):
+    if not isinstance(path, bytes):
         return path.reader()
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))

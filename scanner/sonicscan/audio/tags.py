@@ -24,7 +24,7 @@ from sonicscan.audio.ffmpeg import CONTAINERS
 from sonicscan.audio.sources import open_regular
 from sonicscan.audio.views import View, behind_id3, read_at
 from sonicscan.errors import AudioError
-from sonicscan.library.ranges import RemoteFile
+from sonicscan.library.ranges import OpenFile
 
 MAX_SECONDS = 1.0
 MAX_BYTES = 4 << 20
@@ -52,7 +52,7 @@ class _OutOfTimeError(BaseException):
     """Not an `Exception`, so that no parser takes it for a damaged tag."""
 
 
-def read_tags(path: bytes | RemoteFile) -> Tags:
+def read_tags(path: bytes | OpenFile) -> Tags:
     """Read the tags of a sound file, within `MAX_SECONDS` and `MAX_BYTES`.
 
     Args:

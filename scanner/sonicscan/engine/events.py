@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sonicscan.audio.windows import WindowPlan
 from sonicscan.engine.outcome import Float32, Outcome, Reading
 from sonicscan.library.tracks import Track
 
@@ -16,16 +17,20 @@ class Visit:
         track: the file.
         part: positions in the spread order; None for the first visit.
         before: what earlier visits brought.
+        plan: windows in place of the job's; None for the job's.
+        excerpts: (start, end) in seconds of stretches that are wanted in place of windows.
     """
 
     track: Track
     part: tuple[int, int] | None = None
     before: Reading = Reading()  # noqa: RUF009 - frozen
+    plan: WindowPlan | None = None
+    excerpts: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Images of some windows of a track; `images` is float32 [n, n_mels, n_frames]."""
+    """Some windows of a track: images float32 [n, n_mels, n_frames], or samples where the job asks for them."""
 
     ticket: int
     starts_s: list[float]

@@ -5,12 +5,10 @@ A worker that dies or runs over the time limit costs its file one more try, then
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import os
 import queue
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -21,14 +19,14 @@ from sonicscan.engine.base import ATTEMPTS
 from sonicscan.engine.events import Abandoned, Done, Event, Failed, Visit, Windows
 from sonicscan.engine.limits import Budget, Clock
 from sonicscan.engine.outcome import Outcome
+from sonicscan.engine.process import CAN_HAND_OVER, WorkerProcess, opened
 from sonicscan.engine.visits import VisitQueue
 from sonicscan.engine.wire import Job
-from sonicscan.errors import SonicscanError
+from sonicscan.errors import AudioError, SonicscanError
 from sonicscan.library import remote
 
 START_TIMEOUT_S = 120.0
 _FAILED_STARTS = 10  # in a row, of all lanes
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 class _WorkerGone(Exception):
@@ -86,7 +84,7 @@ class Lane:
         self._budget = budget
         self._events = events
         self._starts = starts
-        self._process: subprocess.Popen[bytes] | None = None
+        self._processes: dict[bool, WorkerProcess] = {}  # by whether it fetches files
         self._clock = Clock()
         self._guard = threading.Lock()
         self.thread = threading.Thread(target=self._run, name="sonicscan-lane", daemon=True)
@@ -94,8 +92,8 @@ class Lane:
     def kill(self) -> None:
         """End the worker at once."""
         with self._guard:
-            if self._process is not None:
-                self._process.kill()
+            for process in self._processes.values():
+                process.kill()
 
     def kill_if_late(self) -> None:
         """End the worker if its file has used up its time."""
@@ -109,60 +107,77 @@ class Lane:
         except BaseException as error:  # noqa: BLE001 - handed to the thread that reads the events
             self._events.put(Failed(error))
         finally:
-            self._end_process()
+            for remote in tuple(self._processes):
+                self._end_process(remote)
             self._events.put(None)
 
     def _serve(self, visit: Visit) -> None:
         """Have a track decoded, if need be by a second worker."""
         ticket = self._visits.ticket()
+        address = visit.track.address or visit.track.path
+        held = remote.held_here(address)
+        needs_network = held is None and remote.is_url(address)
         for attempt in range(1, ATTEMPTS + 1):
             began = time.perf_counter()
             try:
-                outcome = self._decode(visit, ticket)
+                outcome = self._decode(visit, ticket, address, held, needs_network)
+                break
+            except AudioError as error:  # it cannot even be opened
+                outcome = Outcome(status=error.status, error=str(error))
                 break
             except _WorkerGone:
                 if self._visits.closed:
                     return
-                outcome = self._death(attempt, (time.perf_counter() - began) * 1e3)
+                outcome = self._death(attempt, (time.perf_counter() - began) * 1e3, needs_network)
                 self._events.put(Abandoned(ticket))
                 ticket = self._visits.ticket()
         self._events.put(Done(ticket, visit, outcome))
 
-    def _decode(self, visit: Visit, ticket: int) -> Outcome:
+    def _decode(self, visit: Visit, ticket: int, address: bytes, held: bytes | None, needs_network: bool) -> Outcome:
         """Send a job and pass on its windows; returns the worker's last message."""
-        pipe = self._ready_process()
-        assert pipe.stdin is not None and pipe.stdout is not None
+        worker = self._ready_process(needs_network)
+        job = self._job.for_visit(visit.part, visit.plan)
+        by_name = needs_network or held is not None or not CAN_HAND_OVER
+        files = [] if by_name else opened(address, self._timeout_s, self._visits.closing)
         self._clock.wind(self._timeout_s)
         try:
-            address = visit.track.address or visit.track.path
-            held = remote.held_here(address)
-            content = None if held is None else np.frombuffer(held, dtype=np.uint8)
-            wanted = {"path": os.fsdecode(address), "size": visit.track.size, "part": visit.part}
-            wire.send(pipe.stdin, wanted, content)
+            wanted = {
+                "path": os.fsdecode(address),
+                "size": visit.track.size,
+                "part": visit.part,
+                "plan": None if visit.plan is None else dataclasses.asdict(visit.plan),
+                "excerpts": visit.excerpts,
+            }
+            worker.send(wanted, None if held is None else np.frombuffer(held, dtype=np.uint8), files)
         except OSError as error:
             raise _WorkerGone from error
+        windows = 0
         while True:
-            answer = self._answer(pipe)
+            answer = self._answer(worker, job, bool(visit.excerpts))
             if not isinstance(answer, wire.Chunk):
                 return self._checked(answer)
+            windows += len(answer.starts_s)
+            if windows > max(job.plan.at_most, len(visit.excerpts)):
+                self.kill()
+                raise _WorkerGone
             if not self._budget.acquire(answer.shape[0]):
                 raise _WorkerGone
             with self._clock:
-                images = wire.receive_images(pipe.stdout, answer.shape)
+                images = wire.receive_images(worker.stdout, answer.shape)
             if images is None:
                 self._budget.release(answer.shape[0])
+                self.kill()
                 raise _WorkerGone
             self._events.put(Windows(ticket, answer.starts_s, images))
 
-    def _answer(self, process: subprocess.Popen[bytes]) -> wire.Chunk | dict[str, object]:
-        """The next message: a chunk of images that follows, or a header without images."""
-        assert process.stdout is not None
+    def _answer(self, worker: WorkerProcess, job: Job, excerpts: bool = False) -> wire.Chunk | dict[str, object]:
+        """The next message: a chunk of values that follow, or a header without values."""
         with self._clock:
-            message = wire.receive_header(process.stdout)
+            message = wire.receive_header(worker.stdout)
         try:
             if message is None:
                 raise ValueError("the pipe has closed, or holds no message")
-            return wire.Chunk.from_message(*message, self._job.audio)
+            return wire.Chunk.from_message(*message, job, excerpts)
         except ValueError as error:
             self.kill()  # a file may have taken the worker over
             raise _WorkerGone from error
@@ -174,46 +189,36 @@ class Lane:
             self.kill()
             raise _WorkerGone from error
 
-    def _ready_process(self) -> subprocess.Popen[bytes]:
-        """The lane's worker, started if there is none. A failed start is not the file's fault."""
-        while self._process is None:
+    def _ready_process(self, needs_network: bool) -> WorkerProcess:
+        """The lane's worker for such files, started if there is none. A failed start is not the file's fault."""
+        while (worker := self._processes.get(needs_network)) is None:
             try:
-                self._start()
+                self._start(needs_network)
             except (OSError, _WorkerGone) as error:
-                self._end_process()
+                self._end_process(needs_network)
                 if self._visits.closed:
                     raise _WorkerGone from error
                 self._starts.note(well=False)
             else:
                 self._starts.note(well=True)
-        return self._process
+        return worker
 
-    def _start(self) -> None:
-        process = subprocess.Popen(
-            # -P: modules are not searched for in the current folder, which may hold strangers' files.
-            [sys.executable, "-P", "-m", "sonicscan.engine.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | dict.fromkeys(_THREAD_VARIABLES, "1"),
-            process_group=0 if os.name == "posix" else None,
-        )
+    def _start(self, needs_network: bool) -> None:
+        worker = WorkerProcess(needs_network)
         with self._guard:
-            self._process = process
+            self._processes[needs_network] = worker
         if self._visits.closed:  # too late for `kill` to have seen it
             self.kill()
-        _widen(process)
         self._clock.wind(START_TIMEOUT_S)
-        assert process.stdin is not None
-        wire.send(process.stdin, self._job.to_header())
-        if self._answer(process) != wire.READY:
+        wire.send(worker.stdin, self._job.to_header())
+        if self._answer(worker, self._job) != wire.READY:
             self.kill()
             raise _WorkerGone
 
-    def _death(self, attempt: int, elapsed_ms: float) -> Outcome:
+    def _death(self, attempt: int, elapsed_ms: float, needs_network: bool) -> Outcome:
         """Ends the dead worker and returns the outcome of the file that it was decoding."""
         late = self._clock.expired
-        code = self._end_process()
+        code = self._end_process(needs_network)
         if late:
             error = f"decoding took more than {self._timeout_s:g} s, {attempt} times."
             return Outcome(status="timeout", error=error, elapsed_ms=elapsed_ms)
@@ -221,26 +226,7 @@ class Lane:
         error = f"the worker that decoded it died ({cause}), {attempt} times."
         return Outcome(status="crashed", error=error, elapsed_ms=elapsed_ms)
 
-    def _end_process(self) -> int | None:
+    def _end_process(self, needs_network: bool) -> int | None:
         with self._guard:
-            process, self._process = self._process, None
-        if process is None:
-            return None
-        for pipe in (process.stdin, process.stdout):
-            with contextlib.suppress(OSError):
-                if pipe is not None:
-                    pipe.close()
-        try:
-            return process.wait(timeout=2)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return process.wait()
-
-
-def _widen(process: subprocess.Popen[bytes]) -> None:
-    """A pipe of a megabyte where the system allows it: fewer switches for each image."""
-    with contextlib.suppress(ImportError, AttributeError, OSError):
-        import fcntl
-
-        assert process.stdout is not None
-        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 1 << 20)
+            worker = self._processes.pop(needs_network, None)
+        return None if worker is None else worker.end()

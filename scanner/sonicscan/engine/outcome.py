@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,9 +70,46 @@ class Outcome:
         """Read an outcome from JSON values.
 
         Raises:
-            ValueError: a field has another type, an unknown status, or is missing.
+            ValueError: a field has another type or lies out of its range, the status is unknown, or one is missing.
         """
-        return msgspec.convert(header, cls)
+        outcome = msgspec.convert(header, cls)
+        for field in dataclasses.fields(outcome):
+            _check(field.name, getattr(outcome, field.name))
+        return outcome
+
+
+# The largest values that a report's columns hold and that make sense; none is negative.
+_LARGEST: Mapping[str, float] = {
+    "duration_s": 1e9,
+    "sample_rate": 2**31 - 1,
+    "channels": 2**15 - 1,
+    "bandwidth_hz": 1e9,
+    "whole_windows": 2**31 - 1,
+    "silent_windows": 2**31 - 1,
+    "elapsed_ms": 1e12,
+}
+_LONGEST_TEXT = 4000
+_MOST_WARNINGS = 50
+
+
+def _check(name: str, value: object) -> None:
+    """Raise `ValueError` for a number out of range, or for text that a report cannot hold: a file may have taken the
+    worker over."""
+    texts = value if isinstance(value, tuple) else (value,)
+    for text in texts:
+        if isinstance(text, str) and (len(text) > _LONGEST_TEXT or not _is_unicode(text)):
+            raise ValueError(f"{name} is no text that a report holds")
+    if len(texts) > _MOST_WARNINGS:
+        raise ValueError(f"{name} has too many entries")
+    if name in _LARGEST and isinstance(value, int | float) and not 0 <= value <= _LARGEST[name]:
+        raise ValueError(f"{name} is out of range")
+    if name == "content_hash" and isinstance(value, str) and not re.fullmatch("[0-9a-f]{64}", value):
+        raise ValueError("content_hash is no digest")
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether UTF-8 can hold it: JSON also has halves of surrogate pairs."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 @dataclass(frozen=True)

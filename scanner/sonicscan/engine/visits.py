@@ -16,6 +16,9 @@ class VisitQueue:
         lanes: how many lanes take visits.
         adaptive: whether a finished visit may lead to another one of the same track.
         idle: called when every lane waits.
+
+    Attributes:
+        closing: set by `close`.
     """
 
     def __init__(self, lanes: int, adaptive: bool, idle: Callable[[], None]) -> None:
@@ -28,7 +31,7 @@ class VisitQueue:
         self._waiting = 0
         self._tickets = 0
         self._changed = threading.Condition()
-        self._closed = threading.Event()
+        self.closing = threading.Event()
 
     def fill(self, visits: Iterable[Visit]) -> None:
         """Set the first visit of each track."""
@@ -37,7 +40,7 @@ class VisitQueue:
     def take(self) -> Visit | None:
         """The next visit; None where there is none left, or the queue is closed."""
         with self._changed:
-            while not self._closed.is_set():
+            while not self.closing.is_set():
                 if self._again:
                     return self._again.popleft()
                 if (visit := next(self._visits, None)) is not None:
@@ -72,15 +75,15 @@ class VisitQueue:
 
     def close(self) -> None:
         """Let every lane come to its end."""
-        self._closed.set()
+        self.closing.set()
         with self._changed:
             self._changed.notify_all()
 
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""
-        return self._closed.is_set()
+        return self.closing.is_set()
 
     def wait_closed(self, seconds: float) -> bool:
         """Wait for `close`, at most `seconds`; returns `closed`."""
-        return self._closed.wait(seconds)
+        return self.closing.wait(seconds)

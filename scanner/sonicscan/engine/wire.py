@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import struct
 from dataclasses import dataclass
 from typing import IO, Any
@@ -23,57 +24,94 @@ from sonicscan.spec import AudioSpec
 Float32 = npt.NDArray[np.float32]
 
 READY: dict[str, object] = {"ready": True}  # a worker's first message
+CHUNK_WINDOWS = 8
+MAX_SECONDS = 1e7  # more than three months
+MAX_EXCERPT = 4_000_000  # samples
+EXCERPT_RATE = 32000  # Hz: one that MP3 has, over twice what the default model hears
+LARGEST_VALUE = 1e7  # of an image or a sample; a window is normalised, and sound lies far below
 _FRAME = struct.Struct("<II")
 _MAX_HEADER = 16 << 20
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker does with every file of a scan; the first message it gets."""
+    """What a worker does with every file of a scan; the first message it gets.
+
+    Attributes:
+        audio: the preprocessing.
+        plan: which windows.
+        hash: whether the file's bytes are digested.
+        samples: whether the samples of every window are wanted, float32 [window_samples], in place of the images of
+            those that are not silent.
+    """
 
     audio: AudioSpec
     plan: WindowPlan
     hash: bool = False
+    samples: bool = False
 
     def to_header(self) -> dict[str, Any]:
         return {
             "audio": dataclasses.asdict(self.audio),
             "plan": dataclasses.asdict(self.plan),
             "hash": self.hash,
+            "samples": self.samples,
         }
 
     @classmethod
     def from_header(cls, header: dict[str, Any]) -> Job:
         plan = msgspec.convert(header["plan"], WindowPlan)
-        return cls(AudioSpec(**header["audio"]), plan, header["hash"])
+        return cls(AudioSpec(**header["audio"]), plan, header["hash"], header["samples"])
 
-    def for_part(self, part: tuple[int, int] | None) -> Job:
-        """The job for a further part of a track's windows: what the first visit has told is not asked again."""
+    def for_visit(self, part: tuple[int, int] | None, plan: WindowPlan | None = None) -> Job:
+        """The job for one visit.
+
+        Args:
+            part: a further part of a track's windows: what the first visit has told is not asked again.
+            plan: windows in place of the job's.
+        """
+        job = self if plan is None else dataclasses.replace(self, plan=plan)
         if part is None:
-            return self
-        return dataclasses.replace(self, plan=dataclasses.replace(self.plan, part=part), hash=False)
+            return job
+        return dataclasses.replace(job, plan=dataclasses.replace(job.plan, part=part), hash=False)
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """The header of some windows of a file, whose images follow: float32 of `shape` [n, n_mels, n_frames]."""
+    """The header of some windows of a file, whose images or samples follow as float32 of `shape` [n, ...]."""
 
     starts_s: list[float]
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
 
     @classmethod
-    def from_message(cls, header: dict[str, Any], payload_bytes: int, audio: AudioSpec) -> Chunk | dict[str, Any]:
-        """A worker's message: a chunk, or the header itself where no images follow.
+    def from_message(
+        cls, header: dict[str, Any], payload_bytes: int, job: Job, excerpts: bool = False
+    ) -> Chunk | dict[str, Any]:
+        """A worker's message: a chunk, or the header itself where nothing follows.
+
+        Args:
+            header, payload_bytes: as received.
+            job: what the worker was asked for.
+            excerpts: whether it was asked for stretches of sound, of any length up to `MAX_EXCERPT`.
 
         Raises:
-            ValueError: the images that were announced do not fit the header.
+            ValueError: what was announced does not fit the header or the job, or makes no sense.
         """
         if not payload_bytes:
             return header
         starts = msgspec.convert(header.get("starts_s"), list[float])
-        shape = (len(starts), audio.n_mels, audio.n_frames)
-        if not starts or payload_bytes != 4 * shape[0] * shape[1] * shape[2]:
-            raise ValueError(f"{payload_bytes} bytes of images for {len(starts)} windows")
+        if not 1 <= len(starts) <= CHUNK_WINDOWS or not all(0.0 <= start <= MAX_SECONDS for start in starts):
+            raise ValueError("a chunk with impossible starts")
+        if excerpts:
+            shape: tuple[int, ...] = (1, payload_bytes // 4)
+            if len(starts) != 1 or payload_bytes > 4 * MAX_EXCERPT:
+                raise ValueError("an excerpt that is too long")
+        elif job.samples:
+            shape = (len(starts), job.audio.window_samples)
+        else:
+            shape = (len(starts), job.audio.n_mels, job.audio.n_frames)
+        if payload_bytes != 4 * math.prod(shape):
+            raise ValueError(f"{payload_bytes} bytes of values for {len(starts)} windows")
         return cls(starts, shape)
 
 
@@ -112,7 +150,11 @@ def receive_header(stream: IO[bytes]) -> tuple[dict[str, Any], int] | None:
 
 
 def receive_images(stream: IO[bytes], shape: tuple[int, ...]) -> Float32 | None:
-    """Read a payload straight into a new float32 array of `shape`; None where the other side has gone."""
+    """Read a payload straight into a new float32 array of `shape`.
+
+    None where the other side has gone, or a value is not a number or too large for any image or sound: the model would
+    make infinite logits of it, which end a scan.
+    """
     images = np.empty(shape, dtype=np.float32)
     view = images.data.cast("B")
     while view:
@@ -120,4 +162,5 @@ def receive_images(stream: IO[bytes], shape: tuple[int, ...]) -> Float32 | None:
         if not n:
             return None
         view = view[n:]
-    return images
+    largest = max(float(images.max()), -float(images.min()))
+    return images if largest <= LARGEST_VALUE else None

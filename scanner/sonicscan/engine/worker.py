@@ -2,7 +2,8 @@
 
 It never imports onnxruntime or torch, ignores Ctrl-C (the parent decides), leaves when its pipe
 closes or its parent dies, keeps one BLAS thread, and may not use more than a gigabyte beyond what it starts with.
-Run as `python -P -m sonicscan.engine.worker`; jobs come on standard input, answers go to standard output.
+Run as `python -P -m sonicscan.engine.worker SOCKET local|remote`. Jobs come on standard input, local files are handed
+over open through the socket with that number, answers go to standard output. `sandbox` says what it gives up.
 """
 
 from __future__ import annotations
@@ -12,27 +13,33 @@ import dataclasses
 import hashlib
 import os
 import signal
+import socket
 import sys
 import time
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
 import numpy as np
+import soxr
 
-from sonicscan.audio.decode import AudioFacts
-from sonicscan.audio.images import read_images
+from sonicscan.audio.decode import AudioFacts, Window, read_windows
+from sonicscan.audio.images import WindowImage, read_images
 from sonicscan.audio.melspec import log_mel
-from sonicscan.audio.sources import from_os_error, open_regular
+from sonicscan.audio.sources import from_os_error, open_regular, open_source
 from sonicscan.audio.tags import Tags, read_tags
+from sonicscan.audio.windows import WindowPlan
 from sonicscan.engine import wire
 from sonicscan.engine.outcome import Outcome
+from sonicscan.engine.sandbox import give_up
 from sonicscan.errors import AudioError, Status
-from sonicscan.library.ranges import RemoteFile, sound_at
+from sonicscan.library.held import HeldFile
+from sonicscan.library.ranges import OpenFile, sound_at
 from sonicscan.library.tracks import Track
 
-CHUNK_WINDOWS = 8
 MEMORY_LIMIT = 1 << 30
-_MAX_TAG = 2000
+_MAX_ERROR = 1000
 _PR_SET_PDEATHSIG = 1
 
 
@@ -45,15 +52,27 @@ def main() -> None:
     if first is None:
         return
     job = wire.Job.from_header(first[0])
+    handed = None if sys.argv[1] == "-" else socket.socket(fileno=int(sys.argv[1]))
     log_mel(job.audio)  # before the limit of memory is set
     _limit_memory()
+    give_up(remote=sys.argv[2] == "remote")
     with contextlib.suppress(BrokenPipeError):
         wire.send(answers, wire.READY)
         while (message := wire.receive_header(jobs)) is not None:
-            part = message[0].get("part")
+            header = message[0]
             content = jobs.read(message[1]) or None
-            track = Track(os.fsencode(message[0]["path"]), message[0]["size"], 0)
-            _answer(track, content, job.for_part(part and tuple(part)), answers)
+            track = Track(os.fsencode(header["path"]), header["size"], 0)
+            plan = None if header["plan"] is None else msgspec.convert(header["plan"], WindowPlan)
+            here = job.for_visit(header["part"] and tuple(header["part"]), plan)
+            with contextlib.ExitStack() as stack:
+                held = None
+                if header["files"] and handed is not None:
+                    held = HeldFile(socket.recv_fds(handed, 1, header["files"])[1])
+                    stack.callback(held.close)
+                if header["excerpts"]:
+                    _answer_excerpts(track, content, held, header["excerpts"], answers)
+                else:
+                    _answer(track, content, held, here, answers)
 
 
 def _die_with_parent() -> None:
@@ -85,14 +104,31 @@ def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def _answer(track: Track, content: bytes | None, job: wire.Job, answers: BinaryIO) -> None:
-    """Send the images of a file, then its outcome."""
+def _answer(
+    track: Track,
+    content: bytes | None,
+    held: HeldFile | None,
+    job: wire.Job,
+    answers: BinaryIO,
+) -> None:
+    """Send the images or samples of a file, then its outcome.
+
+    Args:
+        track: the file.
+        content: its bytes, where they came along.
+        held: the open file, where it came along.
+        job: what is wanted.
+        answers: the pipe.
+    """
     began = time.perf_counter()
     outbox = _Outbox(answers)
     content_hash: str | None = None
     tags = Tags()
     try:
-        with sound_at(track.path, track.size, job.hash or job.plan.reads_all, content) as path:
+        with contextlib.ExitStack() as stack:
+            path: bytes | OpenFile = held or stack.enter_context(
+                sound_at(track.path, track.size, job.hash or job.plan.reads_all, content)
+            )
             if job.hash:
                 content_hash = _content_hash(path)
             try:
@@ -101,15 +137,8 @@ def _answer(track: Track, content: bytes | None, job: wire.Job, answers: BinaryI
                 if not (job.plan.adaptive and job.plan.part[0]):  # the first visit has told them
                     tags = read_tags(path)
         outcome = Outcome.of_facts(facts, outbox.sent, outbox.silent)
-    except AudioError as error:
-        outcome = _failed(error.status, str(error))
-    except OSError as error:
-        failure = from_os_error(error)
-        outcome = _failed(failure.status, str(failure))
-    except MemoryError:
-        outcome = _failed("unreadable", "decoding it takes more than 1 GiB of memory.")
     except Exception as error:  # noqa: BLE001 - whatever a decoder raises on a hostile file is that file's row
-        outcome = _failed("unreadable", f"the decoder failed ({type(error).__name__}: {error}).")
+        outcome = _failure(error)
     outcome = dataclasses.replace(
         outcome,
         content_hash=content_hash,
@@ -120,9 +149,19 @@ def _answer(track: Track, content: bytes | None, job: wire.Job, answers: BinaryI
     wire.send(answers, outcome.to_header())
 
 
-def _failed(status: Status, error: str) -> Outcome:
+def _failure(error: Exception) -> Outcome:
+    """The outcome of a file that `error` ended."""
+    status: Status = "unreadable"
+    if isinstance(error, OSError):
+        error = from_os_error(error)
+    if isinstance(error, AudioError):
+        status, said = error.status, str(error)
+    elif isinstance(error, MemoryError):
+        said = "decoding it takes more than 1 GiB of memory."
+    else:
+        said = f"the decoder failed ({type(error).__name__}: {error})."
     # What decoders say may quote the file: the report takes only text that is UTF-8.
-    return Outcome(status=status, error=error.encode("utf-8", "backslashreplace").decode())
+    return Outcome(status=status, error=said.encode("utf-8", "backslashreplace").decode()[:_MAX_ERROR])
 
 
 class _Outbox:
@@ -140,7 +179,7 @@ class _Outbox:
         self._starts.append(start_s)
         self._images.append(image)
         self.sent += 1
-        if len(self._images) == CHUNK_WINDOWS:
+        if len(self._images) == wire.CHUNK_WINDOWS:
             self.flush()
 
     def flush(self) -> None:
@@ -152,8 +191,10 @@ class _Outbox:
             self._starts, self._images = [], []
 
 
-def _send_windows(path: bytes | RemoteFile, job: wire.Job, outbox: _Outbox) -> AudioFacts:
-    windows = read_images(path, job.audio, job.plan)
+def _send_windows(path: bytes | OpenFile, job: wire.Job, outbox: _Outbox) -> AudioFacts:
+    windows: Generator[Window | WindowImage, None, AudioFacts] = (
+        read_windows(path, job.audio, job.plan) if job.samples else read_images(path, job.audio, job.plan)
+    )
     while True:
         try:
             window = next(windows)
@@ -161,13 +202,41 @@ def _send_windows(path: bytes | RemoteFile, job: wire.Job, outbox: _Outbox) -> A
             outbox.flush()
             facts: AudioFacts = end.value
             return facts
-        if window.image is None:
+        if isinstance(window, Window):
+            outbox.put(window.start_s, window.samples)
+        elif window.image is None:
             outbox.silent += 1
         else:
             outbox.put(window.start_s, window.image)
 
 
-def _content_hash(path: bytes | RemoteFile) -> str:
+def _answer_excerpts(
+    track: Track,
+    content: bytes | None,
+    held: HeldFile | None,
+    excerpts: Sequence[tuple[float, float]],
+    answers: BinaryIO,
+) -> None:
+    """Send stretches of a file's sound, mono at `EXCERPT_RATE`, one message each, then an outcome."""
+    outbox = _Outbox(answers)
+    outcome = Outcome(status="ok")
+    try:
+        with contextlib.ExitStack() as stack:
+            path: bytes | OpenFile = held or stack.enter_context(sound_at(track.path, track.size, False, content))
+            source = stack.enter_context(contextlib.closing(open_source(path)))
+            for start, end in excerpts:
+                source.seek(round(start * source.sample_rate))
+                samples = np.nan_to_num(source.read(round((end - start) * source.sample_rate)))
+                if not len(samples):
+                    break
+                outbox.put(start, soxr.resample(np.clip(samples, -1.0, 1.0), source.sample_rate, wire.EXCERPT_RATE))
+                outbox.flush()
+    except Exception as error:  # noqa: BLE001 - as in `_answer`
+        outcome = _failure(error)
+    wire.send(answers, outcome.to_header())
+
+
+def _content_hash(path: bytes | OpenFile) -> str:
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

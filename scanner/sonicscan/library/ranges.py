@@ -11,6 +11,7 @@ import contextlib
 import io
 import tempfile
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from sonicscan.errors import AudioError, RemoteError
 from sonicscan.library import remote
@@ -23,7 +24,18 @@ _WHOLE_RUN = 256
 _SMALL = 16 * BLOCK  # up to here one request for all is less than several for parts
 
 
-class RemoteFile:
+class OpenFile(Protocol):
+    """A sound file that is read without its name."""
+
+    def reader(self) -> io.RawIOBase:
+        """A new reader, at the start."""
+        ...
+
+    def check(self) -> None:
+        """Raise the `AudioError` that ended reading before the file's end."""
+
+
+class RemoteFile(OpenFile):
     """The bytes of a remote file.
 
     Args:
