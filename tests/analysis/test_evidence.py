@@ -23,11 +23,12 @@ from scipy.special import logsumexp
 from synthesis import TINY_SPEC, calibrated, music, write_model
 
 import sonicscan
-from sonicscan.analysis.clips import RATE, clips
+from sonicscan.analysis.clips import clips
 from sonicscan.analysis.evidence import Evidence, cell_edges, decompose, explain, window_weights
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.cli.demo import write_sound
 from sonicscan.cli.report import main
+from sonicscan.engine.wire import EXCERPT_RATE
 from sonicscan.errors import AudioError, ModelError
 from sonicscan.model.detector import Device, load_model
 from sonicscan.scoring.aggregate import flagged_ranges, track_margin, trimmed_mean, window_margins
@@ -82,7 +83,7 @@ def test_cells_have_the_size_that_is_claimed() -> None:
 
 
 def evidence_of(model: Path, sound: Path, windows: int | None = 12) -> Evidence:
-    return explain(os.fsencode(sound), load_model(model, Device("cpu"), 1), WindowPlan(windows))
+    return explain(os.fsencode(sound), load_model(model, Device("cpu"), 1), WindowPlan.of(windows))
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +162,8 @@ def test_clips_are_the_sound_of_their_ranges(tmp_path: Path) -> None:
     np.testing.assert_allclose([(c.start_s, c.end_s) for c in found], [(11, 16), (21, 26), (27, 28)])
     for clip, pitch in zip(found, (440, 880, 880), strict=True):
         heard, rate = soundfile.read(io.BytesIO(base64.b64decode(clip.url.split(",")[1])))
-        assert rate == RATE
-        middle = heard[RATE // 4 : RATE // 4 + RATE // 2]
+        assert rate == EXCERPT_RATE
+        middle = heard[rate // 4 : rate // 4 + rate // 2]
         assert np.abs(np.fft.rfft(middle)).argmax() * 2 == pytest.approx(pitch, abs=4)
 
 

@@ -7,16 +7,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from click.testing import CliRunner
 from sounds import encode
-from synthesis import music
+from synthesis import music, write_model
 
+from sonicscan.audio.decode import read_windows
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.cli.demo import write_sound
+from sonicscan.cli.report import main
+from sonicscan.engine.decoder import Decoder
 from sonicscan.engine.events import Done, Visit
 from sonicscan.engine.pool import WorkerPool
 from sonicscan.engine.sandbox import kept_environment, offered
-from sonicscan.engine.wire import Job
+from sonicscan.engine.wire import EXCERPT_RATE, Job
+from sonicscan.errors import AudioError
 from sonicscan.library.tracks import Track
 from sonicscan.spec import AudioSpec
 
@@ -89,3 +95,31 @@ def test_every_format_decodes_in_there(tmp_path: Path) -> None:
                 outcomes[event.visit.track.path] = event.outcome
     assert {bytes(path): "ok" for path in paths} == {path: outcome.status for path, outcome in outcomes.items()}
     assert all(outcome.content_hash for outcome in outcomes.values())
+
+
+@pytest.mark.parametrize("suffix", [".png", ".html"])
+def test_explaining_decodes_nothing_but_in_a_worker(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    song, model = write_sound(tmp_path / "x.flac", music(8.0)), write_model(tmp_path / "m.onnx")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    arguments = ["explain", str(song), "--model", str(model), "--out", str(tmp_path / f"x{suffix}")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2 and "worker processes die as they start" in result.output
+
+
+def test_a_decoder_goes_on_after_an_error_and_after_a_visit_that_was_left(tmp_path: Path) -> None:
+    song, noise = write_sound(tmp_path / "x.flac", music(30.0)), tmp_path / "noise.mp3"
+    noise.write_bytes(b"no sound" * 100)
+    with Decoder(AudioSpec()) as decoder:
+        assert next(decoder.windows(bytes(song), WindowPlan(5)))[0] == 0.0
+        with pytest.raises(AudioError):
+            list(decoder.windows(bytes(noise), WindowPlan(5)))
+        with pytest.raises(AudioError, match="No such file"):
+            list(decoder.windows(bytes(tmp_path / "none.mp3"), WindowPlan(5)))
+        expected = list(read_windows(bytes(song), AudioSpec(), WindowPlan(3)))
+        found = list(decoder.windows(bytes(song), WindowPlan(3)))
+        assert [start for start, _ in found] == [window.start_s for window in expected]
+        assert all(np.array_equal(a, b.samples) for (_, a), b in zip(found, expected, strict=True))
+        (excerpt,) = decoder.excerpts(bytes(song), [(2.0, 4.0)])
+        assert excerpt[0] == 2.0 and len(excerpt[1]) == 2 * EXCERPT_RATE

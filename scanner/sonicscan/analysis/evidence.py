@@ -19,18 +19,19 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import scipy.special
 
-from sonicscan.audio.decode import AudioFacts, Float32, read_windows
-from sonicscan.audio.images import WindowImage, read_images
+from sonicscan.audio.decode import AudioFacts, Float32
+from sonicscan.audio.images import WindowImage, window_image
 from sonicscan.audio.melspec import log_mel, mel_edges_hz
 from sonicscan.audio.windows import WindowPlan
+from sonicscan.engine.decoder import Decoder, decoding
+from sonicscan.engine.outcome import Outcome
 from sonicscan.errors import AudioError, ModelError
 from sonicscan.model.detector import Model
 from sonicscan.scoring.aggregate import TRIM, pooling_factor, score_of, track_margin, window_margins
@@ -100,24 +101,30 @@ class Evidence:
         return self.margin - float(self.track_cells.sum()) - self.track_spread
 
 
-def explain(path: bytes, model: Model, plan: WindowPlan) -> Evidence:
+def explain(path: bytes, model: Model, plan: WindowPlan, decoder: Decoder | None = None) -> Evidence:
     """Take the score of a sound file apart.
 
     Args:
         path: the file.
         model: a loaded model; its class maps are what counts.
         plan: which windows; with the plan of a scan the score is that scan's.
+        decoder: what decodes; None for a process of its own.
 
     Raises:
         AudioError: no sound could be read, or none that is not silent.
         ModelError: the class maps do not average to the logits, so they explain nothing.
     """
+    with decoding(model.spec.audio, decoder) as own:
+        return _explain(path, model, plan, own)
+
+
+def _explain(path: bytes, model: Model, plan: WindowPlan, decoder: Decoder) -> Evidence:
     spec = model.spec
     heard: list[int] = []
     starts: list[float] = []
     results: list[tuple[Float64, Float64, Float64]] = []
     n = 0
-    reader = _Reader(path, spec.audio, plan)
+    reader = _Reader(decoder.windows(path, plan), spec.audio)
     while batch := list(itertools.islice(reader, _BATCH)):
         images = [window.image for window in batch if window.image is not None]
         if images:
@@ -134,7 +141,8 @@ def explain(path: bytes, model: Model, plan: WindowPlan) -> Evidence:
     weights = window_weights(margins, spec.shrink)
     strongest = int(np.where(weights > 0, margins, -np.inf).argmax())
     # Read again rather than kept: a long track has thousands of windows.
-    shown = next(itertools.islice(read_windows(path, spec.audio, plan), heard[strongest], None))
+    with contextlib.closing(decoder.windows(path, plan)) as again:
+        _, shown = next(itertools.islice(again, heard[strongest], None))
     return Evidence(
         path=path,
         spec=spec,
@@ -146,29 +154,16 @@ def explain(path: bytes, model: Model, plan: WindowPlan) -> Evidence:
         weights=weights,
         silent_windows=n - len(heard),
         strongest=strongest,
-        decibels=log_mel(spec.audio).decibels(shown.samples),
+        decibels=log_mel(spec.audio).decibels(shown),
     )
-
-
-@contextlib.contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Keep what C libraries write to stderr about damaged files from the terminal."""
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 class _Reader:
     """The windows of a file, and its facts once they are all read."""
 
-    def __init__(self, path: bytes, audio: AudioSpec, plan: WindowPlan) -> None:
-        self._windows = read_images(path, audio, plan)
+    def __init__(self, windows: Generator[tuple[float, Float32], None, Outcome], audio: AudioSpec) -> None:
+        self._windows = windows
+        self._image_of = log_mel(audio)
         self.facts: AudioFacts | None = None
 
     def __iter__(self) -> Iterator[WindowImage]:
@@ -176,10 +171,10 @@ class _Reader:
 
     def __next__(self) -> WindowImage:
         try:
-            return next(self._windows)
+            return window_image(*next(self._windows), self._image_of)
         except StopIteration as end:
             # A generator that is asked again has no value to give.
-            self.facts = self.facts or end.value
+            self.facts = self.facts or end.value.facts
             raise
 
 

@@ -12,6 +12,7 @@ from sonicscan.analysis.evidence import Evidence
 from sonicscan.analysis.html import embedded, own_script, render
 from sonicscan.analysis.pictures import ranges_of, svg_panels
 from sonicscan.analysis.words import LIMITS
+from sonicscan.engine.decoder import Decoder
 from sonicscan.scoring.aggregate import margin_of
 from sonicscan.scoring.thresholds import Thresholds
 from sonicscan.spec import MAP_SIZE
@@ -45,7 +46,9 @@ class Explained:
     figures: str
 
 
-def explained(evidence: Evidence, limits: Thresholds | None, sound_s: float) -> Explained:
+def explained(
+    evidence: Evidence, limits: Thresholds | None, sound_s: float, decoder: Decoder | None = None
+) -> Explained:
     """Everything a page shows of a track, with at most `sound_s` seconds of sound in it."""
     ranges, what = ranges_of(evidence, limits), "flagged ranges"
     if not ranges:
@@ -64,7 +67,7 @@ def explained(evidence: Evidence, limits: Thresholds | None, sound_s: float) -> 
         path=_text(evidence.path),
         sentences=tuple(sentences(evidence, limits)),
         panels=svg_panels(evidence, limits),
-        clips=tuple(clips(evidence.path, ranges, sound_s)),
+        clips=tuple(clips(evidence.path, ranges, sound_s, decoder)),
         clips_are=what,
         windows=tuple((float(a), float(b), float(c), float(d), float(e)) for a, b, c, d, e in per_window),
         figures=embedded(figures(evidence)),
@@ -125,8 +128,8 @@ def sentences(evidence: Evidence, limits: Thresholds | None) -> Iterator[str]:
     )
 
 
-def explain_page(evidence: Evidence, limits: Thresholds | None, model: str) -> str:
+def explain_page(evidence: Evidence, limits: Thresholds | None, model: str, decoder: Decoder | None = None) -> str:
     """A page about one track, self-contained."""
-    view = explained(evidence, limits, PAGE_SOUND_S)
+    view = explained(evidence, limits, PAGE_SOUND_S, decoder)
     theme = own_script("theme.js")
     return render("explain.html.j2", (theme,), track=view, model=model, limits=LIMITS, facts=evidence.facts)

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from sonicscan.analysis.catalogue import Catalogue, by_score, identity
-from sonicscan.analysis.evidence import explain, quiet_libraries
+from sonicscan.analysis.evidence import explain
 from sonicscan.analysis.explained import Explained, explained
 from sonicscan.audio.windows import WindowPlan
+from sonicscan.engine.decoder import Decoder
 from sonicscan.errors import AudioError, InputError, ModelError
 from sonicscan.model.detector import Device, Model, load_model
 from sonicscan.report.row import FileResult
@@ -45,23 +46,25 @@ def explain_highest(
     plan = WindowPlan.parse(catalogue.metadata.windows or str(WindowPlan()), adaptive=True)
     found: dict[bytes, Explained] = {}
     notes: list[str] = []
-    for row in [row for row in by_score(catalogue.rows) if row.score is not None][:n]:
-        try:
-            with quiet_libraries():
-                found[identity(row)] = _explain(row, catalogue, library, model, plan)
-        except (AudioError, InputError) as error:
-            notes.append(f"There is no evidence for {row.path}: {error}")
+    with Decoder(model.spec.audio) as decoder:
+        for row in [row for row in by_score(catalogue.rows) if row.score is not None][:n]:
+            try:
+                found[identity(row)] = _explain(row, catalogue, library, model, plan, decoder)
+            except (AudioError, InputError) as error:
+                notes.append(f"There is no evidence for {row.path}: {error}")
     return found, notes
 
 
-def _explain(row: FileResult, catalogue: Catalogue, library: Path, model: Model, plan: WindowPlan) -> Explained:
+def _explain(
+    row: FileResult, catalogue: Catalogue, library: Path, model: Model, plan: WindowPlan, decoder: Decoder
+) -> Explained:
     path = next((p for p in _places(row, library) if p.is_file()), None)
     if path is None:
         raise InputError(f"it is not below {library}.")
-    evidence = explain(os.fsencode(path), model, plan.first(row.windows + row.silent_windows))
+    evidence = explain(os.fsencode(path), model, plan.first(row.windows + row.silent_windows), decoder)
     if row.score is None or abs(evidence.score - row.score) > _SAME_SCORE:
         raise InputError(f"its score is {evidence.score:.4f} now: the file has changed since the scan.")
-    return explained(evidence, catalogue.thresholds, TRACK_SOUND_S)
+    return explained(evidence, catalogue.thresholds, TRACK_SOUND_S, decoder)
 
 
 def _places(row: FileResult, library: Path) -> Iterator[Path]:

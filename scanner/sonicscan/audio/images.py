@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sonicscan.audio.decode import AudioFacts, Float32, read_windows
-from sonicscan.audio.melspec import log_mel
+from sonicscan.audio.melspec import LogMel, log_mel
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.library.ranges import OpenFile
 from sonicscan.spec import AudioSpec
@@ -61,8 +61,13 @@ def read_images(path: bytes | OpenFile, spec: AudioSpec, plan: WindowPlan) -> Ge
             return facts
         if not isinstance(path, bytes):
             path.check()  # a decoder takes a network that fails for the end of the file
-        silent = np.abs(window.samples).max() < SILENT_PEAK
-        yield WindowImage(window.start_s, window.samples, None if silent else image_of(window.samples))
+        yield window_image(window.start_s, window.samples, image_of)
+
+
+def window_image(start_s: float, samples: Float32, image_of: LogMel) -> WindowImage:
+    """The window with its image, if it is not silent."""
+    silent = np.abs(samples).max() < SILENT_PEAK
+    return WindowImage(start_s, samples, None if silent else image_of(samples))
 
 
 def images_of(path: bytes, spec: AudioSpec, plan: WindowPlan) -> list[Float32]:

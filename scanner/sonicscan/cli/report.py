@@ -217,6 +217,7 @@ def explain(
         require_libraries()
         from sonicscan.analysis import evidence, explained, pictures
         from sonicscan.audio.windows import WindowPlan
+        from sonicscan.engine.decoder import Decoder
         from sonicscan.model.bundled import chosen_model
         from sonicscan.model.detector import Device, load_model
 
@@ -226,10 +227,10 @@ def explain(
         limits = _limits(loaded.spec, max_fpr, threshold)
         plan = WindowPlan.parse(windows)
         try:
-            with evidence.quiet_libraries():
-                found = evidence.explain(os.fsencode(audio), loaded, plan)
+            with Decoder(loaded.spec.audio) as decoder:
+                found = evidence.explain(os.fsencode(audio), loaded, plan, decoder)
                 name = f"{loaded.path.name} ({loaded.digest[:12]})"
-                page = explained.explain_page(found, limits, name) if out.suffix == ".html" else None
+                page = explained.explain_page(found, limits, name, decoder) if out.suffix == ".html" else None
         except AudioError as error:
             raise InputError(f"{audio} cannot be explained: {error}") from error
         if page is not None:

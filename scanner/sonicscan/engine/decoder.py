@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 from collections.abc import Generator, Iterator, Sequence
 
 from sonicscan.audio.windows import WindowPlan
-from sonicscan.engine.events import Abandoned, Done, Failed, Visit, Windows
+from sonicscan.engine.events import Abandoned, Done, Event, Failed, Visit, Windows
 from sonicscan.engine.outcome import Float32, Outcome
 from sonicscan.engine.pool import WorkerPool
 from sonicscan.engine.wire import Job
-from sonicscan.errors import AudioError
+from sonicscan.errors import FAILED_STATUSES, AudioError, SonicscanError
 from sonicscan.library.tracks import Track
 from sonicscan.spec import AudioSpec
 
@@ -74,35 +75,51 @@ class Decoder:
 
     def _visit(self, visit: Visit) -> Generator[tuple[float, Float32], None, Outcome]:
         self._feed.put(visit)
-        while True:
-            match self._pool.events.get():
-                case Windows(_, starts_s, samples):
-                    self._pool.took(len(samples))
-                    yield from zip(starts_s, samples, strict=True)
-                case Abandoned():
-                    outcome = self._outcome()
-                    raise AudioError(outcome.status if outcome.error else "crashed", outcome.error or _DIED)
-                case Done(_, _, outcome):
-                    if outcome.status not in ("ok", "truncated", "too_short", "silent"):
-                        raise AudioError(outcome.status, outcome.error or "no sound could be read.")
-                    return outcome
-                case Failed(error):
-                    raise error
-
-    def _outcome(self) -> Outcome:
-        """The outcome of the second try of a file whose worker died."""
-        while True:
-            match self._pool.events.get():
-                case Windows(_, _, samples):
-                    self._pool.took(len(samples))
-                case Done(_, _, outcome):
-                    return outcome
-                case Failed(error):
-                    raise error
+        done: Outcome | None = None
+        died = False
+        try:
+            while done is None:
+                event = self._pool.events.get()
+                done, died = _outcome_of(event), died or isinstance(event, Abandoned)
+                if isinstance(event, Windows):
+                    self._pool.took(len(event.images))
+                    if not died:  # what a second try sends would come twice
+                        yield from zip(event.starts_s, event.images, strict=True)
+        except GeneratorExit:
+            while done is None:  # nobody wants the rest: the next visit must not find it
+                event = self._pool.events.get()
+                done = _outcome_of(event)
+                if isinstance(event, Windows):
+                    self._pool.took(len(event.images))
+            raise
+        if done.status in FAILED_STATUSES and done.status != "truncated":
+            raise AudioError(done.status, done.error or "no sound could be read.")
+        if died:
+            raise AudioError("crashed", "the worker that decoded it died once; try again.")
+        return done
 
 
-_DIED = "the worker that decoded it died once; try again."
+def _outcome_of(event: Event | None) -> Outcome | None:
+    """The outcome in the event that ends a visit; None for every other event."""
+    match event:
+        case Done(_, _, outcome):
+            return outcome
+        case Failed(error):
+            raise error
+        case None:
+            raise SonicscanError("the decoding process has come to its end.")
+    return None
 
 
 def _track(path: bytes) -> Track:
     return Track(path, -1, 0)
+
+
+@contextlib.contextmanager
+def decoding(audio: AudioSpec, decoder: Decoder | None) -> Iterator[Decoder]:
+    """`decoder`, which stays open; or one of its own for the block of the `with`."""
+    if decoder is not None:
+        yield decoder
+    else:
+        with Decoder(audio) as own:
+            yield own

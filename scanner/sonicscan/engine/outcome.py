@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sonicscan.audio.decode import AudioFacts
-from sonicscan.errors import Status
+from sonicscan.errors import AudioError, Status
 
 Float32 = npt.NDArray[np.float32]
 
@@ -60,6 +60,18 @@ class Outcome:
         if facts.status in ("ok", "truncated") and not scored:
             return dataclasses.replace(found, status="silent", error="every window that was looked at is silent.")
         return found
+
+    @property
+    def facts(self) -> AudioFacts:
+        """What decoding found out.
+
+        Raises:
+            AudioError: the worker did not say it, though sound was read.
+        """
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(AudioFacts)}
+        if any(values[name] is None for name in ("duration_s", "sample_rate", "channels", "codec")):
+            raise AudioError("crashed", "the worker that decoded it did not say what it found.")
+        return AudioFacts(**values)
 
     def to_header(self) -> dict[str, Any]:
         """The outcome as JSON values; `from_header` reads it back."""
