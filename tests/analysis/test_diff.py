@@ -127,3 +127,22 @@ def test_names_cannot_take_over_the_terminal(tmp_path: Path) -> None:
     code, text = run(*two(tmp_path, [], [verdict(name, 0.95)]))
     assert code == 1
     assert "\x1b" not in text and "x\\x1b[2J\\n[red]y[/red].mp3" in text
+
+
+def test_quiet_prints_each_finding_once_on_one_line(tmp_path: Path) -> None:
+    long = "folder/" * 30 + "x.mp3"
+    reports = two(tmp_path, [verdict("a.mp3", 0.95)], [verdict("a.mp3", 0.95), verdict(long, 0.97), verdict("b", 0.99)])
+    code, text = run(*reports, "--quiet")
+    assert code == 1 and text.splitlines() == ["0.9900\tflagged\tok\tb", f"0.9700\tflagged\tok\t{long}"]
+    assert run(reports[1], reports[1], "--quiet") == (0, "")
+    code, text = run(*reports)
+    assert code == 1 and text.count(long) == 1 and "2 new, 2 of them listed as newly flagged" in text
+
+
+def test_a_move_is_seen_without_hashes_where_size_time_and_score_agree(tmp_path: Path) -> None:
+    reports = two(tmp_path, [verdict("a", 0.95), verdict("b", 0.95, size=7)], [verdict("c", 0.95), verdict("d", 0.9)])
+    found = compare(*map(load, reports))
+    assert found.moved_files == () and len(found.newly_flagged) == 2  # two files of one size and time: c may be d
+    reports = two(tmp_path, [verdict("a", 0.95), verdict("b", 0.95, size=7)], [verdict("c", 0.95), verdict("b", 0.9)])
+    found = compare(*map(load, reports))
+    assert found.moved_files == (("a", "c"),) and found.newly_flagged == ()

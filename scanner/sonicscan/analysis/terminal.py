@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
@@ -9,11 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from sonicscan.analysis.diff import Change, Difference
+from sonicscan.analysis.statistics import Estimate
 from sonicscan.analysis.summary import Group, Summary
+from sonicscan.analysis.trend import Month
 from sonicscan.analysis.words import LIMITS, findings, percent
 from sonicscan.report.row import FileResult
 from sonicscan.text import printable
 
+_UNWRAPPED = 100_000  # columns
 _STYLES = {"flagged": "bold red", "review": "yellow", "clear": "green"}
 
 
@@ -107,8 +111,8 @@ def _print_groups(console: Console, title: str, groups: Sequence[Group], top: in
 
 
 def print_difference(difference: Difference) -> None:
-    """What changed, the newly flagged tracks first."""
-    console = Console(highlight=False)
+    """What changed, the newly flagged tracks first; a line each, however wide, where it is not a terminal."""
+    console = _console()
     for note in difference.notes:
         console.print(safe("Note: " + note, "yellow"))
     n = len(difference.newly_flagged)
@@ -127,9 +131,52 @@ def print_difference(difference: Difference) -> None:
         ("changed", difference.changed_files),
         ("moved", [f"{old} -> {new}" for old, new in difference.moved_files]),
     ):
-        console.print(f"{len(paths):,} {title}", style="bold")
-        for path in paths:
+        listed = [path for path in paths if path not in flagged]
+        above = "" if len(listed) == len(paths) else f", {len(paths) - len(listed):,} of them listed as newly flagged"
+        console.print(f"{len(paths):,} {title}{above}", style="bold")
+        for path in listed:
             console.print("  ", safe(path))
+
+
+def print_trend(months: Sequence[Month]) -> None:
+    """A line a month, then what makes months hard to compare."""
+    console = _console()
+    names = (
+        "reports",
+        "tracks",
+        "assessed",
+        "flagged",
+        "review",
+        "share flagged",
+        "added",
+        "flagged of added",
+        "share",
+    )
+    table = _table("month", *names, "newly flagged", numbers=(*names, "newly flagged"))
+    for month in months:
+        counts = (month.reports, month.tracks, month.assessed, month.flagged, month.review)
+        since = (month.added, month.added_flagged)
+        table.add_row(
+            month.month,
+            *(f"{n:,}" for n in counts),
+            _interval(month.share),
+            *("-" if n is None else f"{n:,}" for n in since),
+            _interval(month.added_share),
+            "-" if month.newly_flagged is None else f"{month.newly_flagged:,}",
+        )
+    console.print(table, "")
+    for month in months:
+        for note in month.notes:
+            console.print(safe(f"{month.month}: {note}", "yellow"))
+
+
+def _interval(share: Estimate | None) -> str:
+    return "-" if share is None else f"{percent(share.value)} ({percent(share.low)} to {percent(share.high)})"
+
+
+def _console() -> Console:
+    """Standard output; where it is not a terminal, no line is ever wrapped."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _UNWRAPPED)
 
 
 def _print_changes(console: Console, changes: Iterable[Change]) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sonicscan.analysis.explained import Explained
     from sonicscan.analysis.reviewed import Reviewed
     from sonicscan.analysis.summary import Summary
+    from sonicscan.analysis.trend import Month
     from sonicscan.library.remote import Location
     from sonicscan.scoring.thresholds import Thresholds
     from sonicscan.spec import ModelSpec
@@ -101,7 +102,8 @@ def summary(report: Location, fdr: float, top: int, depth: int, reviewed: Path |
 @click.argument("new", type=LocationType())
 @_reviewed
 @_json
-def diff(old: Location, new: Location, reviewed: Path | None, as_json: bool) -> None:
+@click.option("-q", "--quiet", is_flag=True, help="Only the newly flagged tracks, one line each, as `show` has them.")
+def diff(old: Location, new: Location, reviewed: Path | None, as_json: bool, quiet: bool) -> None:
     """Compare two reports of one library.
 
     Exit code 1 where a track is flagged in NEW that was not in OLD and that nobody has decided about.
@@ -110,8 +112,13 @@ def diff(old: Location, new: Location, reviewed: Path | None, as_json: bool) -> 
         from sonicscan.analysis import catalogue
         from sonicscan.analysis.diff import compare
 
-        difference = compare(catalogue.load(old), catalogue.load(new), _decisions(reviewed))
-        if as_json:
+        after = catalogue.load(new)
+        difference = compare(catalogue.load(old), after, _decisions(reviewed))
+        if quiet:
+            flagged = {change.path for change in difference.newly_flagged}
+            for line in catalogue.lines(catalogue.by_score(row for row in after.rows if row.path in flagged)):
+                click.echo(line)
+        elif as_json:
             _print_json(difference)
         else:
             from sonicscan.analysis import terminal
@@ -119,6 +126,24 @@ def diff(old: Location, new: Location, reviewed: Path | None, as_json: bool) -> 
             terminal.print_difference(difference)
     if difference.newly_flagged:
         raise Ended(EXIT_NEWLY_FLAGGED)
+
+
+@main.command()
+@click.argument("reports", type=LocationType(), nargs=-1, required=True)
+@_reviewed
+@_json
+def trend(reports: tuple[Location, ...], reviewed: Path | None, as_json: bool) -> None:
+    """Show tracks and flags by month, from the REPORTS of an audit: the last report of a month stands for it."""
+    with clear_errors():
+        from sonicscan.analysis import trend as trends
+
+        months = trends.trend(reports, _decisions(reviewed))
+        if as_json:
+            _print_json(months)
+            return
+        from sonicscan.analysis import terminal
+
+        terminal.print_trend(months)
 
 
 @main.command()
@@ -194,8 +219,9 @@ def _decisions(path: Path | None) -> Reviewed | None:
     return None if path is None else load_reviewed(path)
 
 
-def _print_json(figures: Summary | Difference) -> None:
-    click.echo(json.dumps(dataclasses.asdict(figures), indent=2, allow_nan=False))
+def _print_json(figures: Summary | Difference | list[Month]) -> None:
+    plain = [dataclasses.asdict(f) for f in figures] if isinstance(figures, list) else dataclasses.asdict(figures)
+    click.echo(json.dumps(plain, indent=2, allow_nan=False))
 
 
 @main.command()
