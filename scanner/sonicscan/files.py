@@ -97,6 +97,27 @@ def owned(found: os.stat_result) -> bool:
     return found.st_uid in (_user(found), 0)
 
 
+def read_own(path: Path, limit: int) -> bytes:
+    """The first `limit` bytes of a file that this user or root owns and that nobody else may write.
+
+    For files that are found where strangers may put files, and that change what the program does.
+
+    Raises:
+        OSError: EPERM with the reason where another user could have written it; or it cannot be read.
+    """
+    link = path.lstat()
+    fd = os.open(path, os.O_RDONLY | _NO_WAIT | _BINARY)
+    with os.fdopen(fd, "rb") as file:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise _not_regular(path)
+        if not owned(link) or not owned(found):
+            raise PermissionError(errno.EPERM, "it belongs to another user", str(path))
+        if os.name == "posix" and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise PermissionError(errno.EPERM, "other users may write it; chmod go-w changes that", str(path))
+        return file.read(limit)
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex.
 

@@ -149,7 +149,7 @@ def test_a_part_that_was_written_just_before_the_end_is_not_written_again(
     tracks = listing([small_library], Selection())
 
     def reported() -> ReportedScan:
-        return ReportedScan(ready, tracks, PartsSink(Origin(ready), tmp_path / "out", part_rows=100))
+        return ReportedScan(ready, tracks, PartsSink(Origin(ready, tracks), tmp_path / "out", part_rows=100))
 
     first = reported()
     first.run(lambda result: None)

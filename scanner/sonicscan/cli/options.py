@@ -58,8 +58,10 @@ _OPTIONS = (
     click.argument("paths", nargs=-1, type=click.Path(path_type=str)),
     _input("--files-from", metavar="FILE|-", help="Scan the files listed in FILE, one a line."),
     _input("-0", "--null", is_flag=True, help="The file list is separated by NUL, not by newlines."),
-    _input("--include", multiple=True, metavar="GLOB", help="Only files that match. [default: audio file names]"),
-    _input("--exclude", multiple=True, metavar="GLOB", help="Leave out files and folders that match."),
+    _input("--include", multiple=True, metavar="PATTERN", help="Only these files. [default: audio file names]"),
+    _input("--exclude", multiple=True, metavar="PATTERN", help="Leave out these files and folders, as .gitignore."),
+    _input("--ignore-file", multiple=True, type=FileType(), metavar="FILE", help="Leave out what its patterns match."),
+    _input("--no-ignore", is_flag=True, help="Do without the library's .sonicscanignore."),
     _input("--follow-symlinks", is_flag=True, help="Enter linked folders too."),
     _input("--shard", metavar="I/N", help="Scan the I-th of N parts of the library."),
     _model("--model", type=LocationType(), help="ONNX model, or a bundled one's name. [default: sonicnet_s]"),
@@ -110,6 +112,8 @@ class Arguments:
     null: bool
     include: tuple[str, ...]
     exclude: tuple[str, ...]
+    ignore_file: tuple[Path, ...]
+    no_ignore: bool
     follow_symlinks: bool
     shard: str | None
     model: Location | None

@@ -16,7 +16,7 @@ from sonicscan.errors import InputError
 if TYPE_CHECKING:
     from sonicscan.cli.progress import Tally
     from sonicscan.cli.prometheus import MetricsFile
-    from sonicscan.library.discovery import Listing, Selection
+    from sonicscan.library.discovery import Listing
     from sonicscan.library.remote import Location
 
 EXIT_FAIL_ON, EXIT_ERRORS = 1, 3  # 2 is console.FatalError's, 130 and 143 are a signal's
@@ -46,7 +46,7 @@ def run(given: Arguments) -> None:
     from sonicscan.audio.windows import WindowPlan
     from sonicscan.cli.audit import audit_of, is_audit
     from sonicscan.cli.session import Session, interruptible
-    from sonicscan.library.discovery import Selection, parse_shard
+    from sonicscan.library.discovery import parse_shard
     from sonicscan.library.roots import Roots
     from sonicscan.model.detector import Device
     from sonicscan.scanning.parts import PART_ROWS, PartsSink
@@ -56,7 +56,7 @@ def run(given: Arguments) -> None:
     from sonicscan.scanning.sinks import Origin, ReportSink
 
     part = None if given.shard is None else parse_shard(given.shard)
-    tracks = _tracks(given, Selection(given.include, given.exclude, given.follow_symlinks, part))
+    tracks = _tracks(given, part)
     options = ScanOptions(
         model=given.model,
         windows=WindowPlan.parse(given.windows, adaptive=True),
@@ -99,7 +99,7 @@ def run(given: Arguments) -> None:
         earlier = comparable_rows(scan, since, roots)
         for note in scan.notes[standing:] if unattended else ():
             session.say(note)
-        origin = Origin(scan, part, roots)
+        origin = Origin(scan, tracks, roots)
         sink: ReportSink
         if isinstance(target, Path) and given.into_folder:
             sink = PartsSink(origin, target, fresh, given.part_size or PART_ROWS, journal)
@@ -141,17 +141,21 @@ def _target(given: Arguments, report: Location | None) -> Location | None:
     return path
 
 
-def _tracks(given: Arguments, selection: Selection) -> Listing:
+def _tracks(given: Arguments, shard: tuple[int, int] | None) -> Listing:
     import dataclasses
 
-    from sonicscan.library.discovery import file_list, listing
+    from sonicscan.library.discovery import Selection, listing
+    from sonicscan.library.lists import file_list
 
+    selection = Selection(
+        given.include, given.exclude, given.follow_symlinks, shard, given.ignore_file, not given.no_ignore
+    )
     tracks = listing(given.paths, selection)
     if given.files_from is None:
         return tracks
     try:
         with click.open_file(given.files_from, "rb") as stream:
-            listed = file_list(stream.read(), b"\0" if given.null else b"\n")
+            listed = file_list(stream.read(), given.files_from, given.null)
     except OSError as error:
         raise InputError(f"the list {given.files_from} cannot be read: {error.strerror}.") from error
     return dataclasses.replace(tracks, roots=tuple(dict.fromkeys([*tracks.roots, *listed])))

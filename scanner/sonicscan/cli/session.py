@@ -179,10 +179,24 @@ class Session:
             self.say(f"carried  {tally.carried} rows of unchanged files from an earlier scan")
         if self.reviewed is not None:
             self.say(f"reviewed {tally.settled.total()} findings are settled by the reviewed tracks")
+        self._conclude_listing()
         if self.tracks.links:
             self.say(f"linked folders that were not entered: {self.tracks.links} (--follow-symlinks enters them)")
         if not tally.tracks:
             self.say(f"no sound files were found ({self.tracks.others} other files); --include names them by pattern.")
+
+    def _conclude_listing(self) -> None:
+        """Say what the listing passed over; warnings come even where messages are not wanted."""
+        for note in self.tracks.notes:
+            click.echo(f"sonicscan: {printable(note)}", err=True)
+        left_out = self.tracks.left_out
+        for rule in left_out.rules:
+            what = f"{left_out.files[rule]} files and {left_out.folders[rule]} folders"
+            self.say(printable(f"left out {what} by the pattern {rule.text!r} of {rule.origin}"))
+        for rule in self.tracks.unmatched:
+            self.say(printable(f"the pattern {rule.text!r} of {rule.origin} matched nothing"))
+        if self.tracks.system_files:
+            self.say(f"passed over {self.tracks.system_files} files of operating systems (._*, .DS_Store and the like)")
 
 
 def table_line(result: FileResult) -> str:

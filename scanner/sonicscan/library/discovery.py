@@ -7,19 +7,21 @@ into, a folder without permission for instance, is yielded too, so that it gets 
 
 from __future__ import annotations
 
-import fnmatch
+import functools
 import hashlib
 import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import PurePath
+from pathlib import Path
 
 from sonicscan.errors import InputError, RemoteError
 from sonicscan.library import objects, remote
+from sonicscan.library.lists import normal
+from sonicscan.library.patterns import Matches, Patterns, Rule, ignore_file, ignore_file_of, options_rules
 from sonicscan.library.remote import Url
-from sonicscan.library.tracks import Track
+from sonicscan.library.tracks import Track, int64
 
 # Names that are taken for sound inside a folder; a file that is named by itself is always taken.
 _SUFFIXES = (
@@ -27,6 +29,8 @@ _SUFFIXES = (
     "mp3 mp4 mpa mpc mpga oga ogg oma opus ra rf64 snd spx tak tta voc w64 wav wave weba webm wma wv"
 )
 AUDIO_SUFFIXES = frozenset(_SUFFIXES.split())
+# What operating systems leave in folders: AppleDouble and NFS files may be named as sound and are none.
+_SYSTEM_PREFIXES, _SYSTEM_NAMES = (b"._", b".nfs"), (b".DS_Store", b"Thumbs.db")
 
 
 @dataclass(frozen=True)
@@ -34,24 +38,42 @@ class Selection:
     """Which files of the folders are wanted.
 
     Attributes:
-        include: globs that a file must match one of; empty: the names that sound files have.
-        exclude: globs that leave out a file, or a folder with all below it.
+        include: patterns that a file must match one of; empty: the names that sound files have.
+        exclude: patterns that leave out a file, or a folder with all below it.
         follow_symlinks: whether linked folders are entered, each folder once, by the first way that
             leads to it. Linked files are always listed.
         shard: (i, n): only the i-th of n parts (1 <= i <= n), by digest of the path below its root.
+        ignore_files: files with further patterns of what is left out.
+        ignore: whether the file .sonicscanignore in the root of a library counts.
 
-    A glob with a slash is matched against the path below the folder that was named, one without
-    against the name alone.
+    Patterns are those of .gitignore, compared with paths below the folder that was named.
+
+    Raises:
+        InputError: a shard or pattern that makes no sense, or an ignore file that cannot be read.
     """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     follow_symlinks: bool = False
     shard: tuple[int, int] | None = None
+    ignore_files: tuple[Path, ...] = ()
+    ignore: bool = True
 
     def __post_init__(self) -> None:
         if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
             raise InputError(f"--shard takes I/N with 1 <= I <= N, not {self.shard[0]}/{self.shard[1]}.")
+        Patterns([*self.included, *self.excluded], b".", Matches())
+
+    @functools.cached_property
+    def included(self) -> tuple[Rule, ...]:
+        """The rules of `include`."""
+        return tuple(options_rules("--include", self.include))
+
+    @functools.cached_property
+    def excluded(self) -> tuple[Rule, ...]:
+        """The rules of `exclude` and of `ignore_files`."""
+        rules = options_rules("--exclude", self.exclude)
+        return tuple(rules + [rule for path in self.ignore_files for rule in ignore_file(path)])
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -71,15 +93,23 @@ class Listing:
         selection: which files of the folders are wanted.
         others: files passed over because they are not named as sound.
         links: linked folders that were not entered.
+        system_files: files passed over because an operating system made them: `._*`, `.DS_Store` and the like.
+        left_out: what each pattern of --exclude and of the ignore files left out.
+        notes: sentences about ignore files that are not used.
     """
 
     roots: tuple[bytes, ...]
     selection: Selection
     others: int = field(default=0, init=False)
     links: int = field(default=0, init=False)
+    system_files: int = field(default=0, init=False)
+    left_out: Matches = field(default_factory=Matches, init=False)
+    notes: list[str] = field(default_factory=list, init=False)
+    _taken: Matches = field(default_factory=Matches, init=False)
 
     def __iter__(self) -> Iterator[Track]:
-        self.others = self.links = 0
+        self.others = self.links = self.system_files = 0
+        self.left_out, self._taken, self.notes = Matches(), Matches(), []
         seen: set[bytes] | None = set() if len(self.roots) > 1 else None
         for root in self.roots:
             for path, below, entry in self._below(root):
@@ -91,6 +121,13 @@ class Listing:
                     seen.add(path)
                 yield entry if isinstance(entry, Track) else _track(path, entry)
 
+    @property
+    def unmatched(self) -> list[Rule]:
+        """The patterns of --include and --exclude that have matched nothing so far."""
+        given = [(rule, self._taken) for rule in self.selection.included]
+        given += [(rule, self.left_out) for rule in self.selection.excluded if rule.origin == "--exclude"]
+        return [rule for rule, matches in given if not matches.of(rule) and not rule.text.startswith("!")]
+
     def _below(self, root: bytes) -> Iterator[tuple[bytes, bytes, os.DirEntry[bytes] | Track | None]]:
         """(path, path below the root, directory entry) of every wanted file."""
         if remote.is_url(root):
@@ -100,7 +137,7 @@ class Listing:
             yield root, os.path.basename(root), None  # noqa: PTH119
             return
         prefix = b"" if root == b"." else root.rstrip(b"/") + b"/"
-        wanted, left_out = self._filters()
+        wanted, left_out = self._filters(root)
         stack = [b""]  # folders still to be entered
         entered: set[tuple[int, int]] = set()
         while stack:
@@ -121,9 +158,13 @@ class Listing:
             while found:
                 entry = found.pop()  # it keeps what `stat` said of it: of a million, that would be half a gigabyte
                 path = below + entry.name
-                if left_out(path):
+                if _is_system_file(entry.name):
+                    self.system_files += 1
                     continue
-                if _is_folder(entry):
+                folder = _is_folder(entry)
+                if left_out(path + b"/" if folder else path):
+                    continue
+                if folder:
                     if entry.is_symlink() and not self.selection.follow_symlinks:
                         self.links += 1
                     else:
@@ -143,16 +184,27 @@ class Listing:
         if info["type"] != "directory":
             yield url.encoded(), os.fsencode(url.name), objects.track_at(url, info)
             return
-        wanted, left_out = self._filters()
+        wanted, left_out = self._filters(None)
         for below, track in objects.listed(url, left_out):
-            if wanted(below):
+            if _is_system_file(below.rpartition(b"/")[2]):
+                self.system_files += 1
+            elif wanted(below):
                 yield track.address or track.path, below, track
             else:
                 self.others += 1
 
-    def _filters(self) -> tuple[Callable[[bytes], bool], Callable[[bytes], bool]]:
-        include, exclude = _matcher(self.selection.include), _matcher(self.selection.exclude)
-        return (include if self.selection.include else _named_as_sound), exclude
+    def _filters(self, root: bytes | None) -> tuple[Callable[[bytes], bool], Callable[[bytes], bool]]:
+        """Which files below a root are wanted, and which files and folders are left out; None for a URL."""
+        own: list[Rule] = []
+        if root is not None and self.selection.ignore:
+            try:
+                own = ignore_file_of(root)
+            except InputError as error:
+                self.notes.append(str(error))
+        excluded = [Patterns(rules, root or b".", self.left_out) for rules in (self.selection.excluded, own)]
+        included = Patterns(self.selection.included, root or b".", self._taken)
+        wanted = included.match if self.selection.include else _named_as_sound
+        return wanted, lambda path: any(patterns.match(path) for patterns in excluded)
 
 
 def listing(paths: Iterable[str | bytes | os.PathLike[str]], selection: Selection | None = None) -> Listing:
@@ -172,26 +224,8 @@ def listing(paths: Iterable[str | bytes | os.PathLike[str]], selection: Selectio
         root = os.fsencode(place if remote.is_url(path) else path)
         if not os.path.lexists(root):
             raise InputError(f"there is no file or folder {os.fsdecode(root)!r}.")
-        roots.append(_normal(root))
+        roots.append(normal(root))
     return Listing(tuple(dict.fromkeys(roots)), selection or Selection())
-
-
-def file_list(content: bytes, separator: bytes) -> list[bytes]:
-    """The paths of a file list, one a line or NUL-separated; those that are not there stay in."""
-    items = [item for item in content.split(separator) if item]
-    if separator == b"\n" and all(item.endswith(b"\r") for item in items):  # written on Windows
-        items = [item[:-1] for item in items if item != b"\r"]
-    return [_normal(item) for item in items]
-
-
-def _normal(path: bytes) -> bytes:
-    """Without `./`, doubled and trailing slashes, so that one file has one name; URLs stay as they are."""
-    place = remote.located(path)
-    if isinstance(place, Url):
-        return place.encoded()
-    if remote.is_url(path):
-        return os.fsencode(place)
-    return os.fsencode(PurePath(os.fsdecode(path)))
 
 
 def _named_as_sound(path: bytes) -> bool:
@@ -199,16 +233,8 @@ def _named_as_sound(path: bytes) -> bool:
     return bool(dot) and suffix.lower().decode("ascii", "replace") in AUDIO_SUFFIXES
 
 
-def _matcher(globs: tuple[str, ...]) -> Callable[[bytes], bool]:
-    names = [re.compile(fnmatch.translate(g)) for g in globs if "/" not in g]
-    paths = [re.compile(fnmatch.translate(g.lstrip("/"))) for g in globs if "/" in g]
-
-    def matches(path: bytes) -> bool:
-        text = os.fsdecode(path)
-        name = text.rpartition("/")[2]
-        return any(p.match(name) for p in names) or any(p.match(text) for p in paths)
-
-    return matches
+def _is_system_file(name: bytes) -> bool:
+    return name.startswith(_SYSTEM_PREFIXES) or name in _SYSTEM_NAMES
 
 
 def _in_shard(below: bytes, shard: tuple[int, int] | None) -> bool:
@@ -235,4 +261,4 @@ def _track(path: bytes, entry: os.DirEntry[bytes] | None) -> Track:
         status = entry.stat() if entry is not None else os.stat(path)  # noqa: PTH116
     except OSError:
         return Track(path, -1, 0)
-    return Track(path, status.st_size if stat.S_ISREG(status.st_mode) else -1, status.st_mtime_ns)
+    return Track(path, status.st_size if stat.S_ISREG(status.st_mode) else -1, int64(status.st_mtime_ns))

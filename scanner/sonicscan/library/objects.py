@@ -10,12 +10,13 @@ import contextlib
 import datetime
 import email.utils
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from sonicscan.library import remote
 from sonicscan.library.remote import Url
-from sonicscan.library.tracks import Track
+from sonicscan.library.tracks import Track, int64
 
 _TIMES = ("LastModified", "mtime", "updated", "last_modified", "Last-Modified", "created")
 _CONTENTS = ("ETag", "etag", "md5Hash", "generation", "blob_id", "Content-MD5", "sha")
@@ -27,7 +28,9 @@ def track_at(url: Url, info: dict[str, Any]) -> Track:
     size = info.get("size")
     public = str(url).encode("utf-8", "surrogateescape")
     whole = url.encoded()
-    return Track(public, -1 if size is None else int(size), _mtime_ns(info), None if public == whole else whole)
+    return Track(
+        public, -1 if size is None else int64(int(size)), int64(_mtime_ns(info)), None if public == whole else whole
+    )
 
 
 def unseen(url: Url) -> Track:
@@ -40,26 +43,28 @@ def listed(url: Url, left_out: Callable[[bytes], bool]) -> Iterator[tuple[bytes,
 
     Args:
         url: the folder.
-        left_out: of paths below it: a file to pass over, or a folder with all below it.
+        left_out: of paths below it: a file to pass over, or a folder, whose path ends in a slash, with all below it.
 
     Raises:
         RemoteError: the listing fails; what came before stands.
     """
     pages = _s3_pages(url) if url.protocol in ("s3", "s3a") else _folders(url, left_out)
     base = url.address.rstrip("/") + "/"
-    folder, excluded = b"", False
+    folder, excluded = b"", None
     for below, info in pages:
         path = below.encode("utf-8", "surrogateescape")
+        if excluded is not None and path.startswith(excluded):
+            continue
         above = path.rpartition(b"/")[0]
         if above != folder:
-            folder, excluded = above, any(map(left_out, _ancestors(above)))
-        if not excluded and not left_out(path):
+            folder, excluded = above, next(filter(left_out, _ancestors(above)), None)
+        if excluded is None and not left_out(path):
             yield path, track_at(Url(base + below), info)
 
 
 def _ancestors(folder: bytes) -> Iterator[bytes]:
-    parts = folder.split(b"/")
-    return (b"/".join(parts[:n]) for n in range(1, len(parts) + 1))
+    parts = folder.split(b"/") if folder else []
+    return (b"/".join(parts[:n]) + b"/" for n in range(1, len(parts) + 1))
 
 
 def _s3_pages(url: Url) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -96,7 +101,7 @@ def _folders(url: Url, left_out: Callable[[bytes], bool]) -> Iterator[tuple[str,
                 continue
             if entry["type"] != "directory":
                 yield below, entry
-            elif not left_out(below.encode("utf-8", "surrogateescape")):
+            elif not left_out(below.encode("utf-8", "surrogateescape") + b"/"):
                 folders.append(name)
         stack.extend(reversed(folders))
 
@@ -116,7 +121,7 @@ def _ns(time: object) -> int:
         time = _parsed(time)
     if isinstance(time, datetime.datetime):
         time = time.timestamp()
-    return round(time * 1e6) * 1000 if isinstance(time, int | float) else 0
+    return round(time * 1e6) * 1000 if isinstance(time, int | float) and math.isfinite(time) else 0
 
 
 def _parsed(text: str) -> datetime.datetime | None:

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+_INT64 = 1 << 63
+
+
+def int64(value: int) -> int:
+    """`value`, or the nearest number of 64 bits: a file's time may be in any year."""
+    return max(-_INT64, min(value, _INT64 - 1))
+
 
 class Track(NamedTuple):
     """A file that was found and is to be scored.

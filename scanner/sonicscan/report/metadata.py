@@ -23,6 +23,22 @@ _PLAIN = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """What one pattern left out of a scan.
+
+    Attributes:
+        pattern: in the syntax of .gitignore.
+        origin: `--exclude`, or the name of the ignore file.
+        files, folders: how many it matched; what is below a folder is not counted.
+    """
+
+    pattern: str
+    origin: str
+    files: int
+    folders: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportMetadata:
     """How the rows of a report were made. docs/report.md describes each key.
 
@@ -32,6 +48,8 @@ class ReportMetadata:
         model_digest: SHA-256 of the model file.
         model_spec: the model's contract, as its JSON text.
         options: what the scan was asked for.
+        command: the command line, as `--replay` reads it: values by option.
+        left_out: what patterns left out of the scan.
         thresholds: what the verdicts were given by; None where there are none.
         shards: (i, n) of every shard of the library that the report holds; empty for a whole library.
         roots: how the paths below each folder begin, and a digest of the folder's real path.
@@ -45,6 +63,8 @@ class ReportMetadata:
     model_digest: str | None = None
     model_spec: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    command: dict[str, Any] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
     thresholds: Thresholds | None = None
     shards: tuple[tuple[int, int], ...] = ()
     roots: tuple[tuple[str, str], ...] = ()
@@ -86,6 +106,7 @@ class ReportMetadata:
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         if self.thresholds is not None:
             values["thresholds"] = dataclasses.asdict(self.thresholds)
+        values["left_out"] = [dataclasses.asdict(rule) for rule in self.left_out]
         kept = {key: value for key, value in values.items() if value is not None}
         return {key: value if key in _PLAIN else json.dumps(value) for key, value in kept.items()}
 

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from dataclasses import dataclass
+from typing import Any
 
 from sonicscan.errors import Status
 from sonicscan.provenance.record import Provenance
 from sonicscan.scoring.thresholds import Verdict
 
+OUT_OF_RANGE = "out_of_range"  # the warning of a row of which a value was left out or clamped
+_BITS = {"windows": 31, "silent_windows": 31, "sample_rate": 31, "channels": 15, "size": 63, "mtime_ns": 63}
+_OPTIONAL = ("sample_rate", "channels")
+_REALS = ("score", "p_value", "log10_lr", "flagged_s", "duration_s", "bandwidth_hz", "elapsed_ms")
+_TEXTS = ("path", "error", "attribution", "codec", "title", "artist", "album", "isrc", "content_hash")
+_MAX_FLOAT32 = 3.4e38
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileResult:
-    """What became of one file. docs/report.md gives unit and meaning of each field."""
+    """What became of one file. docs/report.md gives unit and meaning of each field.
+
+    A value that the report's columns cannot hold is replaced: a whole number of the file by the nearest that fits or by
+    None, a real number by None, a character that is not Unicode by an escape. The row then has the warning
+    `out_of_range`, so that one strange file never costs another one its row.
+    """
 
     path: str
     path_raw: bytes | None = None
@@ -44,3 +59,43 @@ class FileResult:
     mtime_ns: int
     warnings: list[str]
     elapsed_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        changed: dict[str, Any] = {**_whole_numbers(self), **_real_numbers(self), **_texts(self)}
+        if self.provenance is not None and (texts := dict[str, Any](_texts(self.provenance))):
+            changed["provenance"] = dataclasses.replace(self.provenance, **texts)
+        for name, value in changed.items():
+            object.__setattr__(self, name, value)
+        if changed and OUT_OF_RANGE not in self.warnings:
+            object.__setattr__(self, "warnings", [*self.warnings, OUT_OF_RANGE])
+
+
+def _whole_numbers(row: FileResult) -> dict[str, int | None]:
+    """Numbers that do not fit their columns, clamped or None; the largest of all is a clamped one."""
+    changed: dict[str, int | None] = {}
+    for name, bits in _BITS.items():
+        value = getattr(row, name)
+        if value is not None and not -(1 << bits) < value < (1 << bits) - 1:
+            clamped = max(-(1 << bits), min(value, (1 << bits) - 1))
+            changed[name] = None if name in _OPTIONAL else clamped
+    return changed
+
+
+def _real_numbers(row: FileResult) -> dict[str, None]:
+    values = {name: getattr(row, name) for name in _REALS}
+    return {
+        name: None for name, v in values.items() if v is not None and not (math.isfinite(v) and abs(v) < _MAX_FLOAT32)
+    }
+
+
+def _texts(row: FileResult | Provenance) -> dict[str, str]:
+    """Texts that are not Unicode, with escapes."""
+    names = _TEXTS if isinstance(row, FileResult) else [field.name for field in dataclasses.fields(row)]
+    changed = {}
+    for name in names:
+        value = getattr(row, name)
+        if isinstance(value, str) and not value.isascii():
+            text = value.encode("utf-8", "backslashreplace").decode()
+            if text != value:
+                changed[name] = text
+    return changed

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
+from sonicscan.library.discovery import Listing
 from sonicscan.library.remote import Location
 from sonicscan.library.roots import NO_ROOTS, Roots
 from sonicscan.library.tracks import Track
-from sonicscan.report.metadata import ReportMetadata
+from sonicscan.report.metadata import LeftOut, ReportMetadata
 from sonicscan.report.row import FileResult
 from sonicscan.scanning.reuse import judged_again
 from sonicscan.scanning.scan import Scan, now
@@ -64,14 +65,18 @@ class Origin:
 
     Args:
         scan: the scan.
-        shard: the part of the library that it is about.
+        tracks: what it is run on.
         roots: the folders that it was given.
+        command: the command line, for the metadata.
     """
 
-    def __init__(self, scan: Scan, shard: tuple[int, int] | None = None, roots: Roots = NO_ROOTS) -> None:
+    def __init__(
+        self, scan: Scan, tracks: Listing, roots: Roots = NO_ROOTS, command: Mapping[str, Any] | None = None
+    ) -> None:
         self._scan = scan
+        self._tracks = tracks
         self._roots = roots
-        self._shard = shard
+        self._command = dict(command or {})
         self._started = now()
 
     @property
@@ -86,7 +91,16 @@ class Origin:
 
     def metadata(self) -> ReportMetadata:
         """The metadata of a report that is written now."""
-        return dataclasses.replace(self._scan.metadata(self._started, self._shard), roots=self._roots.kept)
+        matches = self._tracks.left_out
+        return dataclasses.replace(
+            self._scan.metadata(self._started, self._tracks.selection.shard),
+            roots=self._roots.kept,
+            command=self._command,
+            left_out=tuple(
+                LeftOut(pattern=r.text, origin=r.origin, files=matches.files[r], folders=matches.folders[r])
+                for r in matches.rules
+            ),
+        )
 
     def judged(self, rows: pa.Table) -> pa.Table:
         """Rows with the verdicts that the scan's thresholds give."""
