@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import sys
+import threading
 from pathlib import Path
+
+_M_ARENA_MAX = -8  # of mallopt, malloc.h
+_THREAD_STACK = 1 << 20
+_SAVING = {"OPENBLAS_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
 
 
 def usable_cpus() -> int:
@@ -12,6 +18,28 @@ def usable_cpus() -> int:
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cgroup_quota(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))
     return max(1, affinity if quota is None else min(affinity, math.ceil(quota)))
+
+
+def save_address_space() -> None:
+    """Where the address space is limited (`ulimit -v`), have libraries that are loaded later reserve less of it.
+
+    By default OpenBLAS, Arrow and glibc reserve more than a gigabyte and use a small part of it.
+    """
+    try:
+        import resource
+    except ImportError:
+        return
+    if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
+        return
+    for name, value in _SAVING.items():
+        os.environ.setdefault(name, value)
+    threading.stack_size(_THREAD_STACK)
+    if sys.platform == "linux":
+        import ctypes
+
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it, musl has not
+        if mallopt is not None:
+            mallopt(_M_ARENA_MAX, 1)
 
 
 def cgroup_quota(mount: Path, membership: Path) -> float | None:

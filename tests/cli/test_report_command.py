@@ -161,7 +161,7 @@ def test_every_format_holds_the_same_rows(report: Path, tmp_path: Path) -> None:
     assert copy.thresholds == Thresholds(0.9, 0.5)
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [line["path"] for line in lines] == [r.path for r in ROWS]
-    with (tmp_path / "out.csv").open(newline="") as file:
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8-sig") as file:
         cells = list(csv.DictReader(file))
     assert [c["path"] for c in cells] == [r.path for r in ROWS]
     assert pd.read_csv(tmp_path / "out.csv")["score"].tolist()[:3] == [0.25, 0.9999, 0.5]
@@ -182,7 +182,7 @@ def test_a_name_that_starts_a_formula_is_defused_in_csv(tmp_path: Path) -> None:
     rows: list[FileResult] = [row("=cmd|'/c calc'!A1.mp3", 0.1, title="@x")]
     result = run("convert", sample_report(tmp_path / "r.parquet", rows), "--out", tmp_path / "out.csv")
     assert result.exit_code == 0
-    with (tmp_path / "out.csv").open(newline="") as file:
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8-sig") as file:
         cell = next(csv.DictReader(file))
     assert cell["path"].startswith("'=") and cell["title"] == "'@x"
 

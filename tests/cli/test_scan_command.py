@@ -66,7 +66,6 @@ def troubled_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 EXPECTED = {
-    "._x.mp3": "unsupported",
     "caf\\xe9.wav": "ok",
     "clip.wav": "too_short",
     "empty.mp3": "empty",
@@ -151,7 +150,7 @@ def test_csv_and_jsonl_say_the_same_as_parquet(small_library: Path, calibrated_m
         assert sonicscan(small_library, "--model", calibrated_model, "--out", tmp_path / name).returncode == 0
     parquet = pq.read_table(tmp_path / "r.parquet").to_pylist()
     lines = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
-    with (tmp_path / "r.csv").open(newline="") as file:
+    with (tmp_path / "r.csv").open(newline="", encoding="utf-8-sig") as file:
         cells = list(csv.DictReader(file))
     assert [r["path"] for r in parquet] == [r["path"] for r in lines] == [r["path"] for r in cells]
     assert [r["path"] for r in parquet] == sorted(r["path"] for r in parquet)
@@ -365,6 +364,40 @@ def test_file_lists(small_library: Path, calibrated_model: Path, tmp_path: Path)
     assert len(done.stdout.splitlines()) == len(names)
 
 
+def test_a_time_in_the_year_2300_costs_no_other_file_its_row(calibrated_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "library").mkdir()
+    for name in ("a.wav", "b.wav"):
+        write_sound(tmp_path / "library" / name, music(5.5))
+    os.utime(tmp_path / "library/a.wav", (1.0413792e10, 1.0413792e10))
+    common = [tmp_path / "library", "--model", calibrated_model, "--since", tmp_path / "1.parquet"]
+    assert sonicscan(*common[:3], "--out", tmp_path / "1.parquet").returncode == 0
+    assert b"carried  2 rows" in sonicscan(*common, "--out", tmp_path / "2.parquet").stderr
+    found = {Path(path).name: row for path, row in rows(tmp_path / "2.parquet").items()}
+    assert found["a.wav"]["mtime_ns"] == (1 << 63) - 1
+    assert (found["a.wav"]["warnings"], found["b.wav"]["warnings"]) == (["out_of_range"], [])
+
+
+def test_a_limited_address_space_is_enough(small_library: Path, calibrated_model: Path) -> None:
+    command = f"ulimit -v 800000 && {PROGRAM} {small_library} --model {calibrated_model} -q"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [line.split(b"\t")[2] for line in done.stdout.splitlines()] == [b"ok"] * 6
+
+
+def test_a_folder_named_like_a_bundled_model_does_not_hide_it(small_library: Path, tmp_path: Path) -> None:
+    (tmp_path / DEFAULT).mkdir()
+    done = sonicscan(small_library / "b/5.wav", "--model", DEFAULT, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_csv_report_opens_in_a_spreadsheet(calibrated_model: Path, tmp_path: Path) -> None:
+    """Excel takes a file without a byte-order mark for one in the system's own encoding."""
+    write_sound(tmp_path / "größer.wav", music(5.5))
+    assert sonicscan(".", "--model", calibrated_model, "--out", "r.csv", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "r.csv").read_bytes().startswith(b"\xef\xbb\xbfpath,")
+    assert "größer.wav" in (tmp_path / "r.csv").read_text(encoding="utf-8-sig")
+
+
 def test_shards_divide_the_library(small_library: Path, calibrated_model: Path) -> None:
     parts = [
         sonicscan(small_library, "--model", calibrated_model, "--shard", f"{k}/3", "-q").stdout.splitlines()
@@ -394,6 +427,9 @@ def test_head_ends_a_scan_quietly(small_library: Path, calibrated_model: Path) -
     [
         ([], "name a file or folder"),
         (["nowhere"], "there is no file or folder 'nowhere'"),
+        ([".", "--out", ""], "--out is empty"),
+        ([".", "--since", ""], "the name is empty"),
+        ([".", "--exclude", "../x"], "cannot hold `..`"),
         ([".", "--out", "r.txt"], "must end in .parquet, .csv, .jsonl"),
         ([".", "--out", "no/such/folder/r.parquet"], "there is no folder no/such/folder"),
         ([".", "--windows", "some"], "--windows takes a whole number, `all` or `adaptive`"),

@@ -367,7 +367,7 @@ def test_names_can_neither_take_over_a_terminal_nor_become_formulas(calibrated_m
         assert not {c for c in text if not c.isprintable()} - {"\n", "\t"}
     assert len(shown.splitlines()) == len(FORMULAS) + len(ESCAPES)
     assert all(line.count("\t") == 3 for line in shown.splitlines())
-    with out.open(encoding="utf-8", newline="") as file:
+    with out.open(encoding="utf-8-sig", newline="") as file:
         cells = [cell for record in csv.reader(file) for cell in record]
     assert len(cells) > 100
     assert not [cell for cell in cells if cell[:1] in ("=", "+", "-", "@", "\t", "\r") and not _is_number(cell)]

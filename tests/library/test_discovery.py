@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sonicscan.errors import InputError
-from sonicscan.library.discovery import Listing, Selection, file_list, listing, parse_shard
+from sonicscan.library.discovery import Listing, Selection, listing, parse_shard
 from sonicscan.library.tracks import Track
 
 LAW = settings(derandomize=True, deadline=None, max_examples=150)
@@ -37,8 +37,8 @@ def test_files_named_as_sound_in_order(tmp_path: Path) -> None:
     touch(*(tmp_path / name for name in names))
     tracks = listing([tmp_path])
     paths = [os.fsdecode(t.path).removeprefix(f"{tmp_path}/") for t in tracks]
-    assert paths == ["c.Opus", "a/._x.mp3", "a/.hidden.mp3", "a/x.m4a", "b/1.flac", "b/2.MP3"]
-    assert tracks.others == 3
+    assert paths == ["c.Opus", "a/.hidden.mp3", "a/x.m4a", "b/1.flac", "b/2.MP3"]
+    assert (tracks.others, tracks.system_files) == (3, 1)
     assert [t.path for t in tracks] == [t.path for t in tracks]  # a listing can be walked again
     assert tracks.others == 3
 
@@ -47,24 +47,6 @@ def test_a_track_knows_size_and_time(tmp_path: Path) -> None:
     (tmp_path / "x.mp3").write_bytes(b"12345")
     os.utime(tmp_path / "x.mp3", ns=(1, 1_600_000_000_123_456_789))
     assert list(listing([tmp_path])) == [Track(os.fsencode(tmp_path / "x.mp3"), 5, 1_600_000_000_123_456_789)]
-
-
-@pytest.mark.parametrize(
-    ("include", "exclude", "expected"),
-    [
-        (("*.mp3",), (), ["1.mp3", "live/2.mp3", "live/old/3.mp3"]),
-        (("live/*.mp3",), (), ["live/2.mp3", "live/old/3.mp3"]),
-        (("*.dat", "1.*"), (), ["1.mp3", "live/raw.dat"]),
-        ((), ("live",), ["1.mp3", "b.flac"]),
-        ((), ("live/old",), ["1.mp3", "b.flac", "live/2.mp3"]),
-        ((), ("*.mp3",), ["b.flac"]),
-        (("*.mp3",), ("old",), ["1.mp3", "live/2.mp3"]),
-        (("[12].mp3",), (), ["1.mp3", "live/2.mp3"]),
-    ],
-)
-def test_globs(include: tuple[str, ...], exclude: tuple[str, ...], expected: list[str], tmp_path: Path) -> None:
-    touch(*(tmp_path / name for name in ["1.mp3", "b.flac", "live/2.mp3", "live/old/3.mp3", "live/raw.dat"]))
-    assert found(tmp_path, include=include, exclude=exclude) == expected
 
 
 def test_a_file_named_by_itself_is_taken_whatever_its_name(tmp_path: Path) -> None:
@@ -254,14 +236,6 @@ def test_a_shard_does_not_depend_on_where_the_library_lies(tmp_path: Path) -> No
 def test_nonsense_shards_are_refused(text: str) -> None:
     with pytest.raises(InputError, match="--shard takes I/N"):
         Selection(shard=parse_shard(text))
-
-
-def test_file_lists() -> None:
-    assert file_list(b"a.mp3\n./b//c.wav\n\nd\xff.ogg", b"\n") == [b"a.mp3", b"b/c.wav", b"d\xff.ogg"]
-    assert file_list(b"new\nline.mp3\0b.mp3\0", b"\0") == [b"new\nline.mp3", b"b.mp3"]
-    assert file_list(b"", b"\n") == []
-    assert file_list(b"from windows.mp3\r\nb.mp3\r\n", b"\n") == [b"from windows.mp3", b"b.mp3"]
-    assert file_list(b"ends in a return.mp3\r\nb.mp3\n", b"\n") == [b"ends in a return.mp3\r", b"b.mp3"]
 
 
 def test_listed_files_that_are_gone_stay_in(tmp_path: Path) -> None:

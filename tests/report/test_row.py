@@ -34,11 +34,11 @@ PLAIN = {"path": "a.wav", "status": "ok", "size": 1, "mtime_ns": 1, "warnings": 
 def test_a_strange_file_never_costs_another_one_its_row(values: dict[str, Any], statement: str) -> None:
     row = FileResult(**{**PLAIN, **values}, provenance=Provenance(statement=statement))
     ordinary = FileResult(**PLAIN)
-    assert list(to_results(to_batch([ordinary])))[0] == ordinary
+    assert next(to_results(to_batch([ordinary]))) == ordinary
     batch = to_batch([row, ordinary])
     batch.validate(full=True)
     assert batch.column("path").to_pylist()[1] == "a.wav"
-    again = list(to_results(batch))[0]
+    again = next(to_results(batch))
     assert FileResult(**{f.name: getattr(again, f.name) for f in dataclasses.fields(again)}) == again
     assert json.loads(json_line(row).encode())["status"] == "ok"
     unchanged = all(getattr(row, name) == value for name, value in values.items())
@@ -47,8 +47,7 @@ def test_a_strange_file_never_costs_another_one_its_row(values: dict[str, Any], 
 
 def test_values_out_of_range_are_clamped_or_left_out() -> None:
     row = FileResult(
-        **PLAIN
-        | {"mtime_ns": 10_413_792_000_000_000_000, "size": -(1 << 80)},
+        **PLAIN | {"mtime_ns": 10_413_792_000_000_000_000, "size": -(1 << 80)},
         sample_rate=1 << 31,
         channels=40_000,
         duration_s=float("inf"),

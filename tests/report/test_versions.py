@@ -102,7 +102,7 @@ def test_a_missing_column_is_named(new: Path, tmp_path: Path) -> None:
 
 def test_provenance_in_csv_is_one_cell_of_json(new: Path, tmp_path: Path) -> None:
     assert run("convert", new, "--out", tmp_path / "r.csv").exit_code == 0
-    with (tmp_path / "r.csv").open(newline="", encoding="utf-8") as file:
+    with (tmp_path / "r.csv").open(newline="", encoding="utf-8-sig") as file:
         cells = [line["provenance"] for line in csv.DictReader(file)]
     assert json.loads(cells[0])["generator"] == "=Suno"
     assert cells[0].startswith("{") and cells[2] == ""

@@ -12,6 +12,7 @@ import click
 from sonicscan.cli.console import Ended
 from sonicscan.cli.options import NEW_FLAGGED, Arguments, ScanProgram, scan_options
 from sonicscan.errors import InputError
+from sonicscan.machine import save_address_space
 
 if TYPE_CHECKING:
     from sonicscan.cli.progress import Tally
@@ -42,6 +43,7 @@ def run(given: Arguments) -> None:
         Ended: always, with the exit code.
         SonicscanError: the scan cannot be done.
     """
+    save_address_space()  # before numpy and Arrow are imported
     from sonicscan.analysis.reviewed import load_reviewed
     from sonicscan.audio.windows import WindowPlan
     from sonicscan.cli.audit import audit_of, is_audit

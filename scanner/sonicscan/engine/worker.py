@@ -100,7 +100,9 @@ def _limit_memory() -> None:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     except (ImportError, OSError):
         return
-    limit = pages * os.sysconf("SC_PAGE_SIZE") + MEMORY_LIMIT
+    wanted = pages * os.sysconf("SC_PAGE_SIZE") + MEMORY_LIMIT
+    there = [limit for limit in resource.getrlimit(resource.RLIMIT_AS) if limit != resource.RLIM_INFINITY]
+    limit = min([wanted, *there])  # a limit of `ulimit -v` may be lowered, and not raised
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 

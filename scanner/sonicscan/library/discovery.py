@@ -30,7 +30,7 @@ _SUFFIXES = (
 )
 AUDIO_SUFFIXES = frozenset(_SUFFIXES.split())
 # What operating systems leave in folders: AppleDouble and NFS files may be named as sound and are none.
-_SYSTEM_PREFIXES, _SYSTEM_NAMES = (b"._", b".nfs"), (b".DS_Store", b"Thumbs.db")
+_SYSTEM_PREFIXES, _SYSTEM_NAMES = ("._", ".nfs"), (".DS_Store", "Thumbs.db")
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class Listing:
             while found:
                 entry = found.pop()  # it keeps what `stat` said of it: of a million, that would be half a gigabyte
                 path = below + entry.name
-                if _is_system_file(entry.name):
+                if of_system(os.fsdecode(entry.name)):
                     self.system_files += 1
                     continue
                 folder = _is_folder(entry)
@@ -186,7 +186,7 @@ class Listing:
             return
         wanted, left_out = self._filters(None)
         for below, track in objects.listed(url, left_out):
-            if _is_system_file(below.rpartition(b"/")[2]):
+            if of_system(os.fsdecode(below.rpartition(b"/")[2])):
                 self.system_files += 1
             elif wanted(below):
                 yield track.address or track.path, below, track
@@ -205,6 +205,11 @@ class Listing:
         included = Patterns(self.selection.included, root or b".", self._taken)
         wanted = included.match if self.selection.include else _named_as_sound
         return wanted, lambda path: any(patterns.match(path) for patterns in excluded)
+
+
+def of_system(name: str) -> bool:
+    """Whether operating systems leave files of that name in folders; such a file is no sound and no report."""
+    return name.startswith(_SYSTEM_PREFIXES) or name in _SYSTEM_NAMES
 
 
 def listing(paths: Iterable[str | bytes | os.PathLike[str]], selection: Selection | None = None) -> Listing:
@@ -231,10 +236,6 @@ def listing(paths: Iterable[str | bytes | os.PathLike[str]], selection: Selectio
 def _named_as_sound(path: bytes) -> bool:
     _, dot, suffix = path.rpartition(b".")
     return bool(dot) and suffix.lower().decode("ascii", "replace") in AUDIO_SUFFIXES
-
-
-def _is_system_file(name: bytes) -> bool:
-    return name.startswith(_SYSTEM_PREFIXES) or name in _SYSTEM_NAMES
 
 
 def _in_shard(below: bytes, shard: tuple[int, int] | None) -> bool:

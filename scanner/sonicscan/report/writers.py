@@ -75,7 +75,8 @@ def json_line(result: FileResult) -> str:
 
 
 def _write_csv(table: pa.Table, file: IO[bytes]) -> None:
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+    # Excel takes a file without a byte-order mark for one in the system's own encoding.
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="", write_through=True)
     writer = csv.writer(text)
     writer.writerow(SCHEMA.names)
     for result in to_results(table):

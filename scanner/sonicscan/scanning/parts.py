@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from sonicscan.errors import InputError, ReportError
 from sonicscan.files import only_users_own, write_whole
+from sonicscan.library.discovery import of_system
 from sonicscan.library.remote import Location
 from sonicscan.library.tracks import Track
 from sonicscan.report.metadata import ReportMetadata, with_metadata
@@ -46,7 +47,9 @@ def check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise InputError(f"--out {folder}/: that is a file.")
     ours = {JOURNAL, SUCCESS}
-    others = (p for p in folder.iterdir() if p.name not in ours and not p.match(f"*{PART_GLOB}*"))
+    others = (
+        p for p in folder.iterdir() if p.name not in ours and not p.match(f"*{PART_GLOB}*") and not of_system(p.name)
+    )
     if (other := next(others, None)) is not None:
         raise InputError(f"--out {folder}/: there are other files in it ({other.name}); name a new or an empty folder.")
 

@@ -32,7 +32,7 @@ def chosen_model(name: Path | None) -> Path:
         if DEFAULT not in bundled:
             raise ModelError("this installation of sonicscan bundles no model; name one with --model.")
         return bundled[DEFAULT]
-    return name if name.exists() else bundled.get(str(name), name)
+    return name if name.is_file() else bundled.get(str(name), name)
 
 
 def bundled_digests() -> dict[str, str]:
