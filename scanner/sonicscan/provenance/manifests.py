@@ -1,0 +1,140 @@
+"""What a C2PA manifest declares: its actions, its metadata and the tracks that it was made from.
+
+The input is the JSON of c2pa-python's Reader: `active_manifest` and, by label, `manifests`. It comes from strangers, so
+that every value is checked before use, cyclic ingredients end, and the number of manifests is bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sonicscan.provenance.record import Claim
+from sonicscan.provenance.statements import Declaration, claim_of_source_type, shortened
+
+_MAX_MANIFESTS = 200
+_MAX_NAME = 200
+_AI: tuple[Claim, ...] = ("generated", "edited_with_ai")
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A claim, the digitalSourceType behind it and the program that made it."""
+
+    claim: Claim = "none"
+    statement: str = ""
+    generator: str | None = None
+    version: str | None = None
+
+
+def declared_in_manifests(store: dict[str, Any]) -> Declaration:
+    """The declaration of the active manifest, in the light of its ingredients.
+
+    - The type of the action `c2pa.created` says how the track came about; of a track without that action, its parent's.
+    - An AI type of another action, or an ingredient that is AI, makes it `edited_with_ai`.
+    """
+    manifests = store.get("manifests")
+    label = store.get("active_manifest")
+    if not isinstance(manifests, dict) or not isinstance(label, str):
+        return Declaration("none", "c2pa", "")
+    found = _evaluate(manifests, label, set())
+    return Declaration(found.claim, "c2pa", found.statement, found.generator, found.version)
+
+
+def _evaluate(manifests: dict[str, Any], label: str, seen: set[str]) -> _Found:
+    manifest = manifests.get(label)
+    if label in seen or len(seen) >= _MAX_MANIFESTS or not isinstance(manifest, dict):
+        return _Found()
+    seen.add(label)
+    maker = _maker(manifest)
+    created = [_of_action(action, maker) for action in _actions(manifest) if action.get("action") == "c2pa.created"]
+    created += [_of_type(text, maker) for text in _metadata_types(manifest)]
+    others = [_of_action(action, maker) for action in _actions(manifest) if action.get("action") != "c2pa.created"]
+    parents, components = _ingredients(manifests, manifest, seen)
+    origin = _combined([*created, *parents])
+    if origin.claim in ("none", "captured"):
+        for used in (*others, *components):
+            if used.claim in _AI:
+                return _Found("edited_with_ai", used.statement, used.generator, used.version)
+    if origin.claim == "none":
+        statement = next((found.statement for found in (*created, *others) if found.statement), "")
+        return _Found("none", statement, *maker)
+    return origin
+
+
+def _combined(found: list[_Found]) -> _Found:
+    """The origin that several statements give; a recording and a generated track contradict each other."""
+    claims = {one.claim for one in found}
+    if {"generated", "captured"} <= claims:
+        generated = next(one for one in found if one.claim == "generated")
+        statements = dict.fromkeys(one.statement for one in found if one.claim in ("generated", "captured"))
+        return _Found("conflicting", shortened("; ".join(statements)), generated.generator, generated.version)
+    for claim in ("generated", "edited_with_ai", "captured", "conflicting"):
+        for one in found:
+            if one.claim == claim:
+                return one
+    return _Found()
+
+
+def _ingredients(
+    manifests: dict[str, Any], manifest: dict[str, Any], seen: set[str]
+) -> tuple[list[_Found], list[_Found]]:
+    """What the parent and the components declare; what a prompt or another input declares is no part of the track."""
+    parents, components = [], []
+    for ingredient in _dicts(manifest.get("ingredients")):
+        label = ingredient.get("active_manifest")
+        found = _evaluate(manifests, label, seen) if isinstance(label, str) else _Found()
+        relation = ingredient.get("relationship")
+        if relation == "parentOf":
+            parents.append(found)
+        elif relation == "componentOf":
+            components.append(found)
+    return parents, components
+
+
+def _actions(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for assertion in _dicts(manifest.get("assertions")):
+        data = assertion.get("data")
+        if str(assertion.get("label")).startswith("c2pa.actions") and isinstance(data, dict):
+            yield from _dicts(data.get("actions"))
+
+
+def _metadata_types(manifest: dict[str, Any]) -> Iterator[str]:
+    """The IPTC field DigitalSourceType in metadata assertions."""
+    for assertion in _dicts(manifest.get("assertions")):
+        data = assertion.get("data")
+        if isinstance(data, dict):
+            for key, value in data.items():
+                if key.rpartition(":")[2] == "DigitalSourceType" and isinstance(value, str):
+                    yield value
+
+
+def _of_action(action: dict[str, Any], maker: tuple[str | None, str | None]) -> _Found:
+    agent = action.get("softwareAgent")
+    if isinstance(agent, str) and agent:
+        maker = (shortened(agent, _MAX_NAME), None)
+    elif isinstance(agent, dict) and agent.get("name"):
+        maker = (_name(agent.get("name")), _name(agent.get("version")))
+    return _of_type(action.get("digitalSourceType"), maker)
+
+
+def _of_type(source_type: object, maker: tuple[str | None, str | None]) -> _Found:
+    if not isinstance(source_type, str):
+        return _Found()
+    return _Found(claim_of_source_type(source_type), shortened(source_type), *maker)
+
+
+def _maker(manifest: dict[str, Any]) -> tuple[str | None, str | None]:
+    """Name and version of the program that wrote the claim."""
+    for info in _dicts(manifest.get("claim_generator_info")):
+        return _name(info.get("name")), _name(info.get("version"))
+    return _name(manifest.get("claim_generator")), None
+
+
+def _name(value: object) -> str | None:
+    return shortened(value, _MAX_NAME) or None if isinstance(value, str) else None
+
+
+def _dicts(values: object) -> list[dict[str, Any]]:
+    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []

@@ -1,0 +1,82 @@
+"""From a file to its `Provenance`: Content Credentials first, then tags, then XMP."""
+
+from __future__ import annotations
+
+from sonicscan.audio.sources import open_regular
+from sonicscan.library.ranges import RemoteFile
+from sonicscan.provenance.containers import Embedded, find_embedded
+from sonicscan.provenance.credentials import Credentials, read_credentials
+from sonicscan.provenance.record import Claim, Provenance
+from sonicscan.provenance.statements import Declaration, declared_in_tags, shortened
+from sonicscan.provenance.tags import Tags
+from sonicscan.provenance.xmp import declared_in_xmp, remote_manifest
+
+
+def read_provenance(path: bytes | RemoteFile, tags: Tags, trust: str | None = None) -> Provenance:
+    """What a file declares about its own origin.
+
+    Only chunk headers and XMP are read of a file without a manifest; of one with a manifest the whole file, since its
+    signature covers all of it.
+
+    Args:
+        path: the file's name, as bytes, or an open remote file.
+        tags: the file's tags.
+        trust: certificates of trusted roots, PEM; None for none.
+
+    Raises:
+        AudioError, OSError: the file cannot be read.
+    """
+    with open_regular(path) as file:
+        found = find_embedded(file)
+        credentials = read_credentials(file, found, trust) if found.size > 0 else None
+    if isinstance(path, RemoteFile):
+        path.check()  # a signature over a file that was not fetched whole says nothing
+    return _provenance(found, tags, credentials)
+
+
+def _provenance(found: Embedded, tags: Tags, credentials: Credentials | None) -> Provenance:
+    declarations = [] if credentials is None else [credentials.declaration]
+    declarations += declared_in_tags(tags.fields)
+    declarations += declared_in_xmp(found.xmp)
+    remote = remote_manifest(found.xmp) if credentials is None else None
+    if remote is not None:
+        statement = f"Content Credentials are stored elsewhere, not fetched: {remote}"
+        declarations.append(Declaration("none", "xmp", shortened(statement)))
+    combined = combine(declarations)
+    return Provenance(
+        claim=combined.claim,
+        generator=combined.generator,
+        generator_version=combined.generator_version,
+        signer=None if credentials is None else credentials.signer,
+        signed_at=None if credentials is None else credentials.signed_at,
+        signature=credentials.signature if credentials is not None else "absent" if remote is None else "unverified",
+        source=combined.source if combined.statement or credentials is not None else None,
+        statement=combined.statement or None,
+    )
+
+
+def combine(declarations: list[Declaration]) -> Declaration:
+    """Several declarations of one file as one; earlier ones weigh more.
+
+    A track that is declared recorded and generated has `conflicting` declarations. Of several generators all are named.
+    """
+    claims = {declaration.claim for declaration in declarations}
+    if "conflicting" in claims or {"generated", "captured"} <= claims:
+        claim: Claim = "conflicting"
+        chosen = [d for d in declarations if d.claim != "none"]
+    else:
+        claim = next((c for c in ("generated", "edited_with_ai", "captured") if c in claims), "none")
+        chosen = [d for d in declarations if d.claim == claim]
+    if not chosen:
+        return Declaration("none", "tag", "")
+    first = next((d for d in chosen if d.statement), chosen[0])
+    named = [d for d in chosen if d.generator]
+    generators = {d.generator.casefold(): d.generator for d in reversed(named) if d.generator}
+    statements = dict.fromkeys(d.statement for d in chosen) if claim == "conflicting" else [first.statement]
+    return Declaration(
+        claim,
+        first.source,
+        shortened("; ".join(statements)),
+        ", ".join(reversed(generators.values())) or None,
+        next((d.generator_version for d in named), None),
+    )
