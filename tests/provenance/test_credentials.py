@@ -22,9 +22,9 @@ from c2pa_files import (
 )
 from tag_files import comment, with_id3
 
+from sonicscan.audio.tags import read_tags
 from sonicscan.provenance.reading import read_provenance
 from sonicscan.provenance.record import Provenance
-from sonicscan.provenance.tags import read_tags
 
 Read = Callable[..., Provenance]
 
@@ -35,7 +35,9 @@ def read(tmp_path: Path) -> Read:
         path = tmp_path / f"track.{kind}"
         path.write_bytes(content)
         name = os.fsencode(path)
-        return read_provenance(name, read_tags(name, name), trust)
+        found = read_provenance(name, read_tags(name).texts, trust)
+        assert found is not None
+        return found
 
     return read
 

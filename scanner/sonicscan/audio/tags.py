@@ -15,7 +15,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 
 import av
 import av.logging
@@ -29,6 +29,7 @@ from sonicscan.library.ranges import OpenFile
 MAX_SECONDS = 1.0
 MAX_BYTES = 4 << 20
 _MAX_TAG = 2000  # characters of one tag
+_MAX_TEXTS = 500
 # FFmpeg's names of the four tags, lower case, in the order in which they are looked for.
 _NAMES = {
     "title": ("title", "tit2", "inam"),
@@ -40,12 +41,27 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Tags:
-    """What a file says of itself; None where it says nothing. At most 2,000 characters each."""
+    """What a file says of itself; None where it says nothing. At most 2,000 characters each.
+
+    Attributes:
+        texts: all tags with a text, as (name in lower case, text); at most 500.
+    """
 
     title: str | None = None
     artist: str | None = None
     album: str | None = None
     isrc: str | None = None
+    texts: tuple[tuple[str, str], ...] = ()
+
+    def completed_by(self, other: Tags) -> Tags:
+        """These tags, and those of `other` where these say nothing."""
+        return Tags(
+            self.title or other.title,
+            self.artist or other.artist,
+            self.album or other.album,
+            self.isrc or other.isrc,
+            (self.texts + other.texts)[:_MAX_TEXTS],
+        )
 
 
 class _OutOfTimeError(BaseException):
@@ -68,8 +84,7 @@ def read_tags(path: bytes | OpenFile) -> Tags:
             tags = _by_tinytag(bounded)
         for other in (_of_ape, _by_ffmpeg):
             if tags.title is None or tags.artist is None or tags.album is None:
-                found = other(bounded)
-                tags = Tags(*(a or b for a, b in zip(astuple(tags), astuple(found), strict=True)))
+                tags = tags.completed_by(other(bounded))
     return tags
 
 
@@ -132,7 +147,19 @@ def _by_tinytag(file: _BoundedFile) -> Tags:
     except Exception:  # noqa: BLE001 - whatever a parser raises on a damaged tag costs the tag, not the track
         return Tags()
     isrc = next(iter(tag.other.get("isrc", [])), None)
-    return Tags(_clean(tag.title), _clean(tag.artist), _clean(tag.album), _clean(isrc))
+    texts = tuple(_texts(tag.as_dict()))
+    return Tags(_clean(tag.title), _clean(tag.artist), _clean(tag.album), _clean(isrc), texts)
+
+
+def _texts(tags: Mapping[str, object]) -> list[tuple[str, str]]:
+    """All texts among tags; tinytag puts `_` before a free tag whose name is that of a common one."""
+    found: list[tuple[str, str]] = []
+    for name, values in tags.items():
+        for value in values if isinstance(values, list | tuple) else (values,):
+            text = _clean(value)
+            if text is not None and len(found) < _MAX_TEXTS:
+                found.append((name.lower().lstrip("_")[:100], text))
+    return found
 
 
 def _of_ape(file: io.RawIOBase) -> Tags:
@@ -181,12 +208,11 @@ def _by_ffmpeg(file: _BoundedFile) -> Tags:
 
 def _named(found: Mapping[str, str]) -> Tags:
     lower = {name.lower(): text for name, text in found.items()}
-    return Tags(
-        **{
-            field.name: next((text for name in _NAMES[field.name] if (text := _clean(lower.get(name)))), None)
-            for field in fields(Tags)
-        }
-    )
+    four = {
+        field: next((text for name in names if (text := _clean(lower.get(name)))), None)
+        for field, names in _NAMES.items()
+    }
+    return Tags(**four, texts=tuple(_texts(lower)))
 
 
 def _clean(text: object) -> str | None:

@@ -91,7 +91,7 @@ class Audit:
 
 def is_audit(given: Arguments) -> bool:
     """Whether a scan is one of a series, or is asked for new flags."""
-    return given.out is not None and (DATE in given.out or given.since == LATEST or given.fail_on == NEW_FLAGGED)
+    return given.out is not None and (DATE in given.out or given.since == LATEST or NEW_FLAGGED in given.fail_on)
 
 
 @contextlib.contextmanager

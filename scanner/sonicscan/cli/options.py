@@ -12,13 +12,13 @@ import click
 
 import sonicscan
 from sonicscan.cli.console import Program
-from sonicscan.cli.parameters import FileType, LocationType, MaxErrors, Size
+from sonicscan.cli.parameters import FailOn, FileType, LocationType, MaxErrors, Size
 
 if TYPE_CHECKING:
     from sonicscan.library.remote import Location
 
 NEW_FLAGGED = "new-flagged"
-FAIL_ON = ("flagged", "review", NEW_FLAGGED)
+FAIL_ON = ("flagged", "review", NEW_FLAGGED, "generated")
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -52,6 +52,7 @@ def _group(name: str) -> Callable[..., Callable[[_F], _F]]:
 
 
 _input, _model, _verdict = _group("Input"), _group("Model"), _group("Verdict")
+_provenance = _group("Provenance")
 _output, _machine, _cluster = _group("Output"), _group("Machine"), _group("Cluster")
 
 _OPTIONS = (
@@ -75,8 +76,9 @@ _OPTIONS = (
     _verdict("--threshold", type=float, metavar="T", help="Flag from this score on, instead of --max-fpr."),
     _verdict(
         "--fail-on",
-        type=click.Choice(["flagged", "review", NEW_FLAGGED]),
-        help="Exit 1 where a track has, or newly has, it.",
+        type=FailOn(FAIL_ON),
+        default=frozenset(),
+        help="Exit 1 where a track has, or newly has, such a verdict, or declares itself generated.",
     ),
     _verdict("--reviewed", type=FileType(), metavar="FILE", help="Decisions that --fail-on respects."),
     _verdict("--max-errors", type=MaxErrors(), default="0", show_default=True, help="Failed tracks allowed."),
@@ -87,6 +89,8 @@ _OPTIONS = (
     _output("--since", type=LocationType(), metavar="REPORT|latest", help="Carry over rows of unchanged files."),
     _output("--fresh", is_flag=True, help="Throw away what an interrupted scan left."),
     _output("--journal", type=FileType(), help="What is done so far. [default: OUT.journal]"),
+    _provenance("--no-provenance", is_flag=True, help="Do not read what files declare about their own origin."),
+    _provenance("--c2pa-trust", type=FileType(), metavar="FILE", help="Roots that make a signature trusted (PEM)."),
     _output("--hash", is_flag=True, help="Put the SHA-256 of each file into the report."),
     _output("--metrics-file", type=FileType(), metavar="F", help="Keep figures for Prometheus in F."),
     _output("-q", "--quiet", is_flag=True, help="Only errors on stderr."),
@@ -123,7 +127,9 @@ class Arguments:
     windows: str
     max_fpr: float | None
     threshold: float | None
-    fail_on: str | None
+    fail_on: frozenset[str]
+    no_provenance: bool
+    c2pa_trust: Path | None
     reviewed: Path | None
     max_errors: tuple[float, bool]
     out: str | None
@@ -160,12 +166,14 @@ class Arguments:
             raise click.UsageError("--ray-address and --gpus-per-actor are for --engine ray.")
         if self.part_size is not None and not self.into_folder:
             raise click.UsageError("--part-size is for a report in parts: --out FOLDER/.")
-        if self.reviewed is not None and self.fail_on is None:
+        if self.reviewed is not None and not self.fail_on:
             raise click.UsageError("--reviewed says what --fail-on is not to count: give both.")
-        if self.fail_on == NEW_FLAGGED and self.since is None:
+        if NEW_FLAGGED in self.fail_on and self.since is None:
             raise click.UsageError(
                 "--fail-on new-flagged compares with earlier reports: give --since latest or --since REPORT."
             )
+        if self.no_provenance and ("generated" in self.fail_on or self.c2pa_trust is not None):
+            raise click.UsageError("--fail-on generated and --c2pa-trust need what --no-provenance leaves out.")
 
     @property
     def into_folder(self) -> bool:

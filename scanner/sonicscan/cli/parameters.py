@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -48,6 +49,22 @@ class Size(click.ParamType[int]):
         if match is None or match[2] not in self._UNITS:
             self.fail(f"{value!r} is not a size such as 500MB or 2GB.", param, ctx)
         return int(match[1]) * self._UNITS[match[2]]
+
+
+class FailOn(click.ParamType[frozenset[str]]):
+    """One or several findings, separated by commas."""
+
+    def __init__(self, kinds: Sequence[str]) -> None:
+        self.name = ",".join(kinds)
+        self._kinds = kinds
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> frozenset[str]:
+        if isinstance(value, frozenset):
+            return value
+        kinds = frozenset(part.strip() for part in str(value).split(","))
+        for kind in sorted(kinds - set(self._kinds)):
+            self.fail(f"{kind!r} is none of {', '.join(self._kinds)}; separate several by commas.", param, ctx)
+        return kinds
 
 
 class MaxErrors(click.ParamType[tuple[float, bool]]):

@@ -24,6 +24,8 @@ class Tally:
         carried: tracks taken over from an earlier scan; they join the counts at the end.
         audio_s: seconds of sound in the fresh tracks.
         settled: findings on which somebody has decided, by verdict.
+        claims: tracks by what they declare about their own origin.
+        open_generated: tracks that declare themselves generated and that nobody has decided about.
     """
 
     def __init__(self) -> None:
@@ -33,6 +35,8 @@ class Tally:
         self.carried = 0
         self.audio_s = 0.0
         self.settled: Counter[str] = Counter()
+        self.claims: Counter[str] = Counter()
+        self.open_generated = 0
 
     def add(self, result: FileResult, settled: bool) -> None:
         self.fresh += 1
@@ -42,15 +46,25 @@ class Tally:
             self.verdicts[result.verdict] += 1
             if settled and result.verdict != "clear":
                 self.settled[result.verdict] += 1
+        if result.provenance is not None:
+            self.claims[result.provenance.claim] += 1
+            self.open_generated += result.provenance.declares_generation and not settled
 
     def add_carried(
-        self, statuses: Sequence[str], verdicts: Iterable[str | None], settled: Iterable[str | None]
+        self,
+        statuses: Sequence[str],
+        verdicts: Iterable[str | None],
+        settled: Iterable[str | None],
+        claims: Iterable[str | None] = (),
+        open_generated: int = 0,
     ) -> None:
         """Count rows that were taken over from an earlier scan."""
         self.carried += len(statuses)
         self.statuses.update(statuses)
         self.verdicts.update(v for v in verdicts if v is not None)
         self.settled.update(v for v in settled if v is not None)
+        self.claims.update(claim for claim in claims if claim is not None)
+        self.open_generated += open_generated
 
     @property
     def tracks(self) -> int:
@@ -61,8 +75,11 @@ class Tally:
         return sum(n for status, n in self.statuses.items() if status in FAILED_STATUSES)
 
     def lines(self) -> list[str]:
-        """Totals, one line by verdict, where there are verdicts, and one by status."""
+        """Totals: by verdict and by declared origin, where there are any, and by status."""
         lines = ["status   " + _counts(self.statuses)]
+        declared = Counter({claim: n for claim, n in self.claims.items() if claim != "none"})
+        if declared:
+            lines.insert(0, "declared " + _counts(declared))
         if self.verdicts:
             lines.insert(0, "verdict  " + _counts(self.verdicts))
         return lines

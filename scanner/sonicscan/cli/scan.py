@@ -70,6 +70,8 @@ def run(given: Arguments) -> None:
         batch_size=given.batch_size or 0,
         timeout_s=given.timeout,
         hash=given.hash,
+        provenance=not given.no_provenance,
+        c2pa_trust=given.c2pa_trust,
         max_model_bytes=given.max_model_size,
         model_sha256=given.model_sha256,
         model_key=given.model_key,
@@ -81,9 +83,9 @@ def run(given: Arguments) -> None:
         target = _target(given, None if audit is None else audit.report)
         local = given.engine == "local"
         scan = Scan(options, None if local else ray_engine(options, given.ray_address, given.gpus_per_actor))
-        if given.fail_on and scan.thresholds is None:
+        if given.fail_on - {"generated"} and scan.thresholds is None:
             raise InputError("--fail-on needs verdicts, and this model gives none without --threshold.")
-        if given.fail_on == "review" and given.threshold is not None:
+        if "review" in given.fail_on and given.threshold is not None:
             raise InputError("--fail-on review needs --max-fpr: --threshold gives no `review`.")
         unattended = audit is not None and not given.verbose and not sys.stderr.isatty()
         session = Session(scan, tracks, decisions, given.quiet, given.verbose, metrics, unattended)
@@ -109,7 +111,7 @@ def run(given: Arguments) -> None:
             sink = FileSink(origin, target, fresh, journal)
         tally = session.to_report(ReportedScan(scan, tracks, sink, earlier))
         newly = 0
-        if audit is not None and given.fail_on == NEW_FLAGGED:
+        if audit is not None and NEW_FLAGGED in given.fail_on:
             found = audit.news(roots, decisions)
             audit.deliver(found)
             newly = len(found.flagged)
@@ -167,8 +169,12 @@ def _exit_code(tally: Tally, given: Arguments, newly: int = 0) -> int:
     limit, percent = given.max_errors
     if tally.failed > (limit / 100 * tally.tracks if percent else limit):
         return EXIT_ERRORS
-    if given.fail_on == NEW_FLAGGED:
-        return EXIT_FAIL_ON if newly else 0
-    counted = ("flagged", "review") if given.fail_on == "review" else ("flagged",)
-    met = sum(tally.verdicts[verdict] - tally.settled[verdict] for verdict in counted)
-    return EXIT_FAIL_ON if given.fail_on and met else 0
+    verdicts = set(given.fail_on & {"flagged", "review"})
+    if "review" in verdicts:
+        verdicts.add("flagged")
+    met = sum(tally.verdicts[verdict] - tally.settled[verdict] for verdict in verdicts)
+    if "generated" in given.fail_on:
+        met += tally.open_generated
+    if NEW_FLAGGED in given.fail_on:
+        met += newly
+    return EXIT_FAIL_ON if met else 0

@@ -24,6 +24,8 @@ from sonicscan.analysis.reviewed import Reviewed
 from sonicscan.cli.console import Ended
 from sonicscan.cli.progress import Progress, Tally
 from sonicscan.library.discovery import Listing
+from sonicscan.provenance.record import GENERATION
+from sonicscan.provenance.words import described
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import to_results
 from sonicscan.report.writers import json_line
@@ -155,9 +157,20 @@ class Session:
         return self.reviewed is not None and self.reviewed.covers(result, datetime.date.today()) is not None
 
     def _add_carried(self, carried: pa.Table, tally: Tally) -> None:
+        claims = pc.struct_field(carried.column("provenance"), "claim")
+        declared = carried.filter(pc.is_in(claims, pa.array(GENERATION)))
         found = carried.filter(pc.is_in(carried.column("verdict"), pa.array(["flagged", "review"])))
         settled = [row.verdict for row in to_results(found) if self._settled(row)] if self.reviewed else []
-        tally.add_carried(carried.column("status").to_pylist(), carried.column("verdict").to_pylist(), settled)
+        open_generated = declared.num_rows
+        if self.reviewed:
+            open_generated -= sum(self._settled(row) for row in to_results(declared))
+        tally.add_carried(
+            carried.column("status").to_pylist(),
+            carried.column("verdict").to_pylist(),
+            settled,
+            claims.to_pylist(),
+            open_generated,
+        )
 
     def _announce(self) -> None:
         if self.unattended:  # true every night: no news
@@ -200,9 +213,11 @@ class Session:
 
 
 def table_line(result: FileResult) -> str:
-    """score, verdict, status and path, separated by tabs; `-` for what there is not."""
+    """score, verdict, status and path, separated by tabs, `-` for what there is not; then what the file declares."""
     score = "-" if result.score is None else f"{result.score:.4f}"
-    return f"{score}\t{result.verdict or '-'}\t{result.status}\t{printable(result.path)}\n"
+    declared = described(result.provenance)
+    line = f"{score}\t{result.verdict or '-'}\t{result.status}\t{printable(result.path)}"
+    return f"{line}\n" if declared is None else f"{line}\t{declared}\n"
 
 
 class Interrupted(Ended):

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from sonicscan.audio.decode import AudioFacts
 from sonicscan.errors import AudioError, Status
+from sonicscan.provenance.record import Provenance
 
 Float32 = npt.NDArray[np.float32]
 
@@ -45,6 +46,7 @@ class Outcome:
     artist: str | None = None
     album: str | None = None
     isrc: str | None = None
+    provenance: Provenance | None = None
     elapsed_ms: float = 0.0
 
     @property

@@ -76,6 +76,7 @@ def track_result(track: Track, reading: Reading, spec: ModelSpec, thresholds: Th
         artist=outcome.artist,
         album=outcome.album,
         isrc=outcome.isrc,
+        provenance=outcome.provenance,
         content_hash=outcome.content_hash,
         size=track.size,
         mtime_ns=track.mtime_ns,

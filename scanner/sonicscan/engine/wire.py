@@ -49,6 +49,8 @@ class Job:
     plan: WindowPlan
     hash: bool = False
     samples: bool = False
+    provenance: bool = False
+    trust: str | None = None  # certificates of trusted roots, PEM
 
     def to_header(self) -> dict[str, Any]:
         return {
@@ -56,12 +58,15 @@ class Job:
             "plan": dataclasses.asdict(self.plan),
             "hash": self.hash,
             "samples": self.samples,
+            "provenance": self.provenance,
+            "trust": self.trust,
         }
 
     @classmethod
     def from_header(cls, header: dict[str, Any]) -> Job:
         plan = msgspec.convert(header["plan"], WindowPlan)
-        return cls(AudioSpec(**header["audio"]), plan, header["hash"], header["samples"])
+        audio = AudioSpec(**header["audio"])
+        return cls(audio, plan, header["hash"], header["samples"], header["provenance"], header["trust"])
 
     def for_visit(self, part: tuple[int, int] | None, plan: WindowPlan | None = None) -> Job:
         """The job for one visit.
@@ -73,7 +78,8 @@ class Job:
         job = self if plan is None else dataclasses.replace(self, plan=plan)
         if part is None:
             return job
-        return dataclasses.replace(job, plan=dataclasses.replace(job.plan, part=part), hash=False)
+        plan = dataclasses.replace(job.plan, part=part)
+        return dataclasses.replace(job, plan=plan, hash=False, provenance=False)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ from sonicscan.errors import AudioError, Status
 from sonicscan.library.held import HeldFile
 from sonicscan.library.ranges import OpenFile, sound_at
 from sonicscan.library.tracks import Track
+from sonicscan.provenance.reading import read_provenance
+from sonicscan.provenance.record import Provenance
 
 MEMORY_LIMIT = 1 << 30
 _MAX_ERROR = 1000
@@ -126,6 +128,7 @@ def _answer(
     outbox = _Outbox(answers)
     content_hash: str | None = None
     tags = Tags()
+    provenance: Provenance | None = None
     try:
         with contextlib.ExitStack() as stack:
             path: bytes | OpenFile = held or stack.enter_context(
@@ -138,6 +141,8 @@ def _answer(
             finally:
                 if not (job.plan.adaptive and job.plan.part[0]):  # the first visit has told them
                     tags = read_tags(path)
+                    if job.provenance:
+                        provenance = read_provenance(path, tags.texts, job.trust)
         outcome = Outcome.of_facts(facts, outbox.sent, outbox.silent)
     except Exception as error:  # noqa: BLE001 - whatever a decoder raises on a hostile file is that file's row
         outcome = _failure(error)
@@ -146,7 +151,11 @@ def _answer(
         content_hash=content_hash,
         silent_windows=outbox.silent,
         elapsed_ms=(time.perf_counter() - began - outbox.waited_s) * 1e3,
-        **dataclasses.asdict(tags),
+        title=tags.title,
+        artist=tags.artist,
+        album=tags.album,
+        isrc=tags.isrc,
+        provenance=provenance,
     )
     wire.send(answers, outcome.to_header())
 

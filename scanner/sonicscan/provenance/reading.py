@@ -2,41 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sonicscan.audio.sources import open_regular
-from sonicscan.library.ranges import RemoteFile
+from sonicscan.library.ranges import OpenFile
 from sonicscan.provenance.containers import Embedded, find_embedded
 from sonicscan.provenance.credentials import Credentials, read_credentials
 from sonicscan.provenance.record import Claim, Provenance
 from sonicscan.provenance.statements import Declaration, declared_in_tags, shortened
-from sonicscan.provenance.tags import Tags
 from sonicscan.provenance.xmp import declared_in_xmp, remote_manifest
 
 
-def read_provenance(path: bytes | RemoteFile, tags: Tags, trust: str | None = None) -> Provenance:
-    """What a file declares about its own origin.
+def read_provenance(
+    path: bytes | OpenFile, texts: Iterable[tuple[str, str]], trust: str | None = None
+) -> Provenance | None:
+    """What a file declares about its own origin; None where the file cannot be read.
 
     Only chunk headers and XMP are read of a file without a manifest; of one with a manifest the whole file, since its
     signature covers all of it.
 
     Args:
-        path: the file's name, as bytes, or an open remote file.
-        tags: the file's tags.
+        path: the file's name, as bytes, or an open file.
+        texts: the file's tags, as (name in lower case, text).
         trust: certificates of trusted roots, PEM; None for none.
-
-    Raises:
-        AudioError, OSError: the file cannot be read.
     """
-    with open_regular(path) as file:
-        found = find_embedded(file)
-        credentials = read_credentials(file, found, trust) if found.size > 0 else None
-    if isinstance(path, RemoteFile):
-        path.check()  # a signature over a file that was not fetched whole says nothing
-    return _provenance(found, tags, credentials)
+    try:
+        with open_regular(path) as file:
+            found = find_embedded(file)
+            credentials = read_credentials(file, found, trust) if found.size > 0 else None
+        if not isinstance(path, bytes):
+            path.check()  # a signature over a file that was not fetched whole says nothing
+    except Exception:  # noqa: BLE001 - what is wrong with a declaration costs the declaration, never the track
+        return None
+    return _provenance(found, texts, credentials)
 
 
-def _provenance(found: Embedded, tags: Tags, credentials: Credentials | None) -> Provenance:
+def _provenance(found: Embedded, texts: Iterable[tuple[str, str]], credentials: Credentials | None) -> Provenance:
     declarations = [] if credentials is None else [credentials.declaration]
-    declarations += declared_in_tags(tags.fields)
+    declarations += declared_in_tags(texts)
     declarations += declared_in_xmp(found.xmp)
     remote = remote_manifest(found.xmp) if credentials is None else None
     if remote is not None:

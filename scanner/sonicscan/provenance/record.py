@@ -9,6 +9,8 @@ Claim = Literal["generated", "edited_with_ai", "captured", "none", "conflicting"
 Signature = Literal["trusted", "valid_untrusted", "expired", "invalid", "absent", "unverified"]
 Source = Literal["c2pa", "tag", "xmp"]
 
+GENERATION: tuple[Claim, ...] = ("generated", "conflicting")  # a statement that a generator made the file is among them
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
@@ -33,3 +35,8 @@ class Provenance:
     signature: Signature = "absent"
     source: Source | None = None
     statement: str | None = None
+
+    @property
+    def declares_generation(self) -> bool:
+        """Whether a statement says that a generator made the file, be it contradicted by another one or not."""
+        return self.claim in GENERATION

@@ -94,7 +94,7 @@ class PartsSink:
                     path.unlink(missing_ok=True)
             self._check_parts()
             self._empty_journal()
-            self.known = _Done(self._parts, origin.need_hash)
+            self.known = _Done(self._parts, origin.needed)
         except BaseException:
             self.close()
             raise
@@ -186,10 +186,10 @@ class _Done:
         keys: a sorted digest of path, size and time of change for each row that can be kept.
     """
 
-    def __init__(self, parts: list[Path], need_hash: bool) -> None:
+    def __init__(self, parts: list[Path], needed: Sequence[str]) -> None:
         self.parts = parts
-        self._need_hash = need_hash
-        columns = ["path", "path_raw", "size", "mtime_ns", "status", "content_hash"]
+        self._needed = needed
+        columns = ["path", "path_raw", "size", "mtime_ns", "status", *needed]
         digests = [self._digests(read_file(part, columns))[0] for part in parts]
         self.keys = np.sort(np.concatenate([np.empty(0, np.int64), *digests]))
         self._taken = np.zeros(len(self.keys), dtype=bool)
@@ -216,7 +216,7 @@ class _Done:
     def _digests(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         """Digests of the rows that can be kept, and which rows those are."""
         digests, usable = [], []
-        for path, size, mtime_ns, ok in identified(table, self._need_hash):
+        for path, size, mtime_ns, ok in identified(table, self._needed):
             usable.append(ok)
             if ok:
                 digests.append(hash((path, size, mtime_ns)))

@@ -18,7 +18,7 @@ from sonicscan.report.metadata import ReportMetadata
 from sonicscan.report.readers import read_report
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA
-from sonicscan.scanning.reuse import Known, judged_again, respelled_paths
+from sonicscan.scanning.reuse import Known, judged_again, needed_columns, respelled_paths
 from sonicscan.scanning.scan import Scan
 from sonicscan.scanning.sinks import ReportSink
 
@@ -43,7 +43,7 @@ class ReportedScan:
         self._scan = scan
         self._tracks = tracks
         self._n_earlier = 0 if earlier is None else earlier.num_rows
-        self._earlier = Known(SCHEMA.empty_table() if earlier is None else earlier, scan.options.hash)
+        self._earlier = Known(SCHEMA.empty_table() if earlier is None else earlier, needed_columns(scan.options))
 
     def run(self, each: Callable[[FileResult], None]) -> None:
         """Score what is not known yet; `each` sees every new row once the sink has it."""
@@ -115,6 +115,8 @@ def _difference(scan: Scan, metadata: ReportMetadata) -> str:
     """Why the rows of a report with another key are not comparable."""
     if metadata.model_digest != scan.model.digest:
         return "with another model"
+    if metadata.options.get("c2pa_trust") != scan.trust_digest:
+        return "with another trust list"
     if metadata.windows == str(scan.options.windows) and not scan.options.windows.adaptive:
         return "by another version of sonicscan, whose rows lack columns"
     return "with other windows or thresholds"

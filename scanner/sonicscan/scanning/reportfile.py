@@ -41,7 +41,7 @@ class FileSink:
         self.resumed = len(self._journal)
         try:
             rows = origin.judged(self._journal.rows()) if self.resumed else SCHEMA.empty_table()
-            self.known = Known(rows, origin.need_hash)
+            self.known = Known(rows, origin.needed)
         except BaseException:
             self.close()
             raise

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from sonicscan.errors import Status
@@ -18,16 +19,27 @@ from sonicscan.scoring import aggregate
 from sonicscan.scoring.thresholds import Thresholds
 from sonicscan.spec import ModelSpec
 
+if TYPE_CHECKING:
+    from sonicscan.scanning.scan import ScanOptions
+
 # Worth another try: the file may be as it was and the world may not.
 _PASSING: frozenset[Status] = frozenset({"timeout", "crashed", "permission_denied", "vanished", "unreadable"})
 
 
-def identified(table: pa.Table, need_hash: bool) -> Iterator[tuple[bytes, int, int, bool]]:
+def needed_columns(options: ScanOptions) -> tuple[str, ...]:
+    """The columns that the rows of an earlier scan must have a value in, to be those of a scan with these options."""
+    wanted = {"content_hash": options.hash, "provenance": options.provenance}
+    return tuple(name for name, needed in wanted.items() if needed)
+
+
+def identified(table: pa.Table, needed: Sequence[str]) -> Iterator[tuple[bytes, int, int, bool]]:
     """Path, size and time of change of each row, and whether the row can stand for a scan of the file."""
     columns = [table.column(name).to_pylist() for name in ("path", "path_raw", "size", "mtime_ns", "status")]
-    hashes = table.column("content_hash").is_valid().to_pylist()
-    for path, raw, size, mtime_ns, status, hashed in zip(*columns, hashes, strict=True):
-        usable = status not in _PASSING and (hashed or not need_hash)
+    whole = np.ones(table.num_rows, dtype=bool)
+    for name in needed:
+        whole &= table.column(name).is_valid().to_numpy()
+    for path, raw, size, mtime_ns, status, complete in zip(*columns, whole.tolist(), strict=True):
+        usable = status not in _PASSING and complete
         yield raw if raw is not None else path.encode(), size, mtime_ns, usable
 
 
@@ -36,14 +48,14 @@ class Known:
 
     Args:
         table: the rows, of `report.SCHEMA`; of several rows of one path the last counts.
-        need_hash: rows without `content_hash` do not count.
+        needed: rows with a null in one of these columns do not count.
     """
 
-    def __init__(self, table: pa.Table, need_hash: bool = False) -> None:
+    def __init__(self, table: pa.Table, needed: Sequence[str] = ()) -> None:
         self._table = table
         self._rows = {
             path: (size, mtime_ns, row)
-            for row, (path, size, mtime_ns, usable) in enumerate(identified(table, need_hash))
+            for row, (path, size, mtime_ns, usable) in enumerate(identified(table, needed))
             if usable
         }
         self._taken: list[int] = []

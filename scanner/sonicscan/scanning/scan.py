@@ -21,6 +21,7 @@ from sonicscan.model.bundled import bundled_card, bundled_models, chosen_model
 from sonicscan.model.cache import fetched
 from sonicscan.model.detector import MAX_MODEL_BYTES, Device, Model, load_model
 from sonicscan.model.trust import trust_of
+from sonicscan.provenance.trust import load_trust
 from sonicscan.report.metadata import ReportMetadata
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA_VERSION
@@ -47,6 +48,8 @@ class ScanOptions:
         workers, threads, batch_size: None or 0 for what suits the machine.
         timeout_s: seconds a file may take to decode.
         hash: put the SHA-256 of each file's bytes into its row.
+        provenance: read what each file declares about its own origin.
+        c2pa_trust: PEM file of the roots that signatures are `trusted` by; None for none.
         max_model_bytes: a model behind a URL that is longer is not fetched.
         model_sha256: the digest that the model must have; None for any.
         model_key: the public key that must have signed the model, in `MODEL.sig` beside it; None for none.
@@ -62,6 +65,8 @@ class ScanOptions:
     batch_size: int = 0
     timeout_s: float = 120.0
     hash: bool = False
+    provenance: bool = True
+    c2pa_trust: Path | None = None
     max_model_bytes: int = MAX_MODEL_BYTES
     model_sha256: str | None = None
     model_key: Path | None = None
@@ -88,12 +93,13 @@ class Scan:
         engine: as above.
         thresholds: None where the model allows no verdict.
         notes: sentences a person should read before the scores.
+        trust_digest: digest of the trust list; None without one.
         key: digest of all that must be equal for two rows to be comparable.
 
     Raises:
         ModelError, DeviceError: the model cannot be run as asked.
         RemoteError: the model's URL cannot be fetched.
-        InputError: no threshold can be certified at the rate that was asked for.
+        InputError: no threshold can be certified at the rate that was asked for, or the trust list cannot be read.
     """
 
     def __init__(self, options: ScanOptions, engine: Engine | None = None) -> None:
@@ -101,13 +107,23 @@ class Scan:
         self.engine = engine or local_engine(options)
         self.notes: list[str] = _notes(self.model, options)
         self.thresholds = _thresholds(self.model, options, self.notes)
-        self._job = Job(self.model.spec.audio, options.windows, options.hash)
+        trust = None if options.c2pa_trust is None else load_trust(options.c2pa_trust)
+        self.trust_digest = None if trust is None else digest_of({"trust": trust})
+        self._job = Job(
+            self.model.spec.audio,
+            options.windows,
+            hash=options.hash,
+            provenance=options.provenance,
+            trust=trust,
+        )
         what: dict[str, object] = {
             "model": self.model.digest,
             "audio": self.model.spec.audio.digest,
             "windows": str(options.windows),
             "schema": SCHEMA_VERSION,
         }
+        if self.trust_digest is not None:
+            what["trust"] = self.trust_digest
         if options.windows.adaptive:  # which windows were looked at depends on the thresholds
             if self.thresholds is None:
                 raise InputError(
@@ -131,7 +147,7 @@ class Scan:
         options = dataclasses.asdict(self.options)
         options |= {"model_key": None if self.options.model_key is None else str(self.options.model_key)}
         options |= {"model": str(self.options.model or ""), "windows": str(self.options.windows)}
-        options["device"] = self.engine.device
+        options |= {"device": self.engine.device, "c2pa_trust": self.trust_digest}
         return ReportMetadata(
             tool_version=__version__,
             key=self.key,

@@ -15,7 +15,7 @@ from sonicscan.library.roots import NO_ROOTS, Roots
 from sonicscan.library.tracks import Track
 from sonicscan.report.metadata import LeftOut, ReportMetadata
 from sonicscan.report.row import FileResult
-from sonicscan.scanning.reuse import judged_again
+from sonicscan.scanning.reuse import judged_again, needed_columns
 from sonicscan.scanning.scan import Scan, now
 
 
@@ -85,9 +85,9 @@ class Origin:
         return self._scan.key
 
     @property
-    def need_hash(self) -> bool:
-        """Whether rows without a content hash do not count."""
-        return self._scan.options.hash
+    def needed(self) -> tuple[str, ...]:
+        """Rows with a null in one of these columns do not count."""
+        return needed_columns(self._scan.options)
 
     def metadata(self) -> ReportMetadata:
         """The metadata of a report that is written now."""

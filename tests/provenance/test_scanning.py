@@ -1,0 +1,176 @@
+"""Provenance in scans: in rows, on standard output, in exit codes; and never in a score."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from c2pa_files import GENERATED, authority, signed, sound
+from hypothesis import given
+from hypothesis import strategies as st
+from tag_files import SUNO, comment, with_id3
+
+import sonicscan
+from sonicscan.engine.outcome import Outcome, Reading
+from sonicscan.engine.rows import track_result
+from sonicscan.errors import InputError
+from sonicscan.library.discovery import listing
+from sonicscan.library.tracks import Track
+from sonicscan.provenance.record import Provenance
+from sonicscan.provenance.trust import load_trust
+from sonicscan.provenance.words import described
+from sonicscan.report.row import FileResult
+from sonicscan.report.schema import to_batch
+from sonicscan.scanning.reuse import identified
+from sonicscan.scanning.scan import Scan, ScanOptions
+from sonicscan.scoring.thresholds import Thresholds
+from sonicscan.spec import ModelSpec
+
+PROGRAM = Path(sys.executable).with_name("sonicscan")
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A signed file, a tagged one and one that declares nothing, all of the same sound."""
+    folder = tmp_path_factory.mktemp("declaring")
+    (folder / "plain.mp3").write_bytes(sound("mp3"))
+    (folder / "signed.mp3").write_bytes(signed("mp3"))
+    (folder / "tagged.mp3").write_bytes(with_id3(sound("mp3"), comment(SUNO)))
+    return folder
+
+
+def by_name(options: ScanOptions, library: Path) -> dict[str, FileResult]:
+    return {Path(row.path).name: row for row in Scan(options).score(listing([library]))}
+
+
+def test_rows_hold_what_files_declare_and_the_same_scores(
+    library: Path, calibrated_model: Path, tmp_path: Path
+) -> None:
+    trust = tmp_path / "trust.pem"
+    trust.write_text(authority().pem)
+    options = ScanOptions(model=calibrated_model, c2pa_trust=trust)
+    rows = by_name(options, library)
+    assert {name: row.provenance and row.provenance.claim for name, row in rows.items()} == {
+        "plain.mp3": "none",
+        "signed.mp3": "generated",
+        "tagged.mp3": "generated",
+    }
+    assert rows["signed.mp3"].provenance is not None
+    assert (rows["signed.mp3"].provenance.signature, rows["signed.mp3"].provenance.statement) == ("trusted", GENERATED)
+    without = by_name(replace(options, provenance=False, c2pa_trust=None), library)
+    assert {name: replace(row, provenance=None, elapsed_ms=0.0) for name, row in rows.items()} == {
+        name: replace(row, elapsed_ms=0.0) for name, row in without.items()
+    }
+
+
+provenances = st.builds(
+    Provenance,
+    claim=st.sampled_from(["generated", "edited_with_ai", "captured", "none", "conflicting"]),
+    generator=st.none() | st.text(),
+    signature=st.sampled_from(["trusted", "valid_untrusted", "expired", "invalid", "absent", "unverified"]),
+    statement=st.none() | st.text(),
+)
+
+
+@given(provenances, st.lists(st.tuples(*[st.floats(-20, 20, width=32)] * 2), min_size=1, max_size=5))
+def test_no_declaration_changes_a_score_or_verdict(declared: Provenance, logits: list[tuple[float, float]]) -> None:
+    def row(provenance: Provenance | None) -> FileResult:
+        outcome = Outcome(status="ok", provenance=provenance)
+        starts = [float(k) for k in range(len(logits))]
+        reading = Reading(outcome, starts, [np.array(pair, dtype=np.float32) for pair in logits])
+        return track_result(Track(b"a", 1, 1), reading, ModelSpec("tiny"), Thresholds(0.5, 0.3))
+
+    assert replace(row(declared), provenance=None) == row(None)
+    assert row(declared).provenance == declared
+
+
+@given(provenances)
+def test_a_declaration_survives_the_way_from_the_worker(declared: Provenance) -> None:
+    outcome = Outcome(status="ok", provenance=declared)
+    assert Outcome.from_header(json.loads(json.dumps(outcome.to_header()))) == outcome
+
+
+@given(provenances)
+def test_a_declaration_in_words_is_one_harmless_line(declared: Provenance) -> None:
+    words = described(declared)
+    assert (words is None) == (declared.claim == "none" and declared.signature == "absent")
+    assert words is None or (words.isprintable() and len(words) > 5)
+
+
+def test_rows_without_provenance_are_not_those_of_a_scan_that_reads_it() -> None:
+    rows = [
+        FileResult(path="a", status="ok", size=1, mtime_ns=1, warnings=[], provenance=Provenance()),
+        FileResult(path="b", status="ok", size=1, mtime_ns=1, warnings=[]),
+    ]
+    import pyarrow as pa
+
+    table = pa.Table.from_batches([to_batch(rows)])
+    assert [usable for *_, usable in identified(table, ["provenance"])] == [True, False]
+    assert [usable for *_, usable in identified(table, [])] == [True, True]
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [PROGRAM, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_fail_on_generated_and_the_line_on_standard_output(
+    library: Path, calibrated_model: Path, tmp_path: Path
+) -> None:
+    common = [library, "--model", calibrated_model]
+    done = run(*common, "--fail-on", "flagged,generated")
+    assert done.returncode == 1
+    assert "declared generated 2" in done.stderr
+    lines = {Path(line.split("\t")[3]).name: line.split("\t")[4:] for line in done.stdout.splitlines()}
+    assert lines["plain.mp3"] == []
+    (signed_line,) = lines["signed.mp3"]
+    assert signed_line.startswith("declares itself generated by Acme Music v7; trainedAlgorithmicMedia; signed by Acme")
+    (tagged_line,) = lines["tagged.mp3"]
+    assert "made with suno" in tagged_line and "no signature" in tagged_line
+    report = tmp_path / "r.parquet"
+    assert run(*common, "--fail-on", "generated", "--out", report).returncode == 1
+    decisions = "".join(f"{library / name},accepted,Kim,2999-01-01\n" for name in ("signed.mp3", "tagged.mp3"))
+    (tmp_path / "reviewed.csv").write_text("path,decision,by,date\n" + decisions)
+    carried = ["--out", tmp_path / "again.parquet", "--since", report]
+    settled = run(*common, "--fail-on", "generated", "--reviewed", tmp_path / "reviewed.csv", *carried)
+    assert settled.returncode == 0 and "carried  3 rows" in settled.stderr
+    assert run(*common, "--fail-on", "generated", *carried).returncode == 1
+
+
+def test_a_model_without_verdicts_can_fail_on_generated(library: Path, tiny_model: Path) -> None:
+    assert run(library, "--model", tiny_model, "--fail-on", "generated").returncode == 1
+    refused = run(library, "--model", tiny_model, "--fail-on", "generated,flagged")
+    assert refused.returncode == 2 and "needs verdicts" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--fail-on", "generated", "--no-provenance"], "need what --no-provenance leaves out"),
+        (["--fail-on", "clear"], "'clear' is none of flagged, review, new-flagged, generated"),
+        (["--c2pa-trust", "/nowhere/trust.pem"], "the trust list /nowhere/trust.pem cannot be read"),
+    ],
+)
+def test_options_that_make_no_sense(library: Path, tiny_model: Path, options: list[str], said: str) -> None:
+    done = run(library, "--model", tiny_model, *options)
+    assert done.returncode == 2 and said in " ".join(done.stderr.split()) and not done.stdout
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no certificate", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"]
+)
+def test_a_trust_list_without_certificates_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "trust.pem"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="holds no certificates"):
+        load_trust(path)
+
+
+def test_the_library_call_reads_provenance(library: Path, tiny_model: Path) -> None:
+    (row,) = sonicscan.scan(library / "tagged.mp3", model=tiny_model)
+    assert row.provenance is not None and row.provenance.generator == "Suno"
