@@ -15,7 +15,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import av
 import av.logging
@@ -44,14 +44,14 @@ class Tags:
     """What a file says of itself; None where it says nothing. At most 2,000 characters each.
 
     Attributes:
-        texts: all tags with a text, as (name in lower case, text); at most 500.
+        texts: all tags with a text, as (name in lower case, text); at most 500. Two `Tags` are equal whatever these are.
     """
 
     title: str | None = None
     artist: str | None = None
     album: str | None = None
     isrc: str | None = None
-    texts: tuple[tuple[str, str], ...] = ()
+    texts: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
     def completed_by(self, other: Tags) -> Tags:
         """These tags, and those of `other` where these say nothing."""
@@ -209,8 +209,7 @@ def _by_ffmpeg(file: _BoundedFile) -> Tags:
 def _named(found: Mapping[str, str]) -> Tags:
     lower = {name.lower(): text for name, text in found.items()}
     four = {
-        field: next((text for name in names if (text := _clean(lower.get(name)))), None)
-        for field, names in _NAMES.items()
+        tag: next((text for name in names if (text := _clean(lower.get(name)))), None) for tag, names in _NAMES.items()
     }
     return Tags(**four, texts=tuple(_texts(lower)))
 
