@@ -44,7 +44,7 @@ class Tags:
     """What a file says of itself; None where it says nothing. At most 2,000 characters each.
 
     Attributes:
-        texts: all tags with a text, as (name in lower case, text); at most 500. Two `Tags` are equal whatever these are.
+        texts: all tags with a text, as (name in lower case, text); at most 500. They do not count for equality.
     """
 
     title: str | None = None
