@@ -47,6 +47,7 @@ class Difference:
         drift: tracks with model and file unchanged whose margin moved by more than 0.01 log-odds.
         newly_flagged: tracks flagged now and not before, without those that people have decided about.
         settled: newly flagged tracks that people have decided about.
+        newly_declared: tracks that declare themselves generated now, and did not before or were not there.
     """
 
     old: str
@@ -61,6 +62,7 @@ class Difference:
     drift: tuple[Change, ...]
     newly_flagged: tuple[Change, ...]
     settled: int
+    newly_declared: tuple[str, ...] = ()
 
 
 def compare(
@@ -95,7 +97,12 @@ def compare(
         drift=tuple(_change(was, row) for was, row in pairs if comparable and was is not None and _drifted(was, row)),
         newly_flagged=tuple(_change(was, row) for was, row in open_),
         settled=len(newly) - len(open_),
+        newly_declared=tuple(row.path for was, row in pairs if _declares(row) and (was is None or not _declares(was))),
     )
+
+
+def _declares(row: FileResult) -> bool:
+    return row.provenance is not None and row.provenance.declares_generation
 
 
 def _contents(rows: Mapping[bytes, FileResult], comparable: bool) -> dict[bytes, Content]:

@@ -34,6 +34,7 @@ from sonicscan.engine.decoder import Decoder, decoding
 from sonicscan.engine.outcome import Outcome
 from sonicscan.errors import AudioError, ModelError
 from sonicscan.model.detector import Model
+from sonicscan.provenance.record import Provenance
 from sonicscan.scoring.aggregate import TRIM, pooling_factor, score_of, track_margin, window_margins
 from sonicscan.spec import MAP_SIZE, OUTPUT_NAMES, AudioSpec, ModelSpec
 
@@ -60,6 +61,7 @@ class Evidence:
         silent_windows: windows left out because they are silent.
         strongest: the window with the highest margin among those that count.
         decibels: float32 [n_mels, n_frames], that window's log-mel in dB re full scale.
+        provenance: what the file declares about its own origin; None where that could not be read.
     """
 
     path: bytes
@@ -73,6 +75,7 @@ class Evidence:
     silent_windows: int
     strongest: int
     decibels: Float32
+    provenance: Provenance | None = None
 
     @property
     def margin(self) -> float:
@@ -155,6 +158,7 @@ def _explain(path: bytes, model: Model, plan: WindowPlan, decoder: Decoder) -> E
         silent_windows=n - len(heard),
         strongest=strongest,
         decibels=log_mel(spec.audio).decibels(shown),
+        provenance=reader.provenance,
     )
 
 
@@ -165,6 +169,7 @@ class _Reader:
         self._windows = windows
         self._image_of = log_mel(audio)
         self.facts: AudioFacts | None = None
+        self.provenance: Provenance | None = None
 
     def __iter__(self) -> Iterator[WindowImage]:
         return self
@@ -174,7 +179,8 @@ class _Reader:
             return window_image(*next(self._windows), self._image_of)
         except StopIteration as end:
             # A generator that is asked again has no value to give.
-            self.facts = self.facts or end.value.facts
+            if self.facts is None:
+                self.facts, self.provenance = end.value.facts, end.value.provenance
             raise
 
 

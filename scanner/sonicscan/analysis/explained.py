@@ -13,6 +13,7 @@ from sonicscan.analysis.html import embedded, own_script, render
 from sonicscan.analysis.pictures import ranges_of, svg_panels
 from sonicscan.analysis.words import LIMITS
 from sonicscan.engine.decoder import Decoder
+from sonicscan.provenance.words import described
 from sonicscan.scoring.aggregate import margin_of
 from sonicscan.scoring.thresholds import Thresholds
 from sonicscan.spec import MAP_SIZE
@@ -107,6 +108,9 @@ def sentences(evidence: Evidence, limits: Thresholds | None) -> Iterator[str]:
     else:
         verdict = limits.verdict(evidence.score)
         yield f"Verdict: {verdict} (flagged from {limits.flagged:.4f}, or {margin_of(limits.flagged):+.2f} log-odds)."
+    declared = described(evidence.provenance)
+    if declared is not None:
+        yield f"The file {declared}. That does not change the score."
     parts = f"{evidence.track_cells.sum():+.4f} from the cells"
     if evidence.track_spread:
         cause = "there being several families of generators" if spec.multiclass else "the model's calibration"

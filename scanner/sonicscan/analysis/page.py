@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 
 from sonicscan.analysis.catalogue import Catalogue, by_score, identity
+from sonicscan.analysis.declarations import declaration_sentences
 from sonicscan.analysis.diff import Difference
 from sonicscan.analysis.explained import Explained
 from sonicscan.analysis.html import embedded, own_script, plotly_script, render, table_script, table_style
 from sonicscan.analysis.reviewed import Reviewed
 from sonicscan.analysis.summary import Group, Summary, common_folder, summarise
+from sonicscan.analysis.suppliers import Declared
 from sonicscan.analysis.words import LIMITS, card, count, findings, percent
+from sonicscan.provenance.words import described
 from sonicscan.report.row import FileResult
 from sonicscan.scoring.aggregate import margin_of
 from sonicscan.scoring.thresholds import VERDICTS
@@ -50,6 +53,7 @@ def audit_page(
     evidence: Mapping[bytes, Explained] | None = None,
     notes: Sequence[str] = (),
     today: dt.date | None = None,
+    declared: Declared | None = None,
 ) -> str:
     """The page as text.
 
@@ -63,9 +67,10 @@ def audit_page(
         evidence: evidence by the identity of the row it is about.
         notes: what went wrong on the way, in sentences.
         today: the day on which decisions must hold.
+        declared: what suppliers declared.
     """
     today = today or dt.date.today()
-    summary = summarise(catalogue, fdr, reviewed, depth, today)
+    summary = summarise(catalogue, fdr, reviewed, depth, today, declared)
     ranked = by_score(catalogue.rows)
     pages = list((evidence or {}).items())
     places = {key: f"evidence-{i}" for i, (key, _) in enumerate(pages)}
@@ -86,6 +91,7 @@ def audit_page(
         summary=summary,
         root=printable(root.rstrip("/") or root) or "files in several places",
         findings=list(findings(summary)),
+        declarations=list(declaration_sentences(summary.declarations)) if summary.declarations is not None else [],
         cards=_cards(summary),
         card=card(catalogue),
         limits=LIMITS,
@@ -131,6 +137,7 @@ def _details(row: FileResult) -> dict[str, str]:
     ranges = ", ".join(f"{r['start_s']:.1f} to {r['end_s']:.1f} s" for r in row.flagged_ranges or ())
     facts = {
         "error": row.error,
+        "origin": described(row.provenance),
         "flagged": ranges,
         "p-value": None if row.p_value is None else f"{row.p_value:.4g}",
         "likeliest generator": row.attribution,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from sonicscan.analysis.catalogue import Catalogue, by_score, folder_of, identity
+from sonicscan.analysis.declarations import Declarations, count_declarations
 from sonicscan.analysis.reviewed import KINDS, Reviewed
 from sonicscan.analysis.statistics import (
     ErrorRates,
@@ -19,6 +20,7 @@ from sonicscan.analysis.statistics import (
     smallest_batch,
     wilson,
 )
+from sonicscan.analysis.suppliers import Declared, SupplierCounts, compare_declared
 from sonicscan.errors import FAILED_STATUSES, STATUSES
 from sonicscan.report.row import FileResult
 from sonicscan.scoring.thresholds import VERDICTS
@@ -118,6 +120,8 @@ class Summary:
         discoveries: what a false-discovery rate allows; None without p-values.
         reviewed: decisions; None where no file of them was given.
         folders, artists: all groups, most flagged tracks first.
+        declarations: what the tracks declare about their own origin; None where that was not read.
+        supplier: what suppliers declared against what was found; None where no file of declarations was given.
     """
 
     report: str
@@ -141,6 +145,8 @@ class Summary:
     reviewed: ReviewedCounts | None
     folders: tuple[Group, ...]
     artists: tuple[Group, ...]
+    declarations: Declarations | None = None
+    supplier: SupplierCounts | None = None
 
 
 def summarise(
@@ -149,6 +155,7 @@ def summarise(
     reviewed: Reviewed | None = None,
     depth: int = 1,
     today: dt.date | None = None,
+    declared: Declared | None = None,
 ) -> Summary:
     """The figures of a report.
 
@@ -158,6 +165,7 @@ def summarise(
         reviewed: decisions to respect.
         depth: how many folder levels below the common folder are told apart.
         today: the day on which decisions must hold.
+        declared: what suppliers declared.
     """
     rows, spec, limits = catalogue.rows, catalogue.spec, catalogue.thresholds
     today = today or dt.date.today()
@@ -189,6 +197,8 @@ def summarise(
         reviewed=None if reviewed is None else _counts(rows, reviewed, today),
         folders=_groups(rows, _folder_names(rows, depth), cleared),
         artists=_groups(rows, lambda row: row.artist or NO_ARTIST, cleared),
+        declarations=count_declarations(rows),
+        supplier=None if declared is None else compare_declared(rows, declared),
     )
 
 

@@ -9,9 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sonicscan.analysis.declarations import declaration_sentences
 from sonicscan.analysis.diff import Change, Difference
 from sonicscan.analysis.statistics import Estimate
 from sonicscan.analysis.summary import Group, Summary
+from sonicscan.analysis.suppliers import SupplierCounts
 from sonicscan.analysis.trend import Month
 from sonicscan.analysis.words import LIMITS, findings, percent
 from sonicscan.report.row import FileResult
@@ -60,6 +62,7 @@ def print_summary(summary: Summary, top: int) -> None:
     for sentence in findings(summary):
         console.print(safe(sentence))
     console.print()
+    print_declarations(console, summary)
     _print_reviewed(console, summary)
     _print_groups(console, "folder", summary.folders, top)
     if len(summary.artists) > 1:
@@ -69,6 +72,41 @@ def print_summary(summary: Summary, top: int) -> None:
         table.add_row(safe(status), f"{found.tracks:,}", f"{found.not_assessed:,}", safe(found.reason))
     console.print(table, "")
     console.print(safe(LIMITS[0] + " " + LIMITS[2], "dim"))
+
+
+def print_declarations(console: Console, summary: Summary) -> None:
+    """What tracks declare about their own origin, and what suppliers declared about them."""
+    if summary.declarations is not None:
+        for sentence in declaration_sentences(summary.declarations):
+            console.print(safe(sentence))
+        found = summary.declarations
+        if found.generated:
+            table = _table("declared", "flagged", "not flagged", numbers=("flagged", "not flagged"))
+            table.add_row("generated", f"{found.generated_flagged:,}", f"{found.generated_unflagged:,}")
+            table.add_row("not generated", f"{found.silent_flagged:,}", f"{found.silent_unflagged:,}")
+            console.print(table)
+        console.print()
+    if summary.supplier is not None:
+        _print_supplier(console, summary.supplier)
+
+
+def _print_supplier(console: Console, supplier: SupplierCounts) -> None:
+    numbers = ("tracks", "AI found", "not found")
+    table = _table("supplier declared", *numbers, numbers=numbers)
+    for value, agreement in supplier.table.items():
+        table.add_row(value, f"{agreement.tracks:,}", f"{agreement.found:,}", f"{agreement.not_found:,}")
+    table.add_row("(nothing)", f"{supplier.undeclared:,}", "", "")
+    console.print(table)
+    if supplier.unmatched:
+        console.print(f"{supplier.unmatched:,} declarations name no track of the report.")
+    for title, mismatches in (
+        ("declared to be without AI, and found", supplier.hidden),
+        ("declared to be by AI, and not found", supplier.unconfirmed),
+    ):
+        console.print(f"{len(mismatches):,} {title}", style="bold")
+        for mismatch in mismatches:
+            console.print("  ", safe(f"{'+'.join(mismatch.declared)}: {mismatch.found}:"), safe(mismatch.path))
+    console.print()
 
 
 def _print_counts(console: Console, summary: Summary) -> None:
@@ -130,6 +168,7 @@ def print_difference(difference: Difference) -> None:
         ("gone", difference.gone_files),
         ("changed", difference.changed_files),
         ("moved", [f"{old} -> {new}" for old, new in difference.moved_files]),
+        ("newly declare themselves generated", difference.newly_declared),
     ):
         listed = [path for path in paths if path not in flagged]
         above = "" if len(listed) == len(paths) else f", {len(paths) - len(listed):,} of them listed as newly flagged"

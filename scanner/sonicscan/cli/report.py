@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sonicscan.analysis.explained import Explained
     from sonicscan.analysis.reviewed import Reviewed
     from sonicscan.analysis.summary import Summary
+    from sonicscan.analysis.suppliers import Declared
     from sonicscan.analysis.trend import Month
     from sonicscan.library.remote import Location
     from sonicscan.scoring.thresholds import Thresholds
@@ -38,6 +39,12 @@ _reviewed = click.option(
     type=_FILE,
     metavar="FILE",
     help="CSV of decisions: path or content_hash, decision, by, date, expires.",
+)
+_declared = click.option(
+    "--declared",
+    type=_FILE,
+    metavar="FILE",
+    help="What suppliers declared (CSV or Parquet): path, isrc or content_hash, and declared.",
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _depth = click.option(
@@ -81,14 +88,23 @@ def show(report: Location) -> None:
 @click.option("--top", type=click.IntRange(1), default=15, show_default=True, help="Folders and artists to list.")
 @_depth
 @_reviewed
+@_declared
 @_json
-def summary(report: Location, fdr: float, top: int, depth: int, reviewed: Path | None, as_json: bool) -> None:
+def summary(
+    report: Location,
+    fdr: float,
+    top: int,
+    depth: int,
+    reviewed: Path | None,
+    declared: Path | None,
+    as_json: bool,
+) -> None:
     """Counts, the estimated share of AI, and how many flags are expected to be false."""
     with clear_errors():
         from sonicscan.analysis import catalogue
         from sonicscan.analysis.summary import summarise
 
-        figures = summarise(catalogue.load(report), fdr, _decisions(reviewed), depth)
+        figures = summarise(catalogue.load(report), fdr, _decisions(reviewed), depth, declared=_declarations(declared))
         if as_json:
             _print_json(figures)
             return
@@ -219,6 +235,12 @@ def _decisions(path: Path | None) -> Reviewed | None:
     return None if path is None else load_reviewed(path)
 
 
+def _declarations(path: Path | None) -> Declared | None:
+    from sonicscan.analysis.suppliers import load_declared
+
+    return None if path is None else load_declared(path)
+
+
 def _print_json(figures: Summary | Difference | list[Month]) -> None:
     plain = [dataclasses.asdict(f) for f in figures] if isinstance(figures, list) else dataclasses.asdict(figures)
     click.echo(json.dumps(plain, indent=2, allow_nan=False))
@@ -288,6 +310,7 @@ def _limits(spec: ModelSpec, max_fpr: float | None, threshold: float | None) -> 
 @click.option("--fdr", type=_RATE, default=0.05, show_default=True, help="False-discovery rate to flag at.")
 @_depth
 @_reviewed
+@_declared
 def html(
     report: Location,
     out: Path,
@@ -298,6 +321,7 @@ def html(
     fdr: float,
     depth: int,
     reviewed: Path | None,
+    declared: Path | None,
 ) -> None:
     """Write one self-contained page about a report: it works offline and fetches nothing.
 
@@ -325,6 +349,14 @@ def html(
 
             evidence, notes = explain_highest(source, library, explain_n, chosen_model(model))
         text = audit_page(
-            source, out, fdr=fdr, depth=depth, reviewed=decisions, earlier=earlier, evidence=evidence, notes=notes
+            source,
+            out,
+            fdr=fdr,
+            depth=depth,
+            reviewed=decisions,
+            earlier=earlier,
+            evidence=evidence,
+            notes=notes,
+            declared=_declarations(declared),
         )
         write_page(text, out)

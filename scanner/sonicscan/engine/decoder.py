@@ -29,7 +29,7 @@ class Decoder:
 
     def __init__(self, audio: AudioSpec, timeout_s: float = TIMEOUT_S) -> None:
         self._feed: queue.SimpleQueue[Visit | None] = queue.SimpleQueue()
-        self._pool = WorkerPool(Job(audio, WindowPlan(), samples=True), 1, timeout_s, _BUDGET_WINDOWS)
+        self._pool = WorkerPool(Job(audio, WindowPlan(), samples=True, provenance=True), 1, timeout_s, _BUDGET_WINDOWS)
 
     def __enter__(self) -> Decoder:
         self._pool.start(iter(self._feed.get, None))
