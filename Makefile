@@ -4,6 +4,7 @@
 # make soak   the long tests: faults, fuzzed files, thousands of tracks
 # make bench  the speed claims, each beside its target, into docs/performance.md; LIBRARY and CORPUS name real music,
 #             ONLY="startup memory" runs some of them
+# make bench-gpu  all figures of one GPU in ten minutes, into bench-data/gpu.json and docs/performance.md
 # Each makes what it needs in .venv first.
 
 PYTHON ?= python3
@@ -21,7 +22,7 @@ OUT ?= report.parquet
 library := $(patsubst ~%,$(HOME)%,$(LIBRARY))
 out := $(patsubst ~%,$(HOME)%,$(OUT))
 
-.PHONY: scan test check lint unit browser soak bench clean
+.PHONY: scan test check lint unit browser soak bench bench-gpu clean
 
 scan: $(VENV)/.core
 	@[ "$(library)" != demo ] || [ -d demo ] || $(BIN)/python -m sonicscan.cli.demo demo
@@ -52,6 +53,12 @@ soak: $(VENV)/.all
 bench: $(VENV)/.all
 	$(BIN)/python benchmarks/bench.py --write docs/performance.md $(if $(filter demo,$(LIBRARY)),,--library "$(library)") \
 	$(if $(CORPUS),--corpus "$(patsubst ~%,$(HOME)%,$(CORPUS))") $(ONLY)
+
+bench-gpu: $(VENV)/.all
+	$(PIP) --editable '.[cuda]'
+	@mkdir -p bench-data
+	$(BIN)/python benchmarks/gpu.py --json bench-data/gpu.json --write docs/performance.md \
+	$(if $(filter demo,$(LIBRARY)),,--library "$(library)")
 
 # The report's page is tested in a real browser.
 browser:

@@ -44,11 +44,11 @@ def auc(rows: Rows, labels: dict[str, str]) -> float:
     """Probability that a track by AI scores higher than one by a person."""
     scores = {label: [rows[name]["score"] for name in labels if labels[name] == label] for label in ("human", "ai")}
     pairs = list(itertools.product(scores["ai"], scores["human"]))
-    return sum((a > h) + 0.5 * (a == h) for a, h in pairs) / len(pairs) if pairs else math.nan
+    return sum(float(a > h) + 0.5 * (a == h) for a, h in pairs) / len(pairs) if pairs else math.nan
 
 
 def agreement(some: Rows, whole: Rows) -> float:
-    return sum(some[name]["verdict"] == row["verdict"] for name, row in whole.items()) / len(whole)
+    return float(sum(some[name]["verdict"] == row["verdict"] for name, row in whole.items())) / len(whole)
 
 
 def main() -> None:

@@ -28,9 +28,10 @@ from sonicscan.model.detector import Device
 from sonicscan.report.row import FileResult
 from sonicscan.scanning.scan import Scan, ScanOptions
 from sonicscan.scoring import aggregate
-from sonicscan.scoring.adaptive import Reading, next_part
+from sonicscan.scoring.adaptive import next_part
 from sonicscan.scoring.thresholds import Thresholds
 from sonicscan.spec import AudioSpec
+from sonicscan_export.precision import Precision
 
 PARTS = ("lambda", "int8", "swin", "verdict")
 ALL, ADAPTIVE = ALL_WINDOWS, ADAPTIVE_WINDOWS
@@ -68,11 +69,9 @@ def margin_gap(rows: Sequence[FileResult], margins: dict[str, np.ndarray]) -> fl
 
 def windows_taken(margins: np.ndarray, threshold: float) -> int:
     """How many windows adaptive takes of a track with these margins."""
-    order, part = spread_order(len(margins)), (0, FIRST_ROUND)
-    while part is not None:
+    order, end = spread_order(len(margins)), min(FIRST_ROUND, len(margins))
+    while (part := next_part(margins[order[:end]], 0, len(margins), Thresholds(threshold))) is not None:
         end = part[1]
-        outcome = {"status": "ok", "whole_windows": len(margins)}
-        part = next_part(Reading(outcome), margins[order[:end]], Thresholds(threshold))
     return end
 
 
@@ -95,7 +94,9 @@ def main() -> None:
     files = sound_files(library(options))
     claims: list[Claim] = []
 
-    def compare(what: str, backbone: str, precisions: dict[str, float], paths: Sequence[Path], rounds: int) -> None:
+    def compare(
+        what: str, backbone: str, precisions: dict[Precision, float], paths: Sequence[Path], rounds: int
+    ) -> None:
         margins: dict[str, np.ndarray] = {}
         models = {precision: exported(options, backbone, precision) for precision in precisions}
         network = next(iter(models.values()))[0]
@@ -114,7 +115,7 @@ def main() -> None:
                 claims.append(Claim(f"{what} fp32: track margins differ by", gap, 1e-3, at_most=True, unit=""))
 
     with quiet_decoders():
-        wanted = {"lambda": ("fp32", 3.2), "int8": ("int8", 5.0)}
+        wanted: dict[str, tuple[Precision, float]] = {"lambda": ("fp32", 3.2), "int8": ("int8", 5.0)}
         lambdas = dict(wanted[part] for part in ("lambda", "int8") if part in parts)
         if lambdas:
             compare("Lambda", "lambda", lambdas, files, 3)

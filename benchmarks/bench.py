@@ -28,6 +28,7 @@ COMMANDS = {
     "preparing": ("library",),
     "listing": (),
     "memory": (),
+    "writing": (),
     "free_model": ("library",),
     "adaptive_windows": ("corpus",),
     "against_model": ("library",),
@@ -68,13 +69,15 @@ def table(found: dict[str, list[Claim]], began: str, took: float) -> str:
     return "\n".join(rows)
 
 
-def placed(text: str, title: str, filled: str) -> str:
+def placed(text: str, title: str, filled: str, markers: tuple[str, str] = (BEGIN, END)) -> str:
     """`text` with the table under `title` between the markers, in place of an earlier one or behind all others."""
-    before, _, rest = text.partition(BEGIN)
-    tables, _, after = rest.partition(END)
+    begin, end = markers
+    before, _, rest = text.partition(begin)
+    tables, _, after = rest.partition(end)
     sections = dict(section.split("\n", 1) for section in tables.split("### ")[1:])
     sections[title] = f"\n{filled}\n\n"
-    return f"{before}{BEGIN}\n" + "".join(f"### {title}\n{body}" for title, body in sections.items()) + f"{END}{after}"
+    filled_in = "".join(f"### {title}\n{body}" for title, body in sections.items())
+    return f"{before}{begin}\n{filled_in}{end}{after}"
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +21,19 @@ from sonicscan.audio.ffmpeg import AvSource
 from sonicscan.audio.libsndfile import SndfileSource
 from sonicscan.audio.sources import Source
 
-READERS: tuple[type[Source], ...] = (SndfileSource, AvSource)
+READERS: tuple[Callable[[io.FileIO], Source], ...] = (SndfileSource, AvSource)
 
 
-def samples(reader: type[Source], path: Path) -> np.ndarray:
+def samples(reader: Callable[[io.FileIO], Source], path: Path) -> np.ndarray:
     blocks = []
     with contextlib.closing(reader(io.FileIO(path))) as source:
         while len(block := source.read(65536)):
             blocks.append(block)
     return np.concatenate(blocks)
+
+
+def seconds(reader: Callable[[io.FileIO], Source], paths: Sequence[Path]) -> float:
+    return cpu(lambda: [samples(reader, path) for path in paths])
 
 
 def main() -> None:
@@ -41,7 +46,7 @@ def main() -> None:
             ("Opus", ".opus", tracks(options, [180.0] * 2, [".opus"])),
         ):
             times = in_turns(
-                *(functools.partial(cpu, lambda r=r, p=paths: [samples(r, path) for path in p]) for r in READERS),
+                *(functools.partial(seconds, reader, paths) for reader in READERS),
                 rounds=options.rounds or 5,
             )
             short = [path for path in sound_files(library(options)) if path.suffix == suffix]

@@ -94,8 +94,8 @@ def main() -> None:
 
     def rescan(*paths: object) -> float:
         out = options.work / "rescan.parquet"
-        command = [PROGRAM, *map(str, paths), "--model", model, "--threshold", "0.9", "--device", "cpu"]
-        command += ["--since", earlier, "--out", out, "-q"]
+        command = [PROGRAM, *map(str, paths), "--model", str(model), "--threshold", "0.9", "--device", "cpu"]
+        command += ["--since", str(earlier), "--out", str(out), "-q"]
         return wall(lambda: subprocess.run(command, check=True))
 
     times = in_turns(lambda: rescan(library), rounds=rounds, warm_up=1)
@@ -108,10 +108,11 @@ def main() -> None:
     def until_first_row(root: Path) -> float:
         command = [PROGRAM, str(root), "--model", str(model), "--device", "cpu", "--out", "-", "-q"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-            assert process.stdout is not None
-            took = wall(lambda: json.loads(process.stdout.readline()))
+            rows = process.stdout
+            assert rows is not None
+            took = wall(lambda: json.loads(rows.readline()))
             process.terminate()
-            process.stdout.read()
+            rows.read()
         return took
 
     firsts = in_turns(lambda: until_first_row(many), lambda: until_first_row(one), rounds=rounds + 2)

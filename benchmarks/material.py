@@ -14,6 +14,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,9 @@ from onnx import TensorProto, helper
 from sonicscan.audio.decode import read_mono
 from sonicscan.cli.demo import melody, write_sound
 from sonicscan.spec import METADATA_KEY, ModelSpec
+
+if TYPE_CHECKING:
+    from sonicscan_export.precision import Precision
 
 Float32 = npt.NDArray[np.float32]
 
@@ -148,7 +152,7 @@ def free_model(options: argparse.Namespace) -> Path:
         helper.make_node("Conv", ["cells", "weights"], ["class_maps"]),
         helper.make_node("ReduceMean", ["class_maps", "axes"], ["logits"], keepdims=0),
     ]
-    constants = {
+    constants: dict[str, np.ndarray] = {
         "from": np.array([0, 0], dtype=np.int64),
         "to": np.array([256, 256], dtype=np.int64),
         "axes": np.array([2, 3], dtype=np.int64),
@@ -171,7 +175,7 @@ def free_model(options: argparse.Namespace) -> Path:
     return path
 
 
-def exported(options: argparse.Namespace, backbone: str, precision: str = "fp32") -> tuple[object, Path]:
+def exported(options: argparse.Namespace, backbone: str, precision: Precision = "fp32") -> tuple[Any, Path]:
     """A backbone with random weights, as timm's own PyTorch module and as the file that sonicscan-export makes of it.
 
     The file is marked as trained, so that the scanner gives verdicts when it is told a threshold.

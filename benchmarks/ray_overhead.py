@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import logging
 import platform
 import statistics
 import tempfile
@@ -72,7 +73,7 @@ def main() -> None:
         f"onnxruntime {onnxruntime.__version__}, ray {ray.__version__}; "
         f"{given.tracks} and {4 * given.tracks} tracks of {given.seconds:g} s"
     )
-    ray.init("local", num_cpus=usable_cpus(), log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+    ray.init("local", num_cpus=usable_cpus(), log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     options = ScanOptions(model=given.model)
     with tempfile.TemporaryDirectory() as name:
         write_library(Path(name), 4 * given.tracks, given.seconds)

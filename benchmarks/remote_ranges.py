@@ -5,6 +5,7 @@ python benchmarks/remote_ranges.py
 
 from __future__ import annotations
 
+import functools
 import sys
 import tempfile
 from pathlib import Path
@@ -23,6 +24,10 @@ from sonicscan.library.ranges import RemoteFile
 from sonicscan.spec import AudioSpec
 
 
+def part_of(content: bytes, start: int, stop: int) -> bytes:
+    return content[start:stop]
+
+
 def main() -> None:
     print("format      file  fetched  share  requests")
     with tempfile.TemporaryDirectory() as folder:
@@ -34,7 +39,7 @@ def main() -> None:
             else:
                 write_sound(path, sound, rate)
             content = path.read_bytes()
-            with RemoteFile(lambda start, stop, content=content: content[start:stop], len(content)) as file:
+            with RemoteFile(functools.partial(part_of, content), len(content)) as file:
                 for _ in read_windows(file, AudioSpec(), WindowPlan(12)):
                     pass
             share = file.fetched / len(content)
