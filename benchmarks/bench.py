@@ -29,6 +29,7 @@ COMMANDS = {
     "listing": (),
     "memory": (),
     "writing": (),
+    "provenance": (),
     "free_model": ("library",),
     "adaptive_windows": ("corpus",),
     "against_model": ("library",),

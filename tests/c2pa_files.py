@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import functools
+import http.server
 import io
 import json
+import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,6 +177,53 @@ def outlived(ta_url: str | None = None) -> bytes:
     content = signed("mp3", signer=authority().signer("Acme Records", 2.0, ta_url))
     time.sleep(max(0.0, ends - time.time()) + 1.1)
     return content
+
+
+@contextlib.contextmanager
+def time_service(folder: Path) -> Iterator[str]:
+    """A time stamp service (RFC 3161) on this machine, by OpenSSL, with a certificate of `authority()`; its address."""
+    key, certificate = authority().issue("Test clock", DAY_S, ExtendedKeyUsageOID.TIME_STAMPING)
+    files = {"key.pem": key_pem(key), "cert.pem": _pem(certificate), "ca.pem": authority().pem.encode()}
+    settings = [
+        "[tsa]",
+        "default_tsa = here",
+        "[here]",
+        f"serial = {folder}/serial",
+        f"signer_cert = {folder}/cert.pem",
+        f"signer_key = {folder}/key.pem",
+        f"certs = {folder}/ca.pem",
+        "signer_digest = sha256",
+        "ess_cert_id_alg = sha256",
+        "default_policy = 1.2.3.4.1",
+        "digests = sha256, sha384, sha512",
+    ]
+    files |= {"serial": b"01\n", "settings": "\n".join(settings).encode()}
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+
+    class Service(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            (folder / "query").write_bytes(self.rfile.read(int(self.headers["Content-Length"])))
+            command = ["openssl", "ts", "-reply", "-config", "settings", "-queryfile", "query", "-out", "reply"]
+            subprocess.run(command, cwd=folder, capture_output=True, check=True)
+            reply = (folder / "reply").read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/timestamp-reply")
+            self.send_header("Content-Length", str(len(reply)))
+            self.end_headers()
+            self.wfile.write(reply)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Service) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def _builder(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,7 @@ from c2pa_files import (
     signed,
     signed_elsewhere,
     sound,
+    time_service,
 )
 from tag_files import comment, with_id3
 
@@ -82,6 +85,23 @@ def test_a_file_without_a_manifest_declares_nothing(read: Read, kind: str) -> No
 def test_a_certificate_that_has_expired(read: Read) -> None:
     found = read(outlived(), authority().pem)
     assert (found.signature, found.claim, found.signer) == ("expired", "generated", "Acme Records")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_a_certificate_that_expired_after_a_time_stamp(read: Read, tmp_path: Path) -> None:
+    """The confirmed time of signing counts; for `trusted`, the time stamp service must be vouched for too."""
+    with time_service(tmp_path) as address:
+        content = outlived(address)
+    for trust, signature in (
+        (None, "valid_untrusted"),
+        (Authority.new().pem, "valid_untrusted"),
+        (authority().pem, "trusted"),
+    ):
+        found = read(content, trust)
+        assert (found.signature, found.claim) == (signature, "generated")
+        assert found.signed_at is not None
+        signed_at = dt.datetime.fromisoformat(found.signed_at)
+        assert abs(dt.datetime.now(dt.UTC) - signed_at) < dt.timedelta(minutes=5)
 
 
 @pytest.mark.parametrize("kind", MIME)
