@@ -228,6 +228,10 @@ def test_calibration_keeps_the_highest_scores() -> None:
     assert np.median(calibration.lower) == pytest.approx(0.3, abs=0.002)  # of the 3,000 that are not stored
 
 
+def test_a_calibration_can_be_a_key() -> None:
+    assert hash(Calibration.of([0.5], material=Material.of(["mp3"], [44100]))) == hash(Calibration.of([0.5]))
+
+
 def test_of_many_ai_scores_even_ranks_are_kept() -> None:
     calibration = Calibration.of([], ai_scores=[(k * 7919 % 5000) / 5000 for k in range(5000)])
     assert (calibration.n, calibration.n_ai, len(calibration.ai_scores)) == (0, 5000, MAX_STORED_SCORES)

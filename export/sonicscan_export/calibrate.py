@@ -7,27 +7,20 @@ calibration is measured again on the file that will scan.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 
-import sonicscan
 from sonicscan.audio.windows import WindowPlan
-from sonicscan.errors import InputError, ReportError
+from sonicscan.errors import InputError
 from sonicscan.model.detector import Detector, Model
-from sonicscan.report.metadata import ReportMetadata
-from sonicscan.report.readers import read_report
-from sonicscan.scoring.thresholds import CONFIDENCE, caught_at_rates, tracks_needed
-from sonicscan.spec import UNKNOWN_WINDOWS, Calibration, Material, ModelSpec
-from sonicscan.text import printable
-from sonicscan_export import onnxfile
+from sonicscan.scoring.thresholds import caught_at_rates
+from sonicscan.spec import Calibration, ModelSpec
 from sonicscan_export.data import CalibrationData
+from sonicscan_export.recalibrate import check_enough
 from sonicscan_export.tables import thresholds_of
 from sonicscan_export.verify import agreement
 from sonicscan_train.data.clips import Clip
@@ -113,86 +106,6 @@ def too_far(facts: dict[str, Any]) -> str:
             f"and {MIN_AGREEMENT:.0%} must; lower --max-drift, or use a higher precision"
         )
     return ""
-
-
-def from_report(model_path: Path, report_path: Path, max_fpr: float) -> tuple[onnx.ModelProto, ModelSpec]:
-    """A model with the calibration that a report of known-human tracks gives.
-
-    Args:
-        model_path: the model that made the report.
-        report_path: a Parquet report of tracks that are all known to be by people.
-        max_fpr: the false-positive rate that the tracks must be enough for.
-
-    Raises:
-        ModelError, ReportError: a file that cannot be read.
-        InputError: another model's report, an untrained model, rows that are not `ok`, or too few tracks.
-    """
-    digest = onnxfile.digest(model_path)
-    model = onnxfile.read(model_path)
-    spec = onnxfile.read_spec(model, model_path)
-    if spec.untrained:
-        raise InputError(f"{model_path} is untrained: its scores mean nothing, and there is nothing to calibrate.")
-    table = read_report(report_path)
-    metadata = ReportMetadata.of(table.schema, report_path)
-    if metadata.model_digest != digest:
-        raise InputError(
-            f"{report_path} was not made with {model_path} but with a model of digest "
-            f"{(metadata.model_digest or 'unknown')[:12]}; scan the tracks with this model."
-        )
-    statuses = table.column("status").to_pylist()
-    bad = [
-        (path, status)
-        for path, status in zip(table.column("path").to_pylist(), statuses, strict=True)
-        if status != "ok"
-    ]
-    if bad:
-        path, status = bad[0]
-        raise InputError(
-            f"{len(bad)} of {len(statuses)} rows of {report_path} are not ok, such as {printable(path)} ({status}); "
-            "mend or --exclude those files and scan again with --since."
-        )
-    check_enough(len(statuses), max_fpr, f"{report_path} has")
-    scores = table.column("score").to_pylist()
-    if any(score is None or not math.isfinite(score) for score in scores):
-        raise ReportError(f"{report_path} has ok rows without a score; it is damaged.")
-    windows = metadata.windows or UNKNOWN_WINDOWS
-    if windows in ("adaptive", UNKNOWN_WINDOWS):
-        raise InputError(
-            f"{report_path} was scanned with --windows {windows}, "
-            "and a certificate holds for a fixed number of windows; scan the tracks again with --windows 12 or all."
-        )
-    what = f"{len(scores)} tracks of {report_path.name}, {windows} windows each"
-    provenance = {
-        **spec.provenance,
-        "recalibrated": {"report": report_path.name, "tracks": len(scores), "windows": windows, "model_digest": digest},
-    }
-    calibration = Calibration.of(
-        scores,
-        what,
-        # Scores of other windows are on another scale.
-        ai_scores=spec.calibration.ai_scores if spec.calibration.windows == windows else (),
-        windows=windows,
-        material=Material.of(
-            *(table.column(name).to_pylist() for name in ("codec", "sample_rate", "bandwidth_hz", "duration_s"))
-        ),
-    )
-    return model, dataclasses.replace(
-        spec,
-        calibration=calibration,
-        caught=caught_at_rates(calibration),
-        provenance=provenance,
-        tool_version=sonicscan.__version__,
-    )
-
-
-def check_enough(n: int, max_fpr: float, who: str) -> None:
-    """Raise `InputError` unless `n` tracks certify a false-positive rate of `max_fpr`."""
-    needed = tracks_needed(max_fpr)
-    if n < needed:
-        raise InputError(
-            f"{who} {n} tracks, and a false-positive rate of {max_fpr:.3g} takes {needed} "
-            f"to be certain of at {CONFIDENCE:.0%}; add tracks, or ask for a higher --max-fpr."
-        )
 
 
 def _score_both(

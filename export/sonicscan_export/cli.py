@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import click
 
@@ -95,10 +95,10 @@ def convert(
         if checkpoints and (weights is not None or seed is not None or classes is not None):
             raise InputError("--weights, --seed and --classes go with --backbone; a checkpoint has them inside.")
         from sonicscan_export import convert as converting
-        from sonicscan_export import onnxfile
         from sonicscan_export.tables import certified_from
+        from sonicscan_export.targets import check_target
 
-        onnxfile.check_target(out)
+        check_target(out)
         if crossfit is not None and len(checkpoints) < 2:
             raise InputError("--crossfit goes with several checkpoints, one for each fold.")
         if len(checkpoints) == 1:
@@ -153,18 +153,30 @@ def inspect(model: Path, as_json: bool) -> None:
     show_default=True,
     help="False-positive rate that the tracks must be enough for.",
 )
-def recalibrate(model: Path, report_path: Path, out: Path, max_fpr: float) -> None:
+@click.option(
+    "--group-by",
+    type=click.Choice(["artist", "album", "none"]),
+    default="artist",
+    show_default=True,
+    help="Count one track of each.",
+)
+@click.option("--add", is_flag=True, help="Keep the model's own calibration tracks beside these.")
+def recalibrate(
+    model: Path, report_path: Path, out: Path, max_fpr: float, group_by: Literal["artist", "album", "none"], add: bool
+) -> None:
     """Certify false-positive rates on your own music: thresholds from a scan of known human tracks."""
     with clear_errors():
         from sonicscan.model.bundled import chosen_model
-        from sonicscan_export import calibrate, onnxfile
+        from sonicscan_export import recalibrate as recalibrating
         from sonicscan_export.tables import certified_from
+        from sonicscan_export.targets import check_target
 
-        onnxfile.check_target(out)
-        model = chosen_model(model)
-        proto, spec = calibrate.from_report(model, report_path, max_fpr)
-        digest = onnxfile.write(onnxfile.with_spec(proto, spec), out)
-        _on_stderr(f"{out}: {certified_from(spec.calibration)}.")
+        check_target(out)
+        made = recalibrating.from_report(chosen_model(model), report_path, max_fpr, group_by=group_by, add=add)
+        digest = recalibrating.write(made, out)
+        for note in made.notes:
+            _on_stderr(note)
+        _on_stderr(f"{out}: {certified_from(made.spec.calibration)}.")
         _on_stderr(f"sha256 {digest}")
 
 

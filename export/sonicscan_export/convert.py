@@ -19,6 +19,7 @@ from sonicscan.spec import HUMAN, ModelSpec
 from sonicscan_export import calibrate, data, onnxfile, precision, verify
 from sonicscan_export.graph import narrow_indices, to_onnx
 from sonicscan_export.precision import Precision
+from sonicscan_export.targets import check_target
 from sonicscan_train.judge.crossfit import Scale, read_fit
 from sonicscan_train.nets import checkpoint
 from sonicscan_train.nets.backbones import Detector, build, full_name, settle
@@ -170,7 +171,7 @@ def export(
         InputError: options that make no sense, or data that do not suffice.
         ModelError: a network that cannot be exported, or a file that fails verification.
     """
-    onnxfile.check_target(out)
+    check_target(out)
     allowed = MAX_DRIFT[wanted] if max_drift is None else max_drift
     calibration_data = _data(network.spec, wanted, data_path)
     audio = network.spec.audio

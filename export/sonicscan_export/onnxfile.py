@@ -138,16 +138,6 @@ def digest(path: Path) -> str:
         raise ModelError(f"the model {path} cannot be read: {error.strerror or error}.") from error
 
 
-def check_target(path: Path) -> None:
-    """Raise `InputError` unless `path` names a model that could be written."""
-    if path.suffix != ".onnx":
-        raise InputError(f"--out {path}: the name must end in .onnx.")
-    if path.is_dir():
-        raise InputError(f"--out {path}: that is a folder.")
-    if not path.parent.is_dir():
-        raise InputError(f"--out {path}: there is no folder {path.parent}.")
-
-
 def facts(model: onnx.ModelProto) -> GraphFacts:
     """Nodes, operators and parameters of a graph."""
     operators = Counter(node.op_type for node in model.graph.node)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -11,10 +12,20 @@ from report_samples import World, catalogue_rows, row, sample_report
 from scipy.special import expit
 
 from sonicscan.analysis.catalogue import load
-from sonicscan.analysis.statistics import ErrorRates, benjamini_hochberg, error_rates, shares, smallest_batch, wilson
+from sonicscan.analysis.copies import distinct
+from sonicscan.analysis.statistics import (
+    ErrorRates,
+    Estimate,
+    benjamini_hochberg,
+    error_rates,
+    shares,
+    smallest_batch,
+    wilson,
+)
 from sonicscan.analysis.summary import StatusCount, discovered, summarise
+from sonicscan.analysis.words import findings, interval
 from sonicscan.scoring.thresholds import Thresholds, certified_thresholds, p_value
-from sonicscan.spec import Calibration, Caught, ModelSpec
+from sonicscan.spec import Calibration, Caught, Material, ModelSpec
 
 TRACKS = 4000
 
@@ -33,6 +44,7 @@ def simulated(share: float, runs: int = 150) -> np.ndarray:
         result = shares(int(flags.sum()), TRACKS, rates)
         estimate, false = result.ai_share, result.false_flags
         assert estimate is not None
+        false = false or Estimate(np.nan, np.nan, np.nan)
         truth = int(flags[: TRACKS - n_ai].sum())
         found.append((estimate.value, estimate.low, estimate.high, truth, false.value, false.low, false.high))
     return np.array(found)
@@ -49,8 +61,11 @@ def test_the_share_of_ai_is_right_and_its_interval_holds_it(share: float) -> Non
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.3])
 def test_the_number_of_false_flags_is_right_and_its_interval_holds_it(share: float) -> None:
-    truth, value, low, high = simulated(share)[:, 3:].T
-    # Without any AI, flags in excess of the expected ones are read as a little AI: too few count as false.
+    found = simulated(share)[:, 3:]
+    shown = found[np.isfinite(found[:, 1])]
+    # Without any AI the number of true flags is as uncertain as that of false ones, so it is mostly left out.
+    assert len(shown) == len(found) if share else len(shown) < len(found)
+    truth, value, low, high = shown.T
     assert abs(value.mean() - truth.mean()) < (0.25 if share == 0.0 else 0.1) * truth.mean() + 1
     assert np.mean((low <= truth) & (truth <= high)) >= 0.93
 
@@ -59,8 +74,7 @@ def test_without_a_true_positive_rate_the_share_is_not_guessed() -> None:
     result = shares(50, 1000, ErrorRates(false_flags=9, n_human=999, tpr=None, n_ai=0))
     assert result.ai_share is None
     assert result.why_not is not None and "does not say how much AI it catches" in result.why_not
-    assert result.false_flags.value == pytest.approx(10.0)
-    assert result.false_flags.low < 10 < result.false_flags.high <= 50
+    assert result.false_flags is None and result.chance_flags == pytest.approx(10.0)
 
 
 def test_a_model_that_tells_nothing_apart_gives_no_share() -> None:
@@ -74,14 +88,82 @@ def test_a_model_that_hardly_tells_them_apart_gives_no_share_either() -> None:
     result = shares(1, 44, ErrorRates(0, 332, 3 / 338, 338))
     assert result.ai_share is None
     assert result.why_not is not None and "has not been shown" in result.why_not
-    assert result.false_flags.value == pytest.approx(44 / 333)
-    assert result.false_flags.high == 1
+    assert result.false_flags is None and result.chance_flags == pytest.approx(44 / 333)
 
 
-def test_false_flags_are_never_more_than_flags() -> None:
+def test_fewer_flags_than_by_chance_are_no_estimate_of_no_ai() -> None:
     result = shares(2, 10_000, ErrorRates(false_flags=100, n_human=1000, tpr=0.9, n_ai=100))
-    assert result.false_flags.high <= 2
-    assert result.ai_share is not None and result.ai_share.value == 0.0
+    assert result.ai_share is None and result.false_flags is None
+    assert result.why_not is not None and "fewer tracks were flagged than would be by chance" in result.why_not
+
+
+def test_a_figure_that_says_nothing_is_not_shown() -> None:
+    """One flag among 32 tracks: the share may be anything. The program once said 81.6% (0% to 100%)."""
+    few = shares(1, 32, ErrorRates(false_flags=0, n_human=330, tpr=0.03, n_ai=330))
+    assert few.ai_share is None and few.false_flags is None
+    assert few.why_not == "it cannot be told from 1 flag; listen to a sample: sonicscan-report sample"
+
+
+@pytest.mark.parametrize(
+    ("estimate", "unit", "words"),
+    [
+        (Estimate(0.01, 0.0, 0.05), "share", "at most 5.0% (97.5% confidence)"),
+        (Estimate(0.99, 0.7, 1.0), "share", "at least 70.0% (97.5% confidence)"),
+        (Estimate(0.2, 0.1, 0.3), "share", "20.0% (95% interval 10.0% to 30.0%)"),
+        (Estimate(0.2, 0.0, 0.0), "tracks", "at most 1 (97.5% confidence)"),
+        (Estimate(3.4, 1.0, 7.0), "tracks", "3.4 (95% interval 1 to 7)"),
+    ],
+)
+def test_no_interval_is_said_to_end_where_its_range_does(estimate: Estimate, unit: str, words: str) -> None:
+    assert interval(estimate, unit) == words
+
+
+def test_copies_count_once(tmp_path: Path) -> None:
+    world, rng = World(), np.random.default_rng(12)
+    spec = world.model(rng)
+    limits = certified_thresholds(spec.calibration, 0.01)
+    rows = catalogue_rows(world.margins(rng, 300, 20), spec, limits)
+    margins = [m + 0.03 for m in rows[310].window_margins or []]
+    copies = [
+        dataclasses.replace(rows[310], path="/music/copy.flac", window_margins=margins),
+        dataclasses.replace(rows[0], path="/music/same bytes.mp3", content_hash="ab" * 32),
+    ]
+    rows[0] = dataclasses.replace(rows[0], content_hash="ab" * 32)
+    moved = dataclasses.replace(rows[311], path="/music/other.mp3", window_margins=[0.0] * 12)
+    assert len(distinct([*rows, *copies])) == len(rows) == len({r.path for r in distinct(rows)})
+    assert len(distinct([*rows, moved])) == len(rows) + 1
+    single, doubled = (
+        summarise(load(sample_report(tmp_path / "r.parquet", found, spec, limits)))
+        for found in (rows, [*rows, *copies])
+    )
+    assert doubled.copies == 2 and doubled.assessed == single.assessed + 2
+    assert doubled.ai_share == single.ai_share and doubled.chance_flags == single.chance_flags
+
+
+@pytest.mark.parametrize("windows", ["all", "12"])
+def test_a_summary_says_what_is_not_certified(tmp_path: Path, windows: str) -> None:
+    world, rng = World(), np.random.default_rng(13)
+    spec = world.model(rng)
+    limits = certified_thresholds(spec.calibration, 0.01)
+    rows = catalogue_rows(world.margins(rng, 900, 100), spec, limits)
+    path = sample_report(tmp_path / "r.parquet", rows, spec, limits, options={"windows": windows})
+    found = summarise(load(path))
+    said = " ".join(findings(found))
+    assert ("with 95% confidence at most" in said) == (windows == "12") == (found.ai_share is not None)
+    assert ("Not certified: the model was calibrated with --windows 12" in said) == (windows == "all")
+
+
+def test_a_summary_of_other_material_says_so_and_estimates_nothing(tmp_path: Path) -> None:
+    world, rng = World(), np.random.default_rng(14)
+    spec = world.model(rng)
+    known = dataclasses.replace(spec.calibration, material=Material.of(["opus"] * 1000, [48000] * 1000))
+    spec = dataclasses.replace(spec, calibration=known)
+    limits = certified_thresholds(spec.calibration, 0.01)
+    rows = catalogue_rows(world.margins(rng, 900, 100), spec, limits)
+    found = summarise(load(sample_report(tmp_path / "r.parquet", rows, spec, limits)))
+    assert [sentence.split(":")[0] for sentence in found.differences] == ["codec", "sample rate"]
+    assert found.ai_share is None and found.false_flags is None
+    assert "The threshold is certified for other material: codec: " in " ".join(findings(found))
 
 
 def test_error_rates_come_from_the_model() -> None:

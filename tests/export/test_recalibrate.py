@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,11 @@ from click.testing import CliRunner, Result
 from synthesis import TINY_SPEC, calibrated, write_model
 
 from sonicscan.api import scan
+from sonicscan.cli.report import main as reports
 from sonicscan.cli.scan import main as scanner
 from sonicscan.errors import Status
+from sonicscan.model.bundled import bundled_models
+from sonicscan.model.detector import Device, load_model
 from sonicscan.report.metadata import ReportMetadata, with_metadata
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import to_batch
@@ -31,20 +36,30 @@ def spec_of(path: Path) -> ModelSpec:
     return onnxfile.read_spec(onnxfile.read(path), path)
 
 
-def sample_report(path: Path, model: Path, scores: list[float], statuses: dict[int, Status] | None = None) -> Path:
-    """A report as a scan with `model` would have written it."""
+def sample_report(
+    path: Path,
+    model: Path,
+    scores: list[float],
+    statuses: dict[int, Status] | None = None,
+    artists: int = 0,
+    windows: str = "12",
+) -> Path:
+    """A report as a scan with `model` would have written it; with as many artists as said, in turn."""
     rows = [
         FileResult(
             path=f"{k:04}.wav",
             status=(statuses or {}).get(k, "ok"),
             score=None if k in (statuses or {}) else score,
+            artist=f"Artist {k % artists}" if artists else None,
+            codec="mp3",
+            sample_rate=44100,
             size=1,
             mtime_ns=1,
             warnings=[],
         )
         for k, score in enumerate(scores)
     ]
-    metadata = ReportMetadata(model_digest=onnxfile.digest(model), options={"windows": "12"})
+    metadata = ReportMetadata(model_digest=onnxfile.digest(model), options={"windows": windows})
     write_report(with_metadata(pa.Table.from_batches([to_batch(rows)]), metadata), path)
     return path
 
@@ -132,3 +147,68 @@ def refused(result: Result, words: str, folder: Path) -> None:
     assert re.search(words, result.stderr)
     assert len(result.stderr.strip().splitlines()) == 1
     assert not (folder / "new.onnx").exists()
+
+
+def test_one_track_of_each_artist_counts(model: Path, tmp_path: Path) -> None:
+    known = sample_report(tmp_path / "known.parquet", model, SCORES * 2, artists=320)
+    result = recalibrate(model, known, tmp_path / "new.onnx")
+    assert result.exit_code == 0, result.output
+    assert "320 of 640 tracks count, one of each artist" in result.stderr
+    spec = spec_of(tmp_path / "new.onnx")
+    assert spec.calibration.n == 320 and spec.calibration.material is not None
+    assert spec.calibration.material.codecs == {"mp3": 320}
+    few = sample_report(tmp_path / "few.parquet", model, SCORES, artists=20)
+    assert recalibrate(model, few, tmp_path / "new.onnx", "--group-by", "none").exit_code == 0
+    assert spec_of(tmp_path / "new.onnx").calibration.n == 320
+    (tmp_path / "new.onnx").unlink()
+    words = "20 tracks, and a false-positive rate of 0.01 takes 299"
+    refused(recalibrate(model, few, tmp_path / "new.onnx"), words, tmp_path)
+
+
+def test_the_model_s_own_tracks_can_be_kept(model: Path, tmp_path: Path) -> None:
+    known = sample_report(tmp_path / "known.parquet", model, SCORES[:50])
+    out = tmp_path / "new.onnx"
+    result = recalibrate(model, known, out, "--add")
+    assert result.exit_code == 0, result.output
+    before, after = spec_of(model).calibration, spec_of(out).calibration
+    assert after.n == before.n + 50 and after.scores == tuple(sorted([*before.scores, *SCORES[:50]]))
+    assert "and 400 tracks of the model's own" in after.data
+    whole = sample_report(tmp_path / "all.parquet", model, SCORES, windows="all")
+    out.unlink()
+    refused(
+        recalibrate(model, whole, out, "--add"), "calibrated with --windows 12 and .* was scanned with all", tmp_path
+    )
+
+
+def test_the_plan_of_the_scan_is_the_certificate_s(model: Path, tmp_path: Path) -> None:
+    known = sample_report(tmp_path / "known.parquet", model, SCORES, windows="all")
+    assert recalibrate(model, known, tmp_path / "new.onnx").exit_code == 0
+    assert spec_of(tmp_path / "new.onnx").calibration.windows == "all"
+    adaptive = sample_report(tmp_path / "adaptive.parquet", model, SCORES, windows="adaptive")
+    (tmp_path / "new.onnx").unlink()
+    refused(recalibrate(model, adaptive, tmp_path / "new.onnx"), "with --windows adaptive, and a certificate", tmp_path)
+
+
+def test_a_report_that_was_chosen_by_score_is_doubted(model: Path, tmp_path: Path) -> None:
+    known = sample_report(tmp_path / "known.parquet", model, [*SCORES, *[0.1] * 320])
+    part = tmp_path / "part.parquet"
+    taken = CliRunner().invoke(reports, ["convert", str(known), "--min-score", "0.3", "--out", str(part)])
+    assert taken.exit_code == 0
+    result = recalibrate(model, part, tmp_path / "new.onnx")
+    assert result.exit_code == 0
+    assert "is a part of a scan, chosen by --min-score 0.3" in result.stderr
+    high = sample_report(tmp_path / "high.parquet", model, [s for s in SCORES * 2 if s > 0.45])
+    assert "chosen by their score, its thresholds are wrong" in recalibrate(model, high, tmp_path / "b.onnx").stderr
+
+
+def test_a_bundled_model_is_recalibrated_by_its_name_and_without_the_training_extras(tmp_path: Path) -> None:
+    """In a process that cannot import torch or onnx."""
+    name, path = next(iter(bundled_models().items()))
+    known = sample_report(tmp_path / "known.parquet", path, SCORES)
+    code = (
+        "import sys\nsys.modules['torch'] = sys.modules['onnx'] = None\nfrom sonicscan_export.cli import main\nmain()"
+    )
+    words = ["recalibrate", name, "--report", str(known), "--out", str(tmp_path / "own.onnx")]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert load_model(tmp_path / "own.onnx", Device("cpu")).spec.calibration.n == 320

@@ -31,6 +31,15 @@ class Filter:
     fdr: float | None = None
     reviewed: Reviewed | None = None
 
+    def __str__(self) -> str:
+        """What the rows were chosen by, as options; empty where all are taken."""
+        parts = [f"--verdict {verdict}" for verdict in self.verdicts] + [f"--status {s}" for s in self.statuses]
+        parts += [] if self.min_score is None else [f"--min-score {self.min_score:g}"]
+        parts += [] if self.path is None else ["--path"]
+        parts += [] if self.fdr is None else [f"--fdr {self.fdr:g}"]
+        parts += [] if self.reviewed is None else ["--reviewed"]
+        return " ".join(parts)
+
     def indices(self, catalogue: Catalogue, today: dt.date | None = None) -> list[int]:
         """The rows that meet the conditions, in the report's order."""
         today = today or dt.date.today()

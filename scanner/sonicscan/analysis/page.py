@@ -16,11 +16,20 @@ from sonicscan.analysis.catalogue import Catalogue, by_score, identity
 from sonicscan.analysis.declarations import declaration_sentences
 from sonicscan.analysis.diff import Difference
 from sonicscan.analysis.explained import Explained
+from sonicscan.analysis.groups import Group, common_folder
 from sonicscan.analysis.html import embedded, own_script, plotly_script, render, table_script, table_style
 from sonicscan.analysis.reviewed import Reviewed
-from sonicscan.analysis.summary import Group, Summary, common_folder, summarise
+from sonicscan.analysis.summary import Summary, summarise
 from sonicscan.analysis.suppliers import Declared
-from sonicscan.analysis.words import LIMITS, card, count, findings, percent
+from sonicscan.analysis.words import (
+    LIMITS,
+    card,
+    findings,
+    group_in_words,
+    headline,
+    p_value_in_words,
+    ratio_in_words,
+)
 from sonicscan.provenance.words import described
 from sonicscan.report.row import FileResult
 from sonicscan.scoring.aggregate import margin_of
@@ -76,12 +85,16 @@ def audit_page(
     places = {key: f"evidence-{i}" for i, (key, _) in enumerate(pages)}
     root = common_folder(catalogue.rows)
     listed = _listed(ranked)
+    artists = {group.name: group for group in summary.artists}
     data = {
         "root": printable(root),
         "limit": _finite(margin_of(summary.flagged_from)) if summary.flagged_from is not None else None,
         "scale": _strip_scale(catalogue.rows),
         "charts": _charts(catalogue, summary),
-        "rows": [_row(row, root, reviewed or Reviewed(), today, places.get(identity(row))) for row in listed],
+        "rows": [
+            _row(row, root, reviewed or Reviewed(), today, places.get(identity(row)), artists.get(row.artist or ""))
+            for row in listed
+        ],
     }
     scripts = (plotly_script(), table_script(), own_script("theme.js"), own_script("audit.js"))
     return render(
@@ -114,7 +127,9 @@ def _listed(ranked: Sequence[FileResult]) -> list[FileResult]:
     return [*ranked[: MAX_ROWS - len(unjudged)], *unjudged]
 
 
-def _row(row: FileResult, root: str, reviewed: Reviewed, today: dt.date, place: str | None) -> list[Any]:
+def _row(
+    row: FileResult, root: str, reviewed: Reviewed, today: dt.date, place: str | None, artist: Group | None
+) -> list[Any]:
     """One row of the table; `audit.js` names the fields."""
     decision = reviewed.covers(row, today)
     return [
@@ -128,18 +143,20 @@ def _row(row: FileResult, root: str, reviewed: Reviewed, today: dt.date, place: 
         strip(row.window_margins or ()),
         f"{decision.decision}, {printable(decision.by)}, {decision.date}" if decision else "",
         place,
-        _details(row),
+        _details(row, artist),
     ]
 
 
-def _details(row: FileResult) -> dict[str, str]:
+def _details(row: FileResult, artist: Group | None) -> dict[str, str]:
     """What else is known about a track, label and text; only what there is."""
     ranges = ", ".join(f"{r['start_s']:.1f} to {r['end_s']:.1f} s" for r in row.flagged_ranges or ())
     facts = {
         "error": row.error,
         "origin": described(row.provenance),
         "flagged": ranges,
-        "p-value": None if row.p_value is None else f"{row.p_value:.4g}",
+        "p-value": None if row.p_value is None else p_value_in_words(row.p_value),
+        "likelihood ratio": None if row.log10_lr is None else ratio_in_words(row.log10_lr),
+        "the artist's tracks": None if artist is None or artist.e_value is None else group_in_words(artist),
         "likeliest generator": row.attribution,
         "windows": f"{row.windows}, and {row.silent_windows} silent" if row.silent_windows else None,
         "album": row.album,
@@ -189,15 +206,11 @@ def _cards(summary: Summary) -> list[tuple[str, str, str, str]]:
             ("clear", f"{verdicts['clear']:,}", "clear", "not enough evidence to flag"),
         ]
     if summary.ai_share is not None:
-        share = summary.ai_share
-        span = f"95% interval {percent(share.low)} to {percent(share.high)}"
-        cards.append(("", percent(share.value), "estimated share of AI", span))
+        figure, more = headline(summary.ai_share, "share")
+        cards.append(("", figure, "estimated share of AI", more))
     if summary.false_flags is not None and verdicts["flagged"]:
-        false = summary.false_flags
-        what = (
-            "flags expected to be false" if summary.ai_share is not None else "flags by chance, if all were by people"
-        )
-        cards.append(("", count(false.value), what, f"95% interval {count(false.low)} to {count(false.high)}"))
+        figure, more = headline(summary.false_flags, "tracks")
+        cards.append(("", figure, "flags expected to be false", more))
     cards.append(("failed", f"{summary.tracks - summary.assessed:,}", "not assessed", "reasons below, by status"))
     return cards
 

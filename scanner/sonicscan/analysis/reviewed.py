@@ -20,9 +20,11 @@ from typing import Literal, TypeGuard, get_args
 from sonicscan.errors import InputError
 from sonicscan.report.row import FileResult
 
-Kind = Literal["human", "ai", "accepted"]
+Kind = Literal["human", "ai", "accepted", "unsure"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+SETTLING: tuple[Kind, ...] = ("human", "ai", "accepted")  # `unsure` leaves a track open
 COLUMNS = ("path", "content_hash", "decision", "by", "date", "expires")
+STRATUM = "stratum"  # a further column of a sample to listen to
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Decision:
     Attributes:
         path: the track, as a report's `path` has it; empty where `content_hash` names it.
         content_hash: sha256 of the file's bytes, in hex; empty where `path` names it.
-        decision: `human` (a false alarm), `ai` (confirmed) or `accepted` (stays as it is).
+        decision: `human` (a false alarm), `ai` (confirmed), `accepted` (stays as it is) or `unsure`.
         by: who decided.
         date: the day of the decision.
         expires: the last day on which it holds; None for ever.
@@ -56,10 +58,16 @@ class Decision:
 
 @dataclass(frozen=True)
 class Reviewed:
-    """All decisions of a file, by what names the track; the last one on a track counts."""
+    """All decisions of a file, by what names the track; the last one on a track counts.
+
+    Attributes:
+        by_path, by_hash: the decisions.
+        strata: of a sample to listen to, the stratum of each path, decided or not.
+    """
 
     by_path: Mapping[str, Decision] = field(default_factory=dict)
     by_hash: Mapping[str, Decision] = field(default_factory=dict)
+    strata: Mapping[str, str] = field(default_factory=dict)
 
     def named(self, row: FileResult) -> Decision | None:
         """The decision on a row, whether it still holds or not; one on its bytes wins over one on its path."""
@@ -69,7 +77,17 @@ class Reviewed:
     def covers(self, row: FileResult, today: dt.date) -> Decision | None:
         """The decision that settles a row, if one holds today."""
         decision = self.named(row)
-        return decision if decision is not None and decision.lapsed(row, today) is None else None
+        if decision is None or decision.decision not in SETTLING:
+            return None
+        return decision if decision.lapsed(row, today) is None else None
+
+    def unmatched(self, rows: Iterable[FileResult]) -> tuple[str, ...]:
+        """What the file names and no row is: moved or deleted tracks, or another report's."""
+        paths, hashes = set(self.by_path), set(self.by_hash)
+        for row in rows:
+            paths.discard(row.path)
+            hashes.discard(row.content_hash or "")
+        return (*sorted(paths), *sorted(hashes))
 
     def lapsed(self, rows: Iterable[FileResult], today: dt.date) -> dict[str, int]:
         """How many rows have a decision that no longer holds, by reason."""
@@ -80,8 +98,8 @@ class Reviewed:
 def load_reviewed(path: Path) -> Reviewed:
     """Read a reviewed-tracks file: CSV, UTF-8, with a header line of the names in `COLUMNS`.
 
-    `expires` may be left out or empty; `path` or `content_hash` must be there. Further columns are
-    the reader's own.
+    `expires` may be left out or empty; `path` or `content_hash` must be there. A line without a decision is left out:
+    nobody has decided yet. Further columns are the reader's own.
 
     Raises:
         InputError: not there, not such a file, or a line makes no sense; the message names the line.
@@ -95,13 +113,20 @@ def load_reviewed(path: Path) -> Reviewed:
                     f"{path} is not a file of reviewed tracks: its first line must name its columns, "
                     f"{', '.join(COLUMNS)}."
                 )
-            decisions = [_decision(line, f"{path}, line {reader.line_num}") for line in reader]
+            decisions, strata = [], {}
+            for line in reader:
+                if line.get(STRATUM) and line.get("path"):
+                    strata[str(line["path"])] = str(line[STRATUM])
+                if (line.get("decision") or "").strip():
+                    decisions.append(_decision(line, f"{path}, line {reader.line_num}"))
     except OSError as error:
         raise InputError(f"the reviewed tracks {path} cannot be read: {error.strerror or error}.") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"the reviewed tracks {path} are not a CSV file in UTF-8 ({error}).") from error
     return Reviewed(
-        {d.path: d for d in decisions if not d.content_hash}, {d.content_hash: d for d in decisions if d.content_hash}
+        {d.path: d for d in decisions if not d.content_hash},
+        {d.content_hash: d for d in decisions if d.content_hash},
+        strata,
     )
 
 

@@ -22,6 +22,9 @@ from sonicscan.spec import ModelSpec
 _DRAWS = 40_000
 _LOW, _HIGH = 0.025, 0.975
 _Z = 1.959964
+_ALMOST_ALL = 0.999
+TOO_WIDE = 0.5  # of what is possible: an interval that is wider says nothing
+LISTEN = "listen to a sample: sonicscan-report sample"
 
 Float64 = npt.NDArray[np.float64]
 
@@ -97,21 +100,23 @@ class Shares:
     """What the flags of a catalogue say about it as a whole.
 
     Attributes:
-        ai_share: estimated share of AI among the assessed tracks, 0..1; None where the model's
-            true-positive rate is not known, or not shown (at 97.5%) to exceed its false-positive rate.
+        ai_share: estimated share of AI among the assessed tracks, 0..1; None where it cannot be told.
         false_flags: how many of the flagged tracks are expected to be by people; the interval is one for
-            their number, chance included. Without `ai_share` it supposes that every track is by people:
-            an upper limit.
+            their number, chance included. None without `ai_share`, or where it cannot be told.
+        chance_flags: how many tracks would be flagged on average if every one were by a person.
         why_not: why there is no `ai_share`, in a sentence.
     """
 
     ai_share: Estimate | None
-    false_flags: Estimate
+    false_flags: Estimate | None
+    chance_flags: float
     why_not: str | None
 
 
 def shares(flagged: int, assessed: int, rates: ErrorRates) -> Shares:
     """Estimated share of AI (Rogan-Gladen) and expected false flags, each with a 95% interval.
+
+    A figure whose interval is not narrower than half of what is possible is left out: it would say nothing.
 
     Args:
         flagged: tracks that the model flagged, whatever people decided about them later.
@@ -126,23 +131,29 @@ def shares(flagged: int, assessed: int, rates: ErrorRates) -> Shares:
     fpr = rng.beta(k + 1, max(n - k, 1e-9), _DRAWS)
     caught = (rates.tpr or 0.0) * rates.n_ai
     tpr = rng.beta(caught + 0.5, rates.n_ai - caught + 0.5, _DRAWS)
+    by_chance = assessed * rates.fpr
+    if rates.tpr is None:
+        return Shares(None, None, by_chance, "the model does not say how much AI it catches at this threshold")
+    if not assessed:
+        return Shares(None, None, by_chance, "no track could be assessed")
     # A model that can hardly tell the two apart would divide by nearly nothing: any share would come out.
-    told_apart = float(np.quantile(tpr - fpr, _LOW)) > 0.0
-    if rates.tpr is None or not assessed or not told_apart:
-        why = (
-            "the model does not say how much AI it catches at this threshold"
-            if rates.tpr is None
-            else "no track could be assessed"
-            if not assessed
-            else "at this threshold the model has not been shown to flag AI more often than tracks by people"
-        )
-        return Shares(None, _capped(assessed * rates.fpr, rng.poisson(assessed * fpr), flagged), why)
+    if float(np.quantile(tpr - fpr, _LOW)) <= 0.0:
+        why = "at this threshold the model has not been shown to flag AI more often than tracks by people"
+        return Shares(None, None, by_chance, why)
     seen = rng.beta(flagged + 0.5, assessed - flagged + 0.5, _DRAWS)
-    share = _rogan_gladen(np.asarray(flagged / assessed), np.asarray(rates.fpr), np.asarray(rates.tpr))
+    share = float(_rogan_gladen(np.asarray(flagged / assessed), np.asarray(rates.fpr), np.asarray(rates.tpr)))
     drawn = _rogan_gladen(seen, fpr, tpr)
-    false = float((1.0 - share) * rates.fpr * assessed)
-    false_drawn = rng.poisson((1.0 - drawn) * fpr * assessed)
-    return Shares(_interval(float(share), drawn), _capped(false, false_drawn, flagged), None)
+    spread = _interval(share, drawn)
+    estimate = Estimate(spread.value, spread.low, max(spread.high, 1.0 / assessed))
+    if float(np.quantile(drawn, _ALMOST_ALL)) <= 0.0:
+        why = f"fewer tracks were flagged than would be by chance, so these differ from the calibration; {LISTEN}"
+        return Shares(None, None, by_chance, why)
+    if estimate.high - estimate.low >= TOO_WIDE:
+        flags = "1 flag" if flagged == 1 else f"{flagged:,} flags"
+        return Shares(None, None, by_chance, f"it cannot be told from {flags}; {LISTEN}")
+    expected = min((1.0 - share) * rates.fpr * assessed, float(flagged))
+    false = _interval(expected, np.minimum(rng.poisson((1.0 - drawn) * fpr * assessed), flagged))
+    return Shares(estimate, false if false.high - false.low < TOO_WIDE * flagged else None, by_chance, None)
 
 
 def _rogan_gladen(flagged: Float64, fpr: Float64, tpr: Float64) -> Float64:
@@ -153,11 +164,6 @@ def _rogan_gladen(flagged: Float64, fpr: Float64, tpr: Float64) -> Float64:
 def _interval(value: float, draws: npt.NDArray[Any]) -> Estimate:
     low, high = np.quantile(draws, [_LOW, _HIGH])
     return Estimate(value, min(value, float(low)), max(value, float(high)))
-
-
-def _capped(value: float, draws: npt.NDArray[Any], flagged: int) -> Estimate:
-    """An interval for the number of false flags: no more than there are flags."""
-    return _interval(min(value, flagged), np.minimum(draws, flagged))
 
 
 def benjamini_hochberg(p_values: Sequence[float], fdr: float) -> int:

@@ -4,49 +4,30 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
-from sonicscan.analysis.catalogue import Catalogue, by_score, folder_of, identity
+from sonicscan.analysis.catalogue import Catalogue, by_score, identity
+from sonicscan.analysis.copies import distinct
 from sonicscan.analysis.declarations import Declarations, count_declarations
-from sonicscan.analysis.reviewed import KINDS, Reviewed
+from sonicscan.analysis.groups import Group, groups_of
+from sonicscan.analysis.reviewed import SETTLING, Reviewed
 from sonicscan.analysis.statistics import (
+    LISTEN,
     ErrorRates,
     Estimate,
+    Shares,
     benjamini_hochberg,
     error_rates,
     shares,
     smallest_batch,
-    wilson,
 )
 from sonicscan.analysis.suppliers import Declared, SupplierCounts, compare_declared
 from sonicscan.errors import FAILED_STATUSES, STATUSES
+from sonicscan.report.compared import differences
 from sonicscan.report.row import FileResult
-from sonicscan.scoring.thresholds import VERDICTS
-
-NO_ARTIST = "(no artist tag)"
-
-
-@dataclass(frozen=True)
-class Group:
-    """The tracks of one folder or artist.
-
-    Attributes:
-        name: the folder, relative to what all paths have in common, or the artist.
-        tracks: files found.
-        assessed: tracks with a verdict.
-        flagged: flagged ones, without those that people decided are by a human.
-        review: tracks up for review, likewise.
-        share: flagged among assessed, with Wilson's 95% interval; None where none was assessed.
-    """
-
-    name: str
-    tracks: int
-    assessed: int
-    flagged: int
-    review: int
-    share: Estimate | None
+from sonicscan.scoring.thresholds import VERDICTS, why_not_certified
+from sonicscan.spec import UNKNOWN_WINDOWS
 
 
 @dataclass(frozen=True)
@@ -73,11 +54,13 @@ class ReviewedCounts:
     Attributes:
         settled: flagged or review tracks by decision in force.
         lapsed: tracks whose decision no longer holds, by reason.
+        unmatched: what the file of decisions names and the report does not have.
         open_flagged, open_review: tracks with that verdict that nobody has decided about.
     """
 
     settled: dict[str, int]
     lapsed: dict[str, int]
+    unmatched: tuple[str, ...]
     open_flagged: int
     open_review: int
 
@@ -107,16 +90,20 @@ class Summary:
         started, finished: ISO 8601, UTC; empty where the report does not say.
         tracks: files found.
         assessed: those with a score.
+        copies: assessed tracks that are copies of others; they count once in every estimate.
         hours: sound in them.
         verdicts: tracks by verdict, as the model gave it.
         statuses: tracks by status; only those that occur.
         failed: tracks whose status is a failure; a truncated one may have a score all the same.
         flagged_from: the score from which a track is flagged; None without thresholds.
         max_fpr: the certified false-positive rate at that score; None where the user chose the score.
+        not_certified: why that rate is not certified for this scan, in a sentence; None where it is.
+        differences: how the tracks differ from those that the model was calibrated on, in sentences.
         rates: the model's error rates there; None for an uncalibrated model.
-        ai_share: estimated share of AI among the assessed; None where it cannot be estimated.
+        ai_share: estimated share of AI among the assessed, copies counted once; None where it cannot be told.
         ai_share_why_not: the reason, in a sentence.
-        false_flags: expected number of flagged tracks that are by people; without `ai_share` an upper limit.
+        false_flags: expected number of flagged tracks that are by people; None without `ai_share`.
+        chance_flags: how many tracks would be flagged on average if all were by people; None for an uncalibrated model.
         discoveries: what a false-discovery rate allows; None without p-values.
         reviewed: decisions; None where no file of them was given.
         folders, artists: all groups, most flagged tracks first.
@@ -131,16 +118,20 @@ class Summary:
     finished: str
     tracks: int
     assessed: int
+    copies: int
     hours: float
     verdicts: dict[str, int]
     statuses: dict[str, StatusCount]
     failed: int
     flagged_from: float | None
     max_fpr: float | None
+    not_certified: str | None
+    differences: tuple[str, ...]
     rates: ErrorRates | None
     ai_share: Estimate | None
     ai_share_why_not: str | None
     false_flags: Estimate | None
+    chance_flags: float | None
     discoveries: Discoveries | None
     reviewed: ReviewedCounts | None
     folders: tuple[Group, ...]
@@ -171,10 +162,19 @@ def summarise(
     today = today or dt.date.today()
     scored = [row for row in rows if row.score is not None]
     verdicts = Counter(row.verdict for row in rows if row.verdict)
+    single = distinct(scored)
+    flagged = sum(row.verdict == "flagged" for row in single)
     rates = error_rates(spec, limits) if spec is not None and limits is not None else None
-    found = shares(verdicts["flagged"], len(scored), rates) if rates is not None else None
+    uncertain = _why_not_certified(catalogue)
+    different = differences(catalogue.table, spec) if limits is not None else ()
+    found = None if rates is None else shares(flagged, len(single), rates)
+    if found is not None and (different or uncertain):
+        reason = (
+            "these tracks differ from those of the calibration" if different else "its error rates are not certified"
+        )
+        found = Shares(None, None, found.chance_flags, f"{reason}; {LISTEN}")
     why_not = found.why_not if found is not None else "the model is not calibrated, or the scan gave no verdicts"
-    cleared = _cleared(rows, reviewed or Reviewed(), today)
+    cleared = decided_human(rows, reviewed, today)
     return Summary(
         report=catalogue.name,
         model=catalogue.metadata.model_name,
@@ -183,29 +183,42 @@ def summarise(
         finished=catalogue.metadata.finished,
         tracks=len(rows),
         assessed=len(scored),
+        copies=len(scored) - len(single),
         hours=sum(row.duration_s or 0.0 for row in scored) / 3600,
         verdicts={verdict: verdicts[verdict] for verdict in VERDICTS},
         statuses=_statuses(rows),
         failed=sum(row.status in FAILED_STATUSES for row in rows),
         flagged_from=None if limits is None else limits.flagged,
         max_fpr=None if limits is None else limits.max_fpr,
+        not_certified=uncertain,
+        differences=different,
         rates=rates,
         ai_share=None if found is None else found.ai_share,
         ai_share_why_not=why_not,
         false_flags=None if found is None else found.false_flags,
+        chance_flags=None if found is None else found.chance_flags,
         discoveries=_discoveries(scored, 0 if spec is None else spec.calibration.n, fdr),
         reviewed=None if reviewed is None else _counts(rows, reviewed, today),
-        folders=_groups(rows, _folder_names(rows, depth), cleared),
-        artists=_groups(rows, lambda row: row.artist or NO_ARTIST, cleared),
+        folders=groups_of(rows, "folder", cleared, depth, fdr),
+        artists=groups_of(rows, "artist", cleared, depth, fdr),
         declarations=count_declarations(rows),
         supplier=None if declared is None else compare_declared(rows, declared),
     )
 
 
+def _why_not_certified(catalogue: Catalogue) -> str | None:
+    spec, limits = catalogue.spec, catalogue.thresholds
+    if spec is None or limits is None or spec.untrained:
+        return None
+    return why_not_certified(spec.calibration, limits, catalogue.metadata.windows or UNKNOWN_WINDOWS)
+
+
 def discovered(rows: Iterable[FileResult], fdr: float) -> list[FileResult]:
-    """The tracks that can be flagged at a false-discovery rate, highest score first."""
+    """The tracks that can be flagged at a false-discovery rate, highest score first; copies count once."""
     ranked = by_score(row for row in rows if row.p_value is not None)
-    return ranked[: benjamini_hochberg([row.p_value for row in ranked if row.p_value is not None], fdr)]
+    p_values = sorted(row.p_value for row in distinct(ranked) if row.p_value is not None)
+    n = benjamini_hochberg(p_values, fdr)
+    return [row for row in ranked if n and row.p_value is not None and row.p_value <= p_values[n - 1]]
 
 
 def _discoveries(scored: Sequence[FileResult], n_human: int, fdr: float) -> Discoveries | None:
@@ -213,12 +226,18 @@ def _discoveries(scored: Sequence[FileResult], n_human: int, fdr: float) -> Disc
     if not tested or not n_human:
         return None
     found = discovered(tested, fdr)
-    return Discoveries(fdr, len(found), found[-1].score if found else None, smallest_batch(len(tested), n_human, fdr))
+    return Discoveries(
+        fdr, len(found), found[-1].score if found else None, smallest_batch(len(distinct(tested)), n_human, fdr)
+    )
 
 
-def _cleared(rows: Iterable[FileResult], reviewed: Reviewed, today: dt.date) -> frozenset[bytes]:
-    """The tracks that people decided are by a human."""
-    decisions = ((row, reviewed.covers(row, today)) for row in rows)
+def decided_human(
+    rows: Iterable[FileResult], reviewed: Reviewed | None, today: dt.date | None = None
+) -> frozenset[bytes]:
+    """Identities of the tracks that people decided are by a human."""
+    if reviewed is None:
+        return frozenset()
+    decisions = ((row, reviewed.covers(row, today or dt.date.today())) for row in rows)
     return frozenset(identity(row) for row, decision in decisions if decision and decision.decision == "human")
 
 
@@ -228,8 +247,9 @@ def _counts(rows: Sequence[FileResult], reviewed: Reviewed, today: dt.date) -> R
     settled = Counter(decision.decision for decision in decisions if decision)
     undecided = Counter(row.verdict for row, decision in zip(found, decisions, strict=True) if decision is None)
     return ReviewedCounts(
-        {kind: settled[kind] for kind in KINDS},
+        {kind: settled[kind] for kind in SETTLING},
         reviewed.lapsed(rows, today),
+        reviewed.unmatched(rows),
         undecided["flagged"],
         undecided["review"],
     )
@@ -242,37 +262,3 @@ def _statuses(rows: Iterable[FileResult]) -> dict[str, StatusCount]:
         missing = so_far.not_assessed + (row.score is None)
         found[row.status] = StatusCount(so_far.tracks + 1, missing, so_far.reason or row.error)
     return {status: found[status] for status in STATUSES if status in found}
-
-
-def common_folder(rows: Sequence[FileResult]) -> str:
-    """What all paths begin with, up to and with a `/`; empty where there is no such thing."""
-    # As text, and not as a path, so that `./` and `s3://` stay. What the first and the last share, all share.
-    first, last = min((row.path for row in rows), default=""), max((row.path for row in rows), default="")
-    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-    return first[: first.rfind("/", 0, same) + 1]
-
-
-def _folder_names(rows: Sequence[FileResult], depth: int) -> Callable[[FileResult], str]:
-    """What to call a file's folder: at most `depth` levels below the folder that all have in common."""
-    common = len(PurePosixPath(common_folder(rows)).parts)
-
-    def name(row: FileResult) -> str:
-        parts = PurePosixPath(folder_of(row)).parts[common : common + depth]
-        return "/".join(parts) or "."
-
-    return name
-
-
-def _groups(
-    rows: Iterable[FileResult], name_of: Callable[[FileResult], str], cleared: frozenset[bytes]
-) -> tuple[Group, ...]:
-    members: dict[str, list[FileResult]] = {}
-    for row in rows:
-        members.setdefault(name_of(row), []).append(row)
-    groups = []
-    for name, group in members.items():
-        verdicts = Counter(row.verdict for row in group if identity(row) not in cleared)
-        assessed = sum(row.verdict is not None for row in group)
-        share = wilson(verdicts["flagged"], assessed) if assessed else None
-        groups.append(Group(name, len(group), assessed, verdicts["flagged"], verdicts["review"], share))
-    return tuple(sorted(groups, key=lambda g: (-g.flagged, -g.review, -g.tracks, g.name)))

@@ -11,11 +11,13 @@ from rich.text import Text
 
 from sonicscan.analysis.declarations import declaration_sentences
 from sonicscan.analysis.diff import Change, Difference
+from sonicscan.analysis.groups import Group
+from sonicscan.analysis.listening import ListenedEstimates
 from sonicscan.analysis.statistics import Estimate
-from sonicscan.analysis.summary import Group, Summary
+from sonicscan.analysis.summary import Summary
 from sonicscan.analysis.suppliers import SupplierCounts
 from sonicscan.analysis.trend import Month
-from sonicscan.analysis.words import LIMITS, findings, percent
+from sonicscan.analysis.words import LIMITS, findings, listened, percent
 from sonicscan.report.row import FileResult
 from sonicscan.text import printable
 
@@ -132,20 +134,43 @@ def _print_reviewed(console: Console, summary: Summary) -> None:
         f"Reviewed: {settled}. Still open: {counts.open_flagged:,} flagged, {counts.open_review:,} review."
         + (f" Decisions that no longer hold: {lapsed}." if lapsed else "")
     )
+    if counts.unmatched:
+        named = ", ".join(printable(name) for name in counts.unmatched[:3])
+        more = f" and {len(counts.unmatched) - 3:,} more" if len(counts.unmatched) > 3 else ""
+        console.print(
+            safe(f"{len(counts.unmatched):,} decisions are about tracks that the report does not have: {named}{more}.")
+        )
     console.print()
 
 
 def _print_groups(console: Console, title: str, groups: Sequence[Group], top: int) -> None:
-    numbers = ("tracks", "assessed", "flagged", "review", "share flagged")
+    numbers = ("tracks", "assessed", "flagged", "review", "share flagged", "e-value", "error at most")
     table = _table(title, *numbers, numbers=numbers)
     for group in groups[:top]:
         share = percent(group.share.value) if group.share else "-"
         counts = (group.tracks, group.assessed, group.flagged, group.review)
-        table.add_row(safe(group.name), *(f"{n:,}" for n in counts), share)
+        e_value = "-" if group.e_value is None else f"{group.e_value:.2f}"
+        error = "-" if group.error is None or group.error >= 1.0 else percent(group.error)
+        style = "bold red" if group.reported else ""
+        table.add_row(safe(group.name, style), *(f"{n:,}" for n in counts), share, e_value, error)
     console.print(table)
     if len(groups) > top:
         console.print(f"... and {len(groups) - top:,} more", style="dim")
     console.print()
+
+
+def print_groups(groups: Sequence[Group], by: str, fdr: float, top: int) -> None:
+    """The groups of `summary --by`, and what their e-values mean."""
+    console = Console(highlight=False)
+    _print_groups(console, by, groups, top)
+    n = sum(group.reported for group in groups)
+    console.print(
+        f"{n:,} of {len(groups):,} can be reported with at most {percent(fdr)} of those reported being wrong, on "
+        "average (e-values: valid although the tracks of one group are alike)."
+    )
+    console.print(
+        "An e-value is evidence against all tracks of a group being by people: 1 or less is none.", style="dim"
+    )
 
 
 def print_difference(difference: Difference) -> None:
@@ -226,3 +251,14 @@ def _print_changes(console: Console, changes: Iterable[Change]) -> None:
         table.add_row(before, _verdict(change.after), *scores, safe(change.path))
     if table.row_count:
         console.print(table, "")
+
+
+def print_listened(found: ListenedEstimates) -> None:
+    """What a sample says, and what it rests on."""
+    console = Console(highlight=False)
+    table = _table("verdict", "tracks", "drawn", "decided", "AI", numbers=("tracks", "drawn", "decided", "AI"))
+    for s in found.strata:
+        table.add_row(_verdict(s.name), *(f"{n:,}" for n in (s.tracks, s.drawn, s.decided, s.ai)))
+    console.print(table, "")
+    for sentence in listened(found):
+        console.print(safe(sentence))

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sonicscan.analysis.catalogue import Catalogue
+from sonicscan.analysis.groups import Group
+from sonicscan.analysis.listening import ListenedEstimates
 from sonicscan.analysis.statistics import Estimate
 from sonicscan.analysis.summary import Summary
+from sonicscan.scoring.likelihood import verbal
 from sonicscan.spec import ModelSpec
 
 LIMITS = (
@@ -15,6 +18,12 @@ LIMITS = (
     "and AI music of generators that the model never heard can score low.",
     '"Clear" means that the evidence was not enough to flag the track; it does not say that a person made it.',
     "A person should listen, and ask, before anybody is accused of anything.",
+)
+
+CERTIFIED_ELSEWHERE = "certified for other material"
+WAY_OUT = (
+    "Calibrate on tracks by people like these: scan them, then "
+    "sonicscan-export recalibrate MODEL --report KNOWN_HUMAN.parquet --out OWN.onnx"
 )
 
 
@@ -34,9 +43,51 @@ def count(n: float) -> str:
 
 
 def interval(estimate: Estimate, unit: str) -> str:
-    """An estimate with its 95% interval; `unit` is `share` or `tracks`."""
+    """An estimate with its 95% interval; `unit` is `share` or `tracks`.
+
+    Where the interval reaches the end of what is possible, only its other end says something.
+    """
     show = percent if unit == "share" else count
-    return f"{show(estimate.value)} (95% interval {show(estimate.low)} to {show(estimate.high)})"
+    high = estimate.high if unit == "share" else max(1.0, estimate.high)
+    if estimate.low <= 0.0:
+        return f"at most {show(high)} (97.5% confidence)"
+    if unit == "share" and high >= 1.0:
+        return f"at least {show(estimate.low)} (97.5% confidence)"
+    return f"{show(estimate.value)} (95% interval {show(estimate.low)} to {show(high)})"
+
+
+def headline(estimate: Estimate, unit: str) -> tuple[str, str]:
+    """An estimate as a large figure, and its interval in small print."""
+    text = interval(estimate, unit)
+    figure, _, more = text.partition(" (")
+    return figure, more.rstrip(")")
+
+
+def p_value_in_words(p_value: float) -> str:
+    """A track's p-value, and what it means."""
+    return f"{p_value:.4g}: about {percent(p_value)} of tracks by people, if like the calibration's, score this high"
+
+
+def ratio(log10_lr: float) -> str:
+    """A likelihood ratio as a number, at least 1: how many times one proposition is favoured over the other."""
+    value = 10.0 ** abs(log10_lr)
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def ratio_in_words(log10_lr: float) -> str:
+    """A likelihood ratio, and what it means."""
+    kinds = ("an AI track", "a track by a person")
+    more, less = kinds if log10_lr >= 0 else reversed(kinds)
+    return f"this score is {ratio(log10_lr)} times as probable for {more} as for {less}: {verbal(log10_lr)}"
+
+
+def group_in_words(group: Group) -> str:
+    """A group's e-value, and what it certifies."""
+    if group.e_value is None or group.error is None:
+        return "no e-value"
+    if group.error >= 1.0:
+        return f"e-value {group.e_value:.3g}: no evidence against all of its tracks being by people"
+    return f"e-value {group.e_value:.3g}: at most {percent(group.error)} of groups by people reach it"
 
 
 def findings(summary: Summary) -> Iterator[str]:
@@ -47,16 +98,17 @@ def findings(summary: Summary) -> Iterator[str]:
         return
     if summary.flagged_from is None:
         yield "The scan gave no verdicts: the model is not calibrated, and no threshold was asked for."
+    elif summary.not_certified is not None:
+        yield f"A track is flagged from a score of {summary.flagged_from:.4f}. Not certified: {summary.not_certified}"
     elif summary.max_fpr is not None:
         yield (
             f"A track is flagged from a score of {summary.flagged_from:.4f}: with 95% confidence at most "
             f"{percent(summary.max_fpr)} of tracks by people, if like those of the calibration, score that high."
         )
-    else:
-        yield (
-            f"A track is flagged from a score of {summary.flagged_from:.4f}, which the scan was asked for; "
-            "no false-positive rate is certified there."
-        )
+    if summary.differences:
+        yield f"The threshold is {CERTIFIED_ELSEWHERE}: {'; '.join(summary.differences)}. {WAY_OUT}."
+    if summary.copies:
+        yield f"{summary.copies:,} tracks are copies of others; they count once in the estimates."
     if summary.ai_share is not None and summary.rates is not None and summary.rates.tpr is not None:
         yield (
             f"Estimated share of AI: {interval(summary.ai_share, 'share')} of the assessed tracks. It corrects "
@@ -67,14 +119,10 @@ def findings(summary: Summary) -> Iterator[str]:
     else:
         yield f"The share of AI cannot be estimated: {summary.ai_share_why_not}."
     if summary.false_flags is not None and flagged:
-        if summary.ai_share is not None:
-            expected = interval(summary.false_flags, "tracks")
-            yield f"Of the {flagged:,} flagged tracks, {expected} are expected to be by people."
-        else:
-            yield (
-                f"If every track were by people, {interval(summary.false_flags, 'tracks')} of the {flagged:,} flags "
-                "would be expected by chance alone."
-            )
+        expected = interval(summary.false_flags, "tracks")
+        yield f"Of the {flagged:,} flagged tracks, {expected} are expected to be by people."
+    elif summary.chance_flags is not None and flagged and not summary.differences and summary.not_certified is None:
+        yield f"If every track were by people, about {count(summary.chance_flags)} would be flagged by chance alone."
     found = summary.discoveries
     if found is not None and found.tracks:
         yield (
@@ -91,6 +139,28 @@ def findings(summary: Summary) -> Iterator[str]:
                 else "."
             )
         )
+
+
+def listened(found: ListenedEstimates) -> Iterator[str]:
+    """What a sample that people listened to says about all tracks, a sentence each."""
+    yield f"Share of AI: {interval(found.ai_share, 'share')}, or {interval(found.ai_tracks, 'tracks')} tracks."
+    if found.ai_share_with_scores is not None:
+        yield f"With the scores of all tracks beside the sample: {interval(found.ai_share_with_scores, 'share')}."
+    if found.false_positive_rate is not None:
+        yield f"False-positive rate (flagged, of the tracks by people): {interval(found.false_positive_rate, 'share')}."
+    if found.false_discovery_rate is not None:
+        yield f"Of the flagged tracks, by people: {interval(found.false_discovery_rate, 'share')}."
+    if found.miss_rate is not None:
+        yield f"Miss rate (not flagged, of the AI tracks): {interval(found.miss_rate, 'share')}."
+    else:
+        yield "Miss rate: cannot be told, because there may be no AI."
+    if found.undecided:
+        yield (
+            f"{found.undecided:,} drawn tracks have no decision, or `unsure`: the figures suppose that they are like "
+            "the decided ones."
+        )
+    if found.unmatched:
+        yield f"{len(found.unmatched):,} drawn tracks are not in this report, such as {found.unmatched[0]}."
 
 
 def card(catalogue: Catalogue) -> dict[str, str]:

@@ -7,27 +7,26 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from sonicscan.cli import evidence
 from sonicscan.cli.console import Ended, ProgramGroup, clear_errors
 from sonicscan.cli.parameters import FileType, LocationType
-from sonicscan.errors import STATUSES, AudioError, InputError
+from sonicscan.errors import STATUSES, InputError
 
 if TYPE_CHECKING:
     from sonicscan.analysis.diff import Difference
     from sonicscan.analysis.explained import Explained
+    from sonicscan.analysis.groups import By, Group
     from sonicscan.analysis.reviewed import Reviewed
     from sonicscan.analysis.summary import Summary
     from sonicscan.analysis.suppliers import Declared
     from sonicscan.analysis.trend import Month
     from sonicscan.library.remote import Location
-    from sonicscan.scoring.thresholds import Thresholds
-    from sonicscan.spec import ModelSpec
 
 EXIT_NEWLY_FLAGGED = 1
 DEFAULT_MAX_FPR = 0.01  # as the scanner's
@@ -86,6 +85,7 @@ def show(report: Location) -> None:
 @click.argument("report", type=LocationType())
 @click.option("--fdr", type=_RATE, default=0.05, show_default=True, help="False-discovery rate to flag at.")
 @click.option("--top", type=click.IntRange(1), default=15, show_default=True, help="Folders and artists to list.")
+@click.option("--by", type=click.Choice(["artist", "album", "folder", "label"]), help="Only groups, with e-values.")
 @_depth
 @_reviewed
 @_declared
@@ -94,6 +94,7 @@ def summary(
     report: Location,
     fdr: float,
     top: int,
+    by: By | None,
     depth: int,
     reviewed: Path | None,
     declared: Path | None,
@@ -104,7 +105,20 @@ def summary(
         from sonicscan.analysis import catalogue
         from sonicscan.analysis.summary import summarise
 
-        figures = summarise(catalogue.load(report), fdr, _decisions(reviewed), depth, declared=_declarations(declared))
+        source, decisions = catalogue.load(report), _decisions(reviewed)
+        if by is not None:
+            from sonicscan.analysis.groups import groups_of
+            from sonicscan.analysis.summary import decided_human
+
+            groups = groups_of(source.rows, by, decided_human(source.rows, decisions), depth, fdr)
+            if as_json:
+                _print_json(groups)
+                return
+            from sonicscan.analysis import terminal
+
+            terminal.print_groups(groups, by, fdr, top)
+            return
+        figures = summarise(source, fdr, decisions, depth, declared=_declarations(declared))
         if as_json:
             _print_json(figures)
             return
@@ -192,13 +206,16 @@ def convert(
 
         from sonicscan.analysis import catalogue
         from sonicscan.analysis.filters import Filter
+        from sonicscan.report.metadata import metadata_of, with_metadata
         from sonicscan.report.writers import check_target, write_report
 
         check_target(out)
         source = catalogue.load(report)
         wanted = (*verdicts, "flagged") if flagged else verdicts
-        rows = Filter(wanted, statuses, min_score, path, fdr, _decisions(reviewed)).indices(source)
-        write_report(source.table.take(pa.array(rows, pa.int64())), out)
+        chosen = Filter(wanted, statuses, min_score, path, fdr, _decisions(reviewed))
+        rows = chosen.indices(source)
+        keys = metadata_of(source.table.schema) | ({"filtered": json.dumps(str(chosen))} if str(chosen) else {})
+        write_report(with_metadata(source.table.take(pa.array(rows, pa.int64())), keys), out)
         click.echo(f"{len(rows):,} of {len(source.rows):,} tracks written to {click.format_filename(out)}.", err=True)
 
 
@@ -241,61 +258,11 @@ def _declarations(path: Path | None) -> Declared | None:
     return None if path is None else load_declared(path)
 
 
-def _print_json(figures: Summary | Difference | list[Month]) -> None:
-    plain = [dataclasses.asdict(f) for f in figures] if isinstance(figures, list) else dataclasses.asdict(figures)
+def _print_json(figures: Summary | Difference | list[Month] | tuple[Group, ...]) -> None:
+    plain = (
+        [dataclasses.asdict(f) for f in figures] if isinstance(figures, list | tuple) else dataclasses.asdict(figures)
+    )
     click.echo(json.dumps(plain, indent=2, allow_nan=False))
-
-
-@main.command()
-@click.argument("audio", type=_FILE)
-@click.option("--model", type=_FILE, help="ONNX model, or a bundled one's name. [default: sonicnet_s]")
-@click.option("--out", type=_FILE, required=True, help="x.png, or x.html with a player.")
-@click.option("--windows", default="12", show_default=True, metavar="N|all", help="Windows looked at, as in the scan.")
-@click.option("--max-fpr", type=_RATE, metavar="F", help="Certified false-positive rate of `flagged`. [default: 0.01]")
-@click.option("--threshold", type=click.FloatRange(0.0, 1.0), metavar="T", help="Flag from this score on, instead.")
-def explain(
-    audio: Path, model: Path | None, out: Path, windows: str, max_fpr: float | None, threshold: float | None
-) -> None:
-    """Show where in AUDIO the evidence for its score lies: over the track, in time and in frequency."""
-    if max_fpr is not None and threshold is not None:
-        raise click.UsageError("--max-fpr and --threshold are two ways to say it: give one.")
-    with clear_errors():
-        from sonicscan.analysis.html import require_libraries, write_page
-
-        require_libraries()
-        from sonicscan.analysis import evidence, explained, pictures
-        from sonicscan.audio.windows import WindowPlan
-        from sonicscan.engine.decoder import Decoder
-        from sonicscan.model.bundled import chosen_model
-        from sonicscan.model.detector import Device, load_model
-
-        if out.suffix not in (".png", ".html"):
-            raise InputError(f"--out {out}: the name must end in .png or .html.")
-        loaded = load_model(chosen_model(model), Device("cpu"))
-        limits = _limits(loaded.spec, max_fpr, threshold)
-        plan = WindowPlan.parse(windows)
-        try:
-            with Decoder(loaded.spec.audio) as decoder:
-                found = evidence.explain(os.fsencode(audio), loaded, plan, decoder)
-                name = f"{loaded.path.name} ({loaded.digest[:12]})"
-                page = explained.explain_page(found, limits, name, decoder) if out.suffix == ".html" else None
-        except AudioError as error:
-            raise InputError(f"{audio} cannot be explained: {error}") from error
-        if page is not None:
-            write_page(page, out)
-        else:
-            pictures.write_png(found, limits, explained.file_name(found), list(explained.sentences(found, limits)), out)
-
-
-def _limits(spec: ModelSpec, max_fpr: float | None, threshold: float | None) -> Thresholds | None:
-    """The thresholds asked for; the default's where the model's calibration allows it."""
-    from sonicscan.scoring.thresholds import Thresholds, certified_thresholds, tracks_needed
-
-    if threshold is not None:
-        return Thresholds(threshold)
-    if max_fpr is None and (spec.untrained or spec.calibration.n < tracks_needed(DEFAULT_MAX_FPR)):
-        return None
-    return certified_thresholds(spec.calibration, DEFAULT_MAX_FPR if max_fpr is None else max_fpr)
 
 
 @main.command()
@@ -341,13 +308,13 @@ def html(
             raise InputError(f"--out {out}: the name must end in .html.")
         source, decisions = catalogue.load(report), _decisions(reviewed)
         earlier = None if since is None else Earlier(compare(catalogue.load(since), source, decisions), since)
-        evidence: dict[bytes, Explained] = {}
+        explained: dict[bytes, Explained] = {}
         notes: list[str] = []
         if library is not None and explain_n is not None:
             from sonicscan.analysis.highest import explain_highest
             from sonicscan.model.bundled import chosen_model
 
-            evidence, notes = explain_highest(source, library, explain_n, chosen_model(model))
+            explained, notes = explain_highest(source, library, explain_n, chosen_model(model))
         text = audit_page(
             source,
             out,
@@ -355,8 +322,12 @@ def html(
             depth=depth,
             reviewed=decisions,
             earlier=earlier,
-            evidence=evidence,
+            evidence=explained,
             notes=notes,
             declared=_declarations(declared),
         )
         write_page(text, out)
+
+
+for _command in (evidence.explain, evidence.sample, evidence.estimate):
+    main.add_command(_command)

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sonicscan.analysis.reviewed import Reviewed
+from sonicscan.analysis.words import CERTIFIED_ELSEWHERE, WAY_OUT
 from sonicscan.cli.console import Ended
 from sonicscan.cli.progress import Progress, Tally
 from sonicscan.library.discovery import Listing
@@ -95,6 +96,8 @@ class Session:
             reported.sink.close()
             raise
         self._conclude(tally)
+        if found := reported.sink.differences:
+            self.say(f"{CERTIFIED_ELSEWHERE}: {'; '.join(found)}. {WAY_OUT}")
         self.say(f"report   {printable(str(reported.sink.out))}")
         return tally
 

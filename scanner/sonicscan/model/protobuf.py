@@ -1,4 +1,4 @@
-"""Finds tensors of an ONNX file that keep their values in another file, by reading the protobuf wire format.
+"""Reads the protobuf wire format of ONNX files: finds tensors that keep their values elsewhere, sets metadata.
 
 ONNX Runtime would open that other file, in the current folder where the model is given as bytes. The scanner does not
 depend on the package onnx, so this module reads the few messages that can hold tensors (onnx.proto, version 1.20):
@@ -72,26 +72,30 @@ def keeps_values_elsewhere(model: bytes) -> bool:
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """(field number, value) of each field; the value of a fixed-width field is 0."""
-    at, end = 0, len(message)
-    while at < end:
-        key, at = _varint(message, at)
-        number, kind = key >> 3, key & 7
-        if not number or key > _MAX_KEY:
-            raise MalformedError("a field has an impossible number")
-        if kind == _VARINT:
-            value, at = _varint(message, at)
-            yield number, value
-            continue
-        if kind == _BYTES:
-            length, at = _varint(message, at)
-        elif kind in (_FIXED32, _FIXED64):
-            length = 4 if kind == _FIXED32 else 8
-        else:  # groups, which ONNX has none of, and types that protobuf does not have
-            raise MalformedError(f"a field has the wire type {kind}")
-        if length > end - at:
-            raise MalformedError("a field is longer than the message around it")
-        yield number, message[at : at + length] if kind == _BYTES else 0
-        at += length
+    at = 0
+    while at < len(message):
+        number, value, at = _field(message, at)
+        yield number, value
+
+
+def _field(message: memoryview, at: int) -> tuple[int, int | memoryview, int]:
+    """Number and value of the field that begins at `at`, and where it ends; the value of a fixed-width field is 0."""
+    key, at = _varint(message, at)
+    number, kind = key >> 3, key & 7
+    if not number or key > _MAX_KEY:
+        raise MalformedError("a field has an impossible number")
+    if kind == _VARINT:
+        value, at = _varint(message, at)
+        return number, value, at
+    if kind == _BYTES:
+        length, at = _varint(message, at)
+    elif kind in (_FIXED32, _FIXED64):
+        length = 4 if kind == _FIXED32 else 8
+    else:  # groups, which ONNX has none of, and types that protobuf does not have
+        raise MalformedError(f"a field has the wire type {kind}")
+    if length > len(message) - at:
+        raise MalformedError("a field is longer than the message around it")
+    return number, message[at : at + length] if kind == _BYTES else 0, at + length
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
@@ -102,3 +106,40 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at + k + 1
     raise MalformedError("a number does not end")
+
+
+_METADATA_PROPS, _KEY, _VALUE = 14, 1, 2  # of ModelProto, and of StringStringEntryProto
+
+
+def with_metadata(model: bytes, key: str, value: str) -> bytes:
+    """An ONNX file with the metadata entry `key` set to `value`; every other byte stays as it is.
+
+    Args:
+        model: the whole file.
+
+    Raises:
+        MalformedError: it cannot be read to its end.
+    """
+    view = memoryview(model)
+    kept: list[bytes | memoryview] = []
+    at = 0
+    while at < len(view):
+        number, content, end = _field(view, at)
+        entry_of = _fields(content) if number == _METADATA_PROPS and isinstance(content, memoryview) else ()
+        if not any(n == _KEY and isinstance(v, memoryview) and bytes(v) == key.encode() for n, v in entry_of):
+            kept.append(view[at:end])
+        at = end
+    entry = _bytes_field(_KEY, key.encode()) + _bytes_field(_VALUE, value.encode())
+    return b"".join([*kept, _bytes_field(_METADATA_PROPS, entry)])
+
+
+def _bytes_field(number: int, content: bytes) -> bytes:
+    return _as_varint(number << 3 | _BYTES) + _as_varint(len(content)) + content
+
+
+def _as_varint(value: int) -> bytes:
+    parts = bytearray()
+    while value >= 0x80:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*parts, value])

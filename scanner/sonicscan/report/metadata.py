@@ -53,6 +53,8 @@ class ReportMetadata:
         thresholds: what the verdicts were given by; None where there are none.
         shards: (i, n) of every shard of the library that the report holds; empty for a whole library.
         roots: how the paths below each folder begin, and a digest of the folder's real path.
+        differences: how the tracks differ from those that the model was calibrated on, in sentences.
+        filtered: by what the rows were chosen, where the report is a part of a scan's; None for all of them.
         started, finished: ISO 8601, UTC.
     """
 
@@ -68,6 +70,8 @@ class ReportMetadata:
     thresholds: Thresholds | None = None
     shards: tuple[tuple[int, int], ...] = ()
     roots: tuple[tuple[str, str], ...] = ()
+    differences: tuple[str, ...] = ()
+    filtered: str | None = None
     started: str = ""
     finished: str = ""
 

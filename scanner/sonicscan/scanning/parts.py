@@ -25,6 +25,7 @@ from sonicscan.files import only_users_own, write_whole
 from sonicscan.library.discovery import of_system
 from sonicscan.library.remote import Location
 from sonicscan.library.tracks import Track
+from sonicscan.report.compared import COLUMNS
 from sonicscan.report.metadata import ReportMetadata, with_metadata
 from sonicscan.report.readers import PART_GLOB, SUCCESS, part_number, read_file, read_report, sorted_parts
 from sonicscan.report.row import FileResult
@@ -35,6 +36,7 @@ from sonicscan.scanning.reuse import identified
 from sonicscan.scanning.sinks import Origin
 
 PART_ROWS = 50_000
+_COMPARED_ROWS = 20_000  # that are compared with the calibration; more would make it no more certain
 JOURNAL = "_journal"
 
 
@@ -79,6 +81,7 @@ class PartsSink:
         self.out: Location = out
         self.kept_in = out
         self._folder = out
+        self.differences: tuple[str, ...] = ()
         self._origin = origin
         self._part_rows = part_rows
         if (out / SUCCESS).exists() and not fresh:
@@ -125,6 +128,7 @@ class PartsSink:
             kept = self._kept(part)
             if kept.num_rows != pq.read_metadata(part).num_rows or not self._has_verdicts(part):
                 self._write_part(kept, part)
+        self.differences = self._origin.differences(self._compared())
         try:
             write_whole(self._folder / SUCCESS, b"")
         except OSError as error:
@@ -133,6 +137,17 @@ class PartsSink:
 
     def close(self) -> None:
         self._journal.close()
+
+    def _compared(self) -> pa.Table:
+        """Rows from all parts that are compared with the calibration; few enough for any memory."""
+        parts = self._parts
+        each = -(-_COMPARED_ROWS // len(parts))
+        thinned = []
+        for part in parts:
+            rows = read_file(part, COLUMNS)
+            chosen = np.unique(np.linspace(0, rows.num_rows, each, endpoint=False).astype(np.int64))
+            thinned.append(rows.take(pa.array(chosen[: rows.num_rows])))
+        return pa.concat_tables(thinned).replace_schema_metadata(None)
 
     @property
     def _parts(self) -> list[Path]:

@@ -39,6 +39,7 @@ class FileSink:
         self._journal = Journal(journal or journal_of(out), origin.key, fresh)
         self.kept_in = self._journal.path
         self.resumed = len(self._journal)
+        self.differences: tuple[str, ...] = ()
         try:
             rows = origin.judged(self._journal.rows()) if self.resumed else SCHEMA.empty_table()
             self.known = Known(rows, origin.needed)
@@ -55,7 +56,8 @@ class FileSink:
     def finish(self, further: Iterable[pa.Table]) -> None:
         fresh = self._journal.rows().slice(self.resumed)
         table = sort_rows(pa.concat_tables([SCHEMA.empty_table(), *self.carried(), *further, fresh]))
-        write_report(with_metadata(table, self._origin.metadata()), self.out)
+        self.differences = self._origin.differences(table)
+        write_report(with_metadata(table, self._origin.metadata(self.differences)), self.out)
         self._journal.remove()
 
     def close(self) -> None:

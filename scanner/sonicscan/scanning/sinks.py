@@ -13,6 +13,7 @@ from sonicscan.library.discovery import Listing
 from sonicscan.library.remote import Location
 from sonicscan.library.roots import NO_ROOTS, Roots
 from sonicscan.library.tracks import Track
+from sonicscan.report.compared import differences
 from sonicscan.report.metadata import LeftOut, ReportMetadata
 from sonicscan.report.row import FileResult
 from sonicscan.scanning.reuse import judged_again, needed_columns
@@ -36,11 +37,13 @@ class ReportSink(Protocol):
         out: the report.
         kept_in: where an interrupted scan's rows are.
         resumed: rows that an interrupted scan left.
+        differences: once the report is complete, how its tracks differ from those that the model was calibrated on.
     """
 
     out: Location
     kept_in: Path
     resumed: int
+    differences: tuple[str, ...]
 
     @property
     def known(self) -> Earlier:
@@ -89,18 +92,23 @@ class Origin:
         """Rows with a null in one of these columns do not count."""
         return needed_columns(self._scan.options)
 
-    def metadata(self) -> ReportMetadata:
-        """The metadata of a report that is written now."""
+    def metadata(self, found: tuple[str, ...] = ()) -> ReportMetadata:
+        """The metadata of a report that is written now; `found` are its differences."""
         matches = self._tracks.left_out
         return dataclasses.replace(
             self._scan.metadata(self._started, self._tracks.selection.shard),
             roots=self._roots.kept,
             command=self._command,
+            differences=found,
             left_out=tuple(
                 LeftOut(pattern=r.text, origin=r.origin, files=matches.files[r], folders=matches.folders[r])
                 for r in matches.rules
             ),
         )
+
+    def differences(self, rows: pa.Table) -> tuple[str, ...]:
+        """How rows differ from the tracks that the model was calibrated on, in sentences."""
+        return differences(rows, self._scan.model.spec)
 
     def judged(self, rows: pa.Table) -> pa.Table:
         """Rows with the verdicts that the scan's thresholds give."""

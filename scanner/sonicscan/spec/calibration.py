@@ -113,7 +113,7 @@ class Calibration:
     ai_scores: tuple[float, ...] = ()
     n_ai: int = 0
     windows: str = DEFAULT_WINDOWS
-    material: Material | None = None
+    material: Material | None = field(default=None, hash=False)  # it holds counts, which cannot be hashed
 
     def __post_init__(self) -> None:
         for name, held, n in (("scores", self.scores, self.n), ("ai_scores", self.ai_scores, self.n_ai)):

@@ -1,0 +1,263 @@
+"""What people who listen to a random sample can say about a whole report, without any trust in the model.
+
+`draw` takes a stratified random sample: the strata are the verdicts, and each track of a stratum has the same chance.
+`estimate` turns decisions on it into the share of AI, the false-positive rate and the miss rate of the scan's flags.
+The only randomness is that of the draw, so that the intervals suppose nothing of model or calibration:
+
+    tracks of AI among the N - n of a stratum that were not drawn ~ BetaBinomial(N - n, k + 1/2, n - k + 1/2)
+
+for k of its n drawn tracks being AI (Jeffreys' prior; Brown, Cai and DasGupta 2001, "Interval estimation for a binomial
+proportion"). Beside them is a prediction-powered interval for the share, which uses the scores of all tracks and is
+corrected by the sample, so that it holds for any scores (Angelopoulos, Bates, Fannjiang, Jordan and Zrnic 2023,
+"Prediction-powered inference"; with the weight of Angelopoulos, Duchi and Zrnic 2023, "PPI++").
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sonicscan.analysis.catalogue import identity
+from sonicscan.analysis.reviewed import Reviewed
+from sonicscan.analysis.statistics import Estimate
+from sonicscan.errors import InputError
+from sonicscan.report.row import FileResult
+
+Float64 = npt.NDArray[np.float64]
+
+NO_VERDICT = "no verdict"
+ORDER = ("flagged", "review", "clear", NO_VERDICT)
+LEAST = 20  # tracks drawn of each stratum, where it has as many
+_DRAWS = 8_000
+_LOW, _HIGH = 0.025, 0.975
+_Z = 1.959964
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A track of the sample.
+
+    Attributes:
+        row: the track.
+        stratum: its verdict, or `no verdict`.
+    """
+
+    row: FileResult
+    stratum: str
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """What is known of the tracks with one verdict.
+
+    Attributes:
+        name: the verdict, or `no verdict`.
+        tracks: how many there are.
+        drawn: how many of them are in the sample.
+        decided: how many of the drawn ones people decided about, as `ai` or `human`.
+        ai: how many of those are AI.
+    """
+
+    name: str
+    tracks: int
+    drawn: int
+    decided: int
+    ai: int
+
+
+@dataclass(frozen=True)
+class ListenedEstimates:
+    """What a sample says about a report; `dataclasses.asdict` is what `--json` prints.
+
+    Attributes:
+        strata: what it rests on.
+        ai_share: share of AI among all tracks with a score.
+        ai_tracks: the same as a number of tracks.
+        false_positive_rate: share of the tracks by people that are flagged; None without tracks by people.
+        false_discovery_rate: share of the flagged tracks that are by people; None without flagged tracks.
+        miss_rate: share of the AI tracks that are not flagged; None where there may be no AI.
+        ai_share_with_scores: the share of AI by prediction-powered inference; None with fewer than two decisions in a
+            stratum that has more tracks than that.
+        undecided: drawn tracks of the report without a decision, or `unsure`; the estimates suppose that they are like
+            the decided ones.
+        unmatched: drawn tracks that the report does not have.
+    """
+
+    strata: tuple[Stratum, ...]
+    ai_share: Estimate
+    ai_tracks: Estimate
+    false_positive_rate: Estimate | None
+    false_discovery_rate: Estimate | None
+    miss_rate: Estimate | None
+    ai_share_with_scores: Estimate | None
+    undecided: int
+    unmatched: tuple[str, ...]
+
+
+def stratum_of(row: FileResult) -> str:
+    """A track's stratum."""
+    return row.verdict or NO_VERDICT
+
+
+def draw(rows: Sequence[FileResult], n: int, seed: int = 0) -> list[Drawn]:
+    """A stratified random sample, in random order, so that a listener learns nothing from the place of a track.
+
+    Each stratum gets `LEAST` tracks, or all that it has; the rest goes to strata in proportion to the square root of
+    their size, which keeps the rare flagged tracks well represented.
+
+    Args:
+        rows: of a report; those without a score cannot be drawn.
+        n: tracks to draw; all where there are fewer.
+        seed: of the draw; another seed gives another sample.
+
+    Raises:
+        InputError: no track has a score, or `n` is less than the number of strata.
+    """
+    strata: dict[str, list[FileResult]] = {name: [] for name in ORDER}
+    for row in sorted((row for row in rows if row.score is not None), key=identity):
+        strata[stratum_of(row)].append(row)
+    found = {name: members for name, members in strata.items() if members}
+    if not found:
+        raise InputError("no track of the report has a score, so there is nothing to listen to.")
+    if n < len(found):
+        raise InputError(f"a sample needs a track of each of {', '.join(found)}: --n must be at least {len(found)}.")
+    rng = np.random.default_rng(seed)
+    sizes = _allocated({name: len(members) for name, members in found.items()}, n)
+    drawn = [
+        Drawn(members[i], name)
+        for name, members in found.items()
+        for i in rng.choice(len(members), sizes[name], replace=False)
+    ]
+    return [drawn[i] for i in rng.permutation(len(drawn))]
+
+
+def _allocated(sizes: Mapping[str, int], n: int) -> dict[str, int]:
+    """How many tracks of each stratum make up a sample of n."""
+    given = {name: min(size, LEAST, n // len(sizes)) for name, size in sizes.items()}
+    while (left := min(n, sum(sizes.values())) - sum(given.values())) > 0:
+        open_ = {name: np.sqrt(size) for name, size in sizes.items() if given[name] < size}
+        share = left / sum(open_.values())
+        for name in sorted(open_, key=lambda name: -open_[name]):
+            more = min(sizes[name] - given[name], max(1, int(share * open_[name])), left)
+            given[name] += more
+            left -= more
+    return given
+
+
+def estimate(
+    rows: Sequence[FileResult],
+    strata_of: Mapping[str, str],
+    reviewed: Reviewed,
+    today: dt.date | None = None,
+) -> ListenedEstimates:
+    """What decisions on a sample say about all tracks with a score.
+
+    Args:
+        rows: of the report.
+        strata_of: the sample: the path of each drawn track, and the stratum it was drawn in.
+        reviewed: decisions; those on other tracks are left out, since nobody drew them at random.
+        today: the day on which decisions must hold.
+
+    Raises:
+        InputError: a stratum has tracks of which none was decided, or was scanned anew since the draw.
+    """
+    today = today or dt.date.today()
+    scored = [row for row in rows if row.score is not None]
+    drawn = {identity(row): strata_of[row.path] for row in scored if row.path in strata_of}
+    if not drawn:
+        raise InputError("the sample names no track of this report; draw one with sonicscan-report sample.")
+    if any(drawn.get(identity(row), stratum_of(row)) != stratum_of(row) for row in scored):
+        raise InputError("a track has another verdict than when the sample was drawn; draw a sample of this report.")
+    truth: dict[bytes, bool] = {}
+    for row in scored:
+        decision = reviewed.covers(row, today)
+        if identity(row) in drawn and decision is not None and decision.decision in ("ai", "human"):
+            truth[identity(row)] = decision.decision == "ai"
+    strata, values = [], []
+    for name in ORDER:
+        members = [row for row in scored if stratum_of(row) == name]
+        chosen = [row for row in members if identity(row) in drawn]
+        decided = [truth[identity(row)] for row in chosen if identity(row) in truth]
+        if members and not decided:
+            raise InputError(f"no decision on a drawn track that is `{name}`; decide at least one of them, or more.")
+        if members:
+            strata.append(Stratum(name, len(members), len(chosen), len(decided), sum(decided)))
+            values.append((members, [identity(row) in truth for row in members]))
+    ai = np.stack([_ai_tracks(stratum) for stratum in strata])
+    point = np.array([s.tracks * s.ai / s.decided for s in strata])
+    total = sum(s.tracks for s in strata)
+    n_tracks = np.array([[s.tracks] for s in strata])
+    flagged = np.array([s.name == "flagged" for s in strata])
+    people, point_people = n_tracks - ai, n_tracks[:, 0] - point
+    return ListenedEstimates(
+        strata=tuple(strata),
+        ai_share=_interval(point.sum() / total, ai.sum(axis=0) / total),
+        ai_tracks=_interval(point.sum(), ai.sum(axis=0)),
+        false_positive_rate=_ratio(point_people[flagged].sum(), point_people.sum(), people[flagged], people),
+        false_discovery_rate=_ratio(
+            point_people[flagged].sum(), n_tracks[flagged].sum(), people[flagged], n_tracks[flagged]
+        )
+        if flagged.any()
+        else None,
+        miss_rate=_ratio(point[~flagged].sum(), point.sum(), ai[~flagged], ai),
+        ai_share_with_scores=_prediction_powered(values, truth),
+        undecided=len(drawn) - len(truth),
+        unmatched=tuple(sorted(strata_of.keys() - {row.path for row in scored})),
+    )
+
+
+def _ai_tracks(stratum: Stratum) -> Float64:
+    """Draws of the number of AI tracks of a stratum: those that are known, and the rest."""
+    rng = np.random.default_rng(len(stratum.name))
+    rate = rng.beta(stratum.ai + 0.5, stratum.decided - stratum.ai + 0.5, _DRAWS)
+    found: Float64 = stratum.ai + rng.binomial(stratum.tracks - stratum.decided, rate).astype(np.float64)
+    return found
+
+
+def _interval(value: float, draws: Float64) -> Estimate:
+    low, high = np.quantile(draws, [_LOW, _HIGH])
+    return Estimate(float(value), min(float(value), float(low)), max(float(value), float(high)))
+
+
+def _ratio(part: float, whole: float, parts: Float64, wholes: Float64) -> Estimate | None:
+    """A share of a number that is itself uncertain; None where that number may be 0."""
+    below = np.broadcast_to(wholes.sum(axis=0), parts.sum(axis=0).shape)
+    if not whole or np.quantile(below, _LOW) < 1.0:
+        return None
+    return _interval(part / whole, parts.sum(axis=0) / np.maximum(below, 1.0))
+
+
+def _prediction_powered(
+    strata: Sequence[tuple[Sequence[FileResult], Sequence[bool]]], truth: Mapping[bytes, bool]
+) -> Estimate | None:
+    """Share of AI: the mean score of all tracks, corrected by the sample's mean error in each stratum."""
+    parts = []
+    for members, known in strata:
+        scores = np.array([row.score for row in members], dtype=np.float64)
+        chosen = np.asarray(known)
+        labels = np.array([truth[identity(row)] for row, there in zip(members, known, strict=True) if there], float)
+        if len(labels) < min(2, len(members)):
+            return None
+        parts.append((scores, scores[chosen], labels))
+    total = sum(len(scores) for scores, _, _ in parts)
+    # The weight of the scores that gives the smallest variance: their regression coefficient within strata.
+    spread = sum(len(s) ** 2 / len(y) * float(np.var(f)) for s, f, y in parts)
+    shared = sum(len(s) ** 2 / len(y) * float(np.mean((f - f.mean()) * (y - y.mean()))) for s, f, y in parts)
+    weight = min(1.0, max(0.0, shared / spread)) if spread else 0.0
+    value = variance = 0.0
+    for scores, predicted, labels in parts:
+        errors = labels - weight * predicted
+        share, n, size = len(scores) / total, len(labels), len(scores)
+        value += share * (weight * float(scores.mean()) + float(errors.mean()))
+        # A stratum of equal labels has no variance in the sample; two more tracks, one of each kind, give it some.
+        mean = (labels.sum() + 1.0) / (n + 2.0)
+        within = max(
+            float(np.var(errors, ddof=1)) if n > 1 else 0.0, mean * (1.0 - mean) if np.ptp(labels) == 0 else 0.0
+        )
+        variance += share**2 * within / n * (1.0 - n / size)
+    half = _Z * float(np.sqrt(variance))
+    return Estimate(min(1.0, max(0.0, value)), max(0.0, value - half), min(1.0, value + half))

@@ -1,0 +1,132 @@
+"""The commands of `sonicscan-report` about evidence: one track's, and that of a sample which people listen to."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sonicscan.cli.console import clear_errors
+from sonicscan.cli.parameters import FileType, LocationType
+from sonicscan.errors import AudioError, InputError
+
+if TYPE_CHECKING:
+    from sonicscan.library.remote import Location
+    from sonicscan.scoring.thresholds import Thresholds
+    from sonicscan.spec import ModelSpec
+
+DEFAULT_MAX_FPR = 0.01  # as the scanner's
+
+_FILE = FileType()
+_RATE = click.FloatRange(0.0, 1.0, min_open=True, max_open=True)
+
+
+@click.command()
+@click.argument("audio", type=_FILE)
+@click.option("--model", type=_FILE, help="ONNX model, or a bundled one's name. [default: sonicnet_s]")
+@click.option("--out", type=_FILE, required=True, help="x.png, or x.html with a player.")
+@click.option("--windows", default="12", show_default=True, metavar="N|all", help="Windows looked at, as in the scan.")
+@click.option("--max-fpr", type=_RATE, metavar="F", help="Certified false-positive rate of `flagged`. [default: 0.01]")
+@click.option("--threshold", type=click.FloatRange(0.0, 1.0), metavar="T", help="Flag from this score on, instead.")
+def explain(
+    audio: Path, model: Path | None, out: Path, windows: str, max_fpr: float | None, threshold: float | None
+) -> None:
+    """Show where in AUDIO the evidence for its score lies: over the track, in time and in frequency."""
+    if max_fpr is not None and threshold is not None:
+        raise click.UsageError("--max-fpr and --threshold are two ways to say it: give one.")
+    with clear_errors():
+        from sonicscan.analysis.html import require_libraries, write_page
+
+        require_libraries()
+        from sonicscan.analysis import evidence, explained, pictures
+        from sonicscan.audio.windows import WindowPlan
+        from sonicscan.engine.decoder import Decoder
+        from sonicscan.model.bundled import chosen_model
+        from sonicscan.model.detector import Device, load_model
+
+        if out.suffix not in (".png", ".html"):
+            raise InputError(f"--out {out}: the name must end in .png or .html.")
+        loaded = load_model(chosen_model(model), Device("cpu"))
+        limits = _limits(loaded.spec, max_fpr, threshold)
+        plan = WindowPlan.parse(windows)
+        try:
+            with Decoder(loaded.spec.audio) as decoder:
+                found = evidence.explain(os.fsencode(audio), loaded, plan, decoder)
+                name = f"{loaded.path.name} ({loaded.digest[:12]})"
+                page = explained.explain_page(found, limits, name, decoder) if out.suffix == ".html" else None
+        except AudioError as error:
+            raise InputError(f"{audio} cannot be explained: {error}") from error
+        if page is not None:
+            write_page(page, out)
+        else:
+            pictures.write_png(found, limits, explained.file_name(found), list(explained.sentences(found, limits)), out)
+
+
+def _limits(spec: ModelSpec, max_fpr: float | None, threshold: float | None) -> Thresholds | None:
+    """The thresholds asked for; the default's where the model's calibration allows it."""
+    from sonicscan.scoring.thresholds import Thresholds, certified_thresholds, tracks_needed
+
+    if threshold is not None:
+        return Thresholds(threshold)
+    if max_fpr is None and (spec.untrained or spec.calibration.n < tracks_needed(DEFAULT_MAX_FPR)):
+        return None
+    return certified_thresholds(spec.calibration, DEFAULT_MAX_FPR if max_fpr is None else max_fpr)
+
+
+@click.command()
+@click.argument("report", type=LocationType())
+@click.option("--n", type=click.IntRange(1), default=200, show_default=True, help="Tracks to draw.")
+@click.option("--out", type=_FILE, required=True, metavar="X.csv", help="The list to fill in.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+def sample(report: Location, n: int, out: Path, seed: int) -> None:
+    """Draw tracks at random to listen to: of each verdict some, in random order, without their scores.
+
+    Fill in `decision` (ai, human or unsure), `by` and `date`, and give the file to `estimate`.
+    """
+    with clear_errors():
+        from sonicscan.analysis import catalogue, listening
+        from sonicscan.analysis.reviewed import COLUMNS, STRATUM
+        from sonicscan.files import write_whole
+
+        drawn = listening.draw(catalogue.load(report).rows, n, seed)
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow([*COLUMNS, STRATUM])
+        for track in drawn:
+            writer.writerow([track.row.path, "", "", "", "", "", track.stratum])
+        try:
+            write_whole(out, text.getvalue())
+        except (OSError, UnicodeEncodeError) as error:
+            raise InputError(f"the sample {out} cannot be written: {error}.") from error
+        click.echo(f"{len(drawn):,} tracks written to {click.format_filename(out)}.", err=True)
+
+
+@click.command()
+@click.argument("report", type=LocationType())
+@click.option("--decisions", type=_FILE, required=True, metavar="FILE", help="The filled-in list, or reviewed.csv.")
+@click.option("--sample", "sample_", type=_FILE, metavar="FILE", help="The list that was drawn. [default: --decisions]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def estimate(report: Location, decisions: Path, sample_: Path | None, as_json: bool) -> None:
+    """Share of AI, false-positive rate and miss rate, from decisions on a sample: they suppose nothing of the model."""
+    with clear_errors():
+        from sonicscan.analysis import catalogue, listening, terminal
+        from sonicscan.analysis.reviewed import load_reviewed
+
+        reviewed = load_reviewed(decisions)
+        strata = reviewed.strata if sample_ is None else load_reviewed(sample_).strata
+        if not strata:
+            raise InputError(
+                f"{sample_ or decisions} is not a sample: it has no column `stratum`; "
+                "give the list that sonicscan-report sample wrote with --sample."
+            )
+        found = listening.estimate(catalogue.load(report).rows, strata, reviewed)
+        if as_json:
+            click.echo(json.dumps(dataclasses.asdict(found), indent=2, allow_nan=False))
+        else:
+            terminal.print_listened(found)

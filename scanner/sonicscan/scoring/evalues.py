@@ -1,0 +1,49 @@
+"""Evidence about a group of tracks (an artist, an album, a folder), whatever the dependence between its tracks.
+
+The tracks of one album are alike, so that their p-values must not be multiplied: one studio that the model takes for AI
+gives twenty small ones. E-values can be averaged under any dependence: each is 1 at most on average where the track is
+by a person, and so is their mean (Vovk and Wang 2021, "E-values: calibration, combination and applications"). By
+Markov's inequality a group by a person reaches an e-value of 1 / a in at most a share `a` of all draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Float64 = npt.NDArray[np.float64]
+
+
+def calibrated_e_values(p_values: npt.ArrayLike) -> Float64:
+    """E-values of p-values in (0, 1]: (1 - p + p ln p) / (p ln(p)^2), the mean of k p^(k-1) over k in 0..1.
+
+    It needs no parameter and is never beaten by another calibrator everywhere (Vovk and Wang 2021, section 2).
+    """
+    p = np.clip(np.asarray(p_values, dtype=np.float64), 1e-300, 1.0)
+    log = np.log(p)
+    near = p > 0.999  # where the formula is 0 / 0; its limit at 1 is 1/2
+    safe = np.where(near, 0.5, log)
+    values: Float64 = np.where(near, 0.5, (1.0 - p + p * log) / (p * safe**2))
+    return values
+
+
+def group_e_value(p_values: Sequence[float]) -> float | None:
+    """The e-value of a group: the mean of its tracks' e-values; None without tracks."""
+    return float(calibrated_e_values(p_values).mean()) if len(p_values) else None
+
+
+def certified_error(e_value: float) -> float:
+    """The largest probability of an e-value at least this high where all of the group's tracks are by people."""
+    return min(1.0, 1.0 / e_value) if e_value > 0.0 else 1.0
+
+
+def e_discoveries(e_values: Sequence[float], fdr: float) -> int:
+    """How many of the groups with the highest e-values can be reported at a false-discovery rate.
+
+    The e-BH procedure (Wang and Ramdas 2022, "False discovery rate control with e-values"), under any dependence.
+    """
+    ordered = np.sort(np.asarray(e_values, dtype=np.float64))[::-1]
+    passing = np.flatnonzero(ordered * np.arange(1, len(ordered) + 1) >= len(ordered) / fdr)
+    return int(passing[-1]) + 1 if len(passing) else 0

@@ -1,0 +1,130 @@
+"""A sample that people listen to: how it is drawn, and how often its intervals hold the truth."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from report_samples import World, catalogue_rows, row, sample_report
+from scipy.special import expit
+
+from sonicscan.analysis.catalogue import load
+from sonicscan.analysis.listening import ListenedEstimates, Stratum, draw, estimate
+from sonicscan.analysis.reviewed import Decision, Reviewed, load_reviewed
+from sonicscan.cli.report import main
+from sonicscan.errors import InputError
+from sonicscan.report.row import FileResult
+
+DAY = dt.date(2026, 2, 1)
+
+
+def library(rng: np.random.Generator, n: int, share: float) -> tuple[list[FileResult], np.ndarray]:
+    """Rows of a poor model whose calibration is wrong, and which of them are AI."""
+    ai = rng.random(n) < share
+    scores = expit(rng.normal(np.where(ai, 1.0, -1.5), 1.5))
+    verdicts = np.where(scores > 0.8, "flagged", np.where(scores > 0.5, "review", "clear"))
+    rows = [
+        row(f"{i:05d}.mp3", float(s), verdict=str(v)) for i, (s, v) in enumerate(zip(scores, verdicts, strict=True))
+    ]
+    return rows, ai
+
+
+def listened(rows: list[FileResult], ai: np.ndarray, n: int, seed: int) -> ListenedEstimates:
+    """The estimates from perfect ears."""
+    drawn = draw(rows, n, seed)
+    kinds = {r.path: "ai" if truth else "human" for r, truth in zip(rows, ai, strict=True)}
+    decisions = {t.row.path: Decision(t.row.path, "", kinds[t.row.path], "Kim", DAY, None) for t in drawn}  # type: ignore[arg-type]
+    return estimate(rows, {t.row.path: t.stratum for t in drawn}, Reviewed(decisions), DAY)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3])
+def test_intervals_hold_the_truth_as_often_as_they_say(share: float) -> None:
+    """400 draws from one library each: between 93% and 97%, and two standard deviations of the count."""
+    rows, ai = library(np.random.default_rng(1), 900, share)
+    flagged = np.array([r.verdict == "flagged" for r in rows])
+    truth = [ai.mean(), (flagged & ~ai).sum() / (~ai).sum(), (ai & ~flagged).sum() / ai.sum(), ai.mean()]
+    held = np.zeros(4)
+    for seed in range(400):
+        found = listened(rows, ai, 120, seed)
+        for i, (value, interval) in enumerate(
+            zip(
+                truth,
+                (found.ai_share, found.false_positive_rate, found.miss_rate, found.ai_share_with_scores),
+                strict=True,
+            )
+        ):
+            held[i] += interval is not None and interval.low <= value <= interval.high
+    assert (held / 400 >= 0.93 - 0.022).all() and (held[:3] / 400 <= 0.97 + 0.017).all(), held / 400
+
+
+def test_a_sample_is_stratified_repeatable_and_fair() -> None:
+    rows, _ = library(np.random.default_rng(2), 5000, 0.02)
+    drawn = draw(rows, 200)
+    assert len(drawn) == 200 == len({t.row.path for t in drawn})
+    assert [t.row.path for t in drawn] == [t.row.path for t in draw(list(reversed(rows)), 200)]
+    counts = {name: sum(t.stratum == name for t in drawn) for name in ("flagged", "review", "clear")}
+    assert min(counts.values()) >= 20 and counts["clear"] > counts["flagged"]
+    assert [t.stratum for t in drawn] != sorted(t.stratum for t in drawn)
+    clear = sorted(r.path for r in rows if r.verdict == "clear")
+    times = np.zeros(len(clear))
+    for seed in range(60):
+        chosen = {t.row.path for t in draw(rows, 200, seed)}
+        times += np.array([path in chosen for path in clear])
+    half = len(clear) // 2
+    assert abs(times[:half].sum() / times.sum() - 0.5) < 0.02
+    assert {t.row.path for t in draw(rows[:50], 500)} == {r.path for r in rows[:50]}
+
+
+def test_a_sample_that_tells_nothing_is_refused() -> None:
+    rows, _ = library(np.random.default_rng(3), 100, 0.5)
+    with pytest.raises(InputError, match="no track of the report has a score"):
+        draw([row("a.mp3")], 5)
+    with pytest.raises(InputError, match="--n must be at least 3"):
+        draw(rows, 2)
+    strata = {t.row.path: t.stratum for t in draw(rows, 30)}
+    with pytest.raises(InputError, match="no decision on a drawn track that is"):
+        estimate(rows, strata, Reviewed(), DAY)
+    with pytest.raises(InputError, match="names no track of this report"):
+        estimate(rows, {"other.mp3": "clear"}, Reviewed(), DAY)
+    wrong = dict.fromkeys(strata, "flagged")
+    with pytest.raises(InputError, match="another verdict than when the sample was drawn"):
+        estimate(rows, wrong, Reviewed(), DAY)
+
+
+def test_from_a_report_to_figures_on_the_command_line(tmp_path: Path) -> None:
+    world, rng = World(), np.random.default_rng(4)
+    spec = world.model(rng)
+    from sonicscan.scoring.thresholds import certified_thresholds
+
+    limits = certified_thresholds(spec.calibration, 0.01)
+    rows = catalogue_rows(world.margins(rng, 270, 30), spec, limits)
+    report = sample_report(tmp_path / "r.parquet", rows, spec, limits)
+    hear, filled = tmp_path / "to_hear.csv", tmp_path / "filled.csv"
+    invoke = CliRunner().invoke
+    drawn = invoke(main, ["sample", str(report), "--n", "90", "--out", str(hear)])
+    assert drawn.exit_code == 0 and "90 tracks written" in drawn.stderr
+    header, *lines = hear.read_text().splitlines()
+    assert header == "path,content_hash,decision,by,date,expires,stratum"
+    empty = invoke(main, ["estimate", str(report), "--decisions", str(hear)])
+    assert empty.exit_code == 2 and "decide at least one of them" in empty.stderr
+    ai = {r.path for r in rows[270:]}
+    done = []
+    for i, line in enumerate(lines):
+        path, *_, stratum = line.split(",")
+        kind = "unsure" if i == 5 else "ai" if path in ai else "human"
+        done.append(f"{path},,{kind if i != 7 else ''},Kim,2026-02-01,,{stratum}")
+    filled.write_text("\n".join([header, *done, "gone.mp3,,ai,Kim,2026-02-01,,clear", ""]))
+    found = invoke(main, ["estimate", str(report), "--decisions", str(filled)])
+    assert found.exit_code == 0, found.stderr
+    assert "Share of AI: " in found.stdout and "Miss rate" in found.stdout
+    assert "2 drawn tracks have no decision" in found.stdout
+    assert "1 drawn tracks are not in this report, such as gone.mp3" in found.stdout
+    sizes = estimate(load(report).rows, load_reviewed(filled).strata, load_reviewed(filled)).strata
+    assert sum(s.decided for s in sizes) == 88 and all(isinstance(s, Stratum) for s in sizes)
+    plain = tmp_path / "plain.csv"
+    plain.write_text("path,content_hash,decision,by,date\na.mp3,,ai,Kim,2026-02-01\n")
+    refused = invoke(main, ["estimate", str(report), "--decisions", str(plain)])
+    assert refused.exit_code == 2 and "has no column `stratum`" in refused.stderr
