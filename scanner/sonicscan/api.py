@@ -126,7 +126,9 @@ class Scanner:
             RemoteError: a URL cannot be reached.
         """
         roots = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-        tracks = listing(roots, Selection(tuple(include), tuple(exclude), follow_symlinks))
+        tracks = listing(
+            roots, Selection(tuple(include), tuple(exclude), follow_symlinks), self._scan.options.timeout_s
+        )
         return self._scan.score(tracks)
 
     def score_file(self, path: str | os.PathLike[str]) -> FileResult:

@@ -7,6 +7,7 @@ import http.server
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -76,14 +77,19 @@ def test_what_is_a_url_and_what_is_a_file(tmp_path: Path) -> None:
     ("address", "shown"),
     [
         ("s3://bucket/a b.mp3", "s3://bucket/a b.mp3"),
-        ("s3://bucket/what?is=this.mp3", "s3://bucket/what?is=this.mp3"),
+        ("s3://bucket/what? now #1.mp3", "s3://bucket/what? now #1.mp3"),
+        ("s3://bucket/what?is=this.mp3", "s3://bucket/what?…"),
+        ("s3://AKIA:wJalrXUtnFEMI@bucket/x.mp3", "s3://***@bucket/x.mp3"),
+        ("sftp://someone@host/x.mp3", "sftp://***@host/x.mp3"),
         ("s3://bucket/me@home:1.mp3", "s3://bucket/me@home:1.mp3"),
         ("abfs://box@account.host/x", "abfs://box@account.host/x"),
         ("ftp://me:hunter2hunter2@host/x.mp3", "ftp://***@host/x.mp3"),
         ("ftp://me:hunter2@hunter2@host/x.mp3", "ftp://***@host/x.mp3"),
-        ("ftp://host/x.mp3?a=1&sig=c2lnbmF0dXJl", "ftp://host/x.mp3?a=1&sig=***"),
+        ("ftp://host/x.mp3?a=1&sig=c2lnbmF0dXJl", "ftp://host/x.mp3?…"),
         ("https://hunter2hunter2@host/x.mp3", "https://***@host/x.mp3"),
-        ("https://host/x.mp3?X-Amz-Signature=c2lnbmF0dXJl#c2lnbmF0dXJl", "https://host/x.mp3"),
+        ("https://host/x.mp3?X-Amz-Signature=c2lnbmF0dXJl#c2lnbmF0dXJl", "https://host/x.mp3?…"),
+        ("https://host/x.mp3?my-own-name=c2lnbmF0dXJl", "https://host/x.mp3?…"),
+        ("https://host?c2lnbmF0dXJl", "https://host?…"),
     ],
 )
 def test_what_is_secret_in_a_url_is_not_shown(address: str, shown: str) -> None:
@@ -97,6 +103,9 @@ def test_what_libraries_say_is_shown_without_secrets(monkeypatch: pytest.MonkeyP
     said = (
         "refused: ftp://me:hunter2hunter2@host/x?sig=c2lnbmF0dXJl, user me:hunter2hunter2, "
         "key wJalrXUtnFEMI, https://other:hunter2hunter2@host/?X-Amz-Security-Token=c2lnbmF0dXJl&a=1"
+    )
+    said += (
+        ", moved to https://cdn/y?expires=1&mark=c2lnbmF0dXJl%3D, asked GET /x?s=c2lnbmF0dXJl, {'v': 'c2lnbmF0dXJl'}"
     )
     shown = remote.scrubbed(said, url)
     assert "refused" in shown
@@ -413,7 +422,7 @@ def test_secrets_are_in_no_message_report_or_journal(
     texts = [said, journal.read_bytes().decode("latin-1")]
     code, said = run(*arguments, "--out", tmp_path / "r.parquet", "--journal", journal)
     assert code == 3, said
-    rows = {Path(path).name: row for path, row in rows_of(tmp_path / "r.parquet").items()}
+    rows = {Path(path).name.removesuffix("?…"): row for path, row in rows_of(tmp_path / "r.parquet").items()}
     assert {name: row["status"] for name, row in rows.items()} == {
         "good.wav": "ok",
         "bad.wav": "unsupported",
@@ -476,3 +485,37 @@ def test_a_model_has_a_size_limit_whatever_its_server_announces(memory: Any, tmp
             assert target.stat().st_size <= 8 << 20  # a piece or two
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of a server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_silent_server_at_the_head_of_a_list_holds_up_nothing_else(
+    silent: str, web: Callable[[str], str], tmp_path: Path, calibrated_model: Path
+) -> None:
+    good = [write_sound(tmp_path / f"{k}.wav", music(6.0)) for k in range(3)]
+    write_sound(tmp_path / "web" / "far.wav", music(6.0))
+    lines = [*(f"{silent}/{k}.wav" for k in range(3)), *map(str, good), web("far.wav")]
+    (tmp_path / "list").write_text("\n".join(lines))
+    out, journal = tmp_path / "r.parquet", tmp_path / "j"
+    arguments = ["--files-from", tmp_path / "list", "--model", calibrated_model, "--out", out, "--journal", journal]
+    process = start(*arguments)
+    wait_for(lambda: len(journal_rows(journal)) == 4)
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert finish(process)[0] == 143
+    assert time.monotonic() - began < 8  # 2 s on a machine that has nothing else to do
+    code, said = run(*arguments, "--timeout", 2)
+    assert code == 3, said
+    rows = {Path(path).name: row["status"] for path, row in rows_of(out).items() if path.startswith(silent)}
+    assert rows == dict.fromkeys(("0.wav", "1.wav", "2.wav"), "timeout")
+
+
+def test_a_folder_of_a_silent_server_is_given_up_after_the_timeout(silent: str) -> None:
+    with pytest.raises(RemoteError, match=r"did not answer within 0\.5 s") as error:
+        listing([silent + "/folder/"], timeout_s=0.5)
+    assert error.value.status == "timeout"

@@ -154,7 +154,7 @@ def _tracks(given: Arguments, shard: tuple[int, int] | None) -> Listing:
     selection = Selection(
         given.include, given.exclude, given.follow_symlinks, shard, given.ignore_file, not given.no_ignore
     )
-    tracks = listing(given.paths, selection)
+    tracks = listing(given.paths, selection, given.timeout)
     if given.files_from is None:
         return tracks
     try:

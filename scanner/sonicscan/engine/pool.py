@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Iterable
 
 from sonicscan.engine.events import Event, Idle, Visit
@@ -17,6 +18,7 @@ from sonicscan.engine.visits import VisitQueue
 from sonicscan.engine.wire import Job
 
 _TICK_S = 0.1
+_END_S = 1.0  # for all lanes; one that waits for a dead disk ends with the process
 
 
 class WorkerPool:
@@ -60,9 +62,10 @@ class WorkerPool:
         self._budget.close()
         for lane in self._lanes:
             lane.kill()
+        limit = time.monotonic() + _END_S
         for lane in self._lanes:
             if lane.thread.ident is not None:
-                lane.thread.join(timeout=5)
+                lane.thread.join(max(0.0, limit - time.monotonic()))
 
     def _watch(self) -> None:
         """Kill workers that are over their time; a stopped process dies of SIGKILL too."""

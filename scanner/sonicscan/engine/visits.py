@@ -1,4 +1,7 @@
-"""The visits that lanes take, one at a time: new tracks, and further visits of an adaptive plan first."""
+"""The visits that lanes take, one at a time: new tracks, and further visits of an adaptive plan first.
+
+Tracks are listed in a thread of their own, a few ahead: a listing that waits for a disk or a server holds no lock.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,9 @@ class VisitQueue:
         self._lanes = lanes
         self._adaptive = adaptive
         self._idle = idle
-        self._visits: Iterator[Visit] = iter(())
+        self._listed: deque[Visit] = deque()
+        self._all_listed = True
+        self._failure: BaseException | None = None
         self._again: deque[Visit] = deque()
         self._open = 0
         self._waiting = 0
@@ -34,19 +39,42 @@ class VisitQueue:
         self.closing = threading.Event()
 
     def fill(self, visits: Iterable[Visit]) -> None:
-        """Set the first visit of each track."""
-        self._visits = iter(visits)
+        """Begin to list the first visit of each track."""
+        self._all_listed = False
+        threading.Thread(target=self._list, args=(iter(visits),), name="sonicscan-list", daemon=True).start()
+
+    def _list(self, visits: Iterator[Visit]) -> None:
+        try:
+            for visit in visits:
+                with self._changed:
+                    self._listed.append(visit)
+                    self._changed.notify_all()
+                    self._changed.wait_for(lambda: len(self._listed) < self._lanes or self.closing.is_set())
+                if self.closing.is_set():
+                    return
+        except BaseException as error:  # noqa: BLE001 - raised again in a lane
+            self._failure = error
+        with self._changed:
+            self._all_listed = True
+            self._changed.notify_all()
 
     def take(self) -> Visit | None:
-        """The next visit; None where there is none left, or the queue is closed."""
+        """The next visit; None where there is none left, or the queue is closed.
+
+        Raises:
+            SonicscanError: the listing has failed.
+        """
         with self._changed:
             while not self.closing.is_set():
                 if self._again:
                     return self._again.popleft()
-                if (visit := next(self._visits, None)) is not None:
+                if self._listed:
                     self._open += 1
-                    return visit
-                if not (self._adaptive and self._open):
+                    self._changed.notify_all()
+                    return self._listed.popleft()
+                if self._failure is not None:
+                    raise self._failure
+                if self._all_listed and not (self._adaptive and self._open):
                     return None
                 self._waiting += 1
                 if self._waiting == self._lanes:

@@ -3,6 +3,7 @@
 Listing never waits for the end of the tree and keeps nothing but the folders still to be entered, so
 that the first track is scored at once and a million files cost no memory. Whatever cannot be looked
 into, a folder without permission for instance, is yielded too, so that it gets its row.
+URLs are asked for beside local folders, a few at a time: a server that does not answer holds up nothing but itself.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from sonicscan.errors import InputError, RemoteError
 from sonicscan.library import objects, remote
+from sonicscan.library.beside import Beside
 from sonicscan.library.lists import normal
 from sonicscan.library.patterns import Matches, Patterns, Rule, ignore_file, ignore_file_of, options_rules
 from sonicscan.library.remote import Url
@@ -31,6 +33,12 @@ _SUFFIXES = (
 AUDIO_SUFFIXES = frozenset(_SUFFIXES.split())
 # What operating systems leave in folders: AppleDouble and NFS files may be named as sound and are none.
 _SYSTEM_PREFIXES, _SYSTEM_NAMES = ("._", ".nfs"), (".DS_Store", "Thumbs.db")
+
+
+DEFAULT_TIMEOUT_S = 120.0
+
+# Path, path below the root, and what is known of the file.
+_Found = tuple[bytes, bytes, "os.DirEntry[bytes] | Track | None"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,7 @@ class Listing:
     Attributes:
         roots: files, folders and URLs, as given.
         selection: which files of the folders are wanted.
+        timeout_s: how long a server may take for each answer.
         others: files passed over because they are not named as sound.
         links: linked folders that were not entered.
         system_files: files passed over because an operating system made them: `._*`, `.DS_Store` and the like.
@@ -100,6 +109,7 @@ class Listing:
 
     roots: tuple[bytes, ...]
     selection: Selection
+    timeout_s: float = DEFAULT_TIMEOUT_S
     others: int = field(default=0, init=False)
     links: int = field(default=0, init=False)
     system_files: int = field(default=0, init=False)
@@ -111,15 +121,14 @@ class Listing:
         self.others = self.links = self.system_files = 0
         self.left_out, self._taken, self.notes = Matches(), Matches(), []
         seen: set[bytes] | None = set() if len(self.roots) > 1 else None
-        for root in self.roots:
-            for path, below, entry in self._below(root):
-                if not _in_shard(below, self.selection.shard):
+        for path, below, entry in self._all():
+            if not _in_shard(below, self.selection.shard):
+                continue
+            if seen is not None:
+                if path in seen:
                     continue
-                if seen is not None:
-                    if path in seen:
-                        continue
-                    seen.add(path)
-                yield entry if isinstance(entry, Track) else _track(path, entry)
+                seen.add(path)
+            yield entry if isinstance(entry, Track) else _track(path, entry)
 
     @property
     def unmatched(self) -> list[Rule]:
@@ -128,7 +137,22 @@ class Listing:
         given += [(rule, self.left_out) for rule in self.selection.excluded if rule.origin == "--exclude"]
         return [rule for rule, matches in given if not matches.of(rule) and not rule.text.startswith("!")]
 
-    def _below(self, root: bytes) -> Iterator[tuple[bytes, bytes, os.DirEntry[bytes] | Track | None]]:
+    def _all(self) -> Iterator[_Found]:
+        """What is below all roots: of local ones in their order, with what servers have told put in between."""
+        remote_roots = [root for root in self.roots if remote.is_url(root)]
+        if not remote_roots:
+            for root in self.roots:
+                yield from self._below(root)
+            return
+        with Beside([functools.partial(self._below, root) for root in remote_roots]) as beside:
+            for root in self.roots:
+                if not remote.is_url(root):
+                    for found in self._below(root):
+                        yield found
+                        yield from beside.told()
+            yield from beside.rest()
+
+    def _below(self, root: bytes) -> Iterator[_Found]:
         """(path, path below the root, directory entry) of every wanted file."""
         if remote.is_url(root):
             yield from self._below_url(Url(os.fsdecode(root)))
@@ -177,7 +201,7 @@ class Listing:
 
     def _below_url(self, url: Url) -> Iterator[tuple[bytes, bytes, Track]]:
         try:
-            info = remote.info(url)
+            info = remote.info(url, self.timeout_s)
         except RemoteError:
             yield url.encoded(), os.fsencode(url.name), objects.unseen(url)
             return
@@ -185,7 +209,7 @@ class Listing:
             yield url.encoded(), os.fsencode(url.name), objects.track_at(url, info)
             return
         wanted, left_out = self._filters(None)
-        for below, track in objects.listed(url, left_out):
+        for below, track in objects.listed(url, left_out, self.timeout_s):
             if of_system(os.fsdecode(below.rpartition(b"/")[2])):
                 self.system_files += 1
             elif wanted(below):
@@ -212,25 +236,38 @@ def of_system(name: str) -> bool:
     return name.startswith(_SYSTEM_PREFIXES) or name in _SYSTEM_NAMES
 
 
-def listing(paths: Iterable[str | bytes | os.PathLike[str]], selection: Selection | None = None) -> Listing:
-    """The tracks of `paths`.
+def listing(
+    paths: Iterable[str | bytes | os.PathLike[str]],
+    selection: Selection | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+) -> Listing:
+    """The tracks of `paths`. A URL is asked for at once where it is the only path, else when its turn comes.
+
+    Args:
+        paths: files, folders and URLs.
+        selection: which files of the folders are wanted; None for all that are named as sound.
+        timeout_s: how long a server may take for each answer.
 
     Raises:
         InputError: a path that is not there.
         RemoteError: a URL that is not there, or cannot be asked for.
     """
     roots = []
-    for path in paths:
+    given = list(paths)
+    for path in given:
         place = remote.located(path)
         if isinstance(place, Url):
-            remote.info(place)
+            if len(given) == 1:
+                remote.info(place, timeout_s)
+            else:
+                remote.filesystem(place)  # whether its package is installed
             roots.append(place.encoded())
             continue
         root = os.fsencode(place if remote.is_url(path) else path)
         if not os.path.lexists(root):
             raise InputError(f"there is no file or folder {os.fsdecode(root)!r}.")
         roots.append(normal(root))
-    return Listing(tuple(dict.fromkeys(roots)), selection or Selection())
+    return Listing(tuple(dict.fromkeys(roots)), selection or Selection(), timeout_s)
 
 
 def _named_as_sound(path: bytes) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import email.utils
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterator
@@ -38,17 +39,21 @@ def unseen(url: Url) -> Track:
     return track_at(url, {"size": -1})
 
 
-def listed(url: Url, left_out: Callable[[bytes], bool]) -> Iterator[tuple[bytes, Track]]:
+def listed(
+    url: Url, left_out: Callable[[bytes], bool], timeout_s: float | None = None
+) -> Iterator[tuple[bytes, Track]]:
     """Every file below a folder, as its path below it and its `Track`, as the listing comes in.
 
     Args:
         url: the folder.
         left_out: of paths below it: a file to pass over, or a folder, whose path ends in a slash, with all below it.
+        timeout_s: how long the server may take for each page or folder; None for as long as the library waits.
 
     Raises:
         RemoteError: the listing fails; what came before stands.
     """
-    pages = _s3_pages(url) if url.protocol in ("s3", "s3a") else _folders(url, left_out)
+    flat = url.protocol in ("s3", "s3a")
+    pages = _s3_pages(url, timeout_s) if flat else _folders(url, left_out, timeout_s)
     base = url.address.rstrip("/") + "/"
     folder, excluded = b"", None
     for below, info in pages:
@@ -67,7 +72,7 @@ def _ancestors(folder: bytes) -> Iterator[bytes]:
     return (b"/".join(parts[:n]) + b"/" for n in range(1, len(parts) + 1))
 
 
-def _s3_pages(url: Url) -> Iterator[tuple[str, dict[str, Any]]]:
+def _s3_pages(url: Url, timeout_s: float | None) -> Iterator[tuple[str, dict[str, Any]]]:
     """One flat listing of all keys: s3fs' own `find` and `ls` return once they have them all."""
     files, path = remote.filesystem(url)
     bucket, _, prefix = path.partition("/")
@@ -75,7 +80,7 @@ def _s3_pages(url: Url) -> Iterator[tuple[str, dict[str, Any]]]:
     request = {"Bucket": bucket, "Prefix": prefix}
     while True:
         with remote.reaching(url, "listed"):
-            page = files.call_s3("list_objects_v2", **request)
+            page = remote.within(timeout_s, functools.partial(files.call_s3, "list_objects_v2", **request), url)
         for found in page.get("Contents", []):
             if not found["Key"].endswith("/"):  # what stands for a folder
                 yield found["Key"][len(prefix) :], {**found, "size": found["Size"]}
@@ -84,7 +89,9 @@ def _s3_pages(url: Url) -> Iterator[tuple[str, dict[str, Any]]]:
         request["ContinuationToken"] = page["NextContinuationToken"]
 
 
-def _folders(url: Url, left_out: Callable[[bytes], bool]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _folders(
+    url: Url, left_out: Callable[[bytes], bool], timeout_s: float | None
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """A walk that keeps one folder's names at a time, and the folders still to be entered."""
     files, root = remote.filesystem(url)
     root = root.rstrip("/")
@@ -92,7 +99,8 @@ def _folders(url: Url, left_out: Callable[[bytes], bool]) -> Iterator[tuple[str,
     while stack:
         here = stack.pop()
         with remote.reaching(url, "listed"):
-            entries = sorted(files.ls(here, detail=True), key=lambda entry: str(entry["name"]))
+            found = remote.within(timeout_s, functools.partial(files.ls, here, detail=True), url)
+            entries = sorted(found, key=lambda entry: str(entry["name"]))
         folders = []
         for entry in entries:
             name = str(entry["name"]).rstrip("/")

@@ -1,21 +1,22 @@
 """Files behind URLs: `s3://`, `gs://`, `hf://`, `https://` and whatever else fsspec knows.
 
 fsspec and the libraries below it are imported when the first URL is used. Credentials are theirs: they
-find them in the environment and in their own files. What a URL itself holds of them, a password or the
-signature of a signed address, is used and never shown: `str(url)` leaves it out, and so do the
-sentences of a `RemoteError`.
+find them in the environment and in their own files. What a URL itself may hold of them is used and never shown:
+`str(url)` shows `***` for user and password and `?…` for query and fragment. So do the sentences of a `RemoteError`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import re
 import secrets
+import threading
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from sonicscan.errors import RemoteError, Status
 
@@ -29,13 +30,23 @@ _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "hf": "hf"}
 _PACKAGES = dict.fromkeys(("abfs", "az"), "adlfs") | dict.fromkeys(("sftp", "ssh"), "paramiko")
 _PACKAGES |= dict.fromkeys(_WEB, "aiohttp")
 
-_USER = re.compile(r"(?<=://)[^/\s@'\"]*@")
+# The part before the `@` is a container there, not a user.
+_CONTAINERS = ("abfs", "abfss", "az", "wasb", "wasbs")
+# Of an object store, `?` and `#` may be part of a name; a query has `name=value`.
+_QUERY = re.compile(r"[?#][^/?#]*=.*", re.DOTALL)
+_WEB_QUERY = re.compile(r"[?#].*", re.DOTALL)
+_USER = re.compile(r"(?<=://)[^/\s'\"]*@")
+_QUERY_IN_TEXT = re.compile(r"(?<=[\w/.%~-])[?#][^\s'\"?#=]*=[^\s'\"]*")
 _PARAMETER = re.compile(
     r"((?:signature|credential|token|secret|password|passwd|sig|key|keyid|key-id|policy)=)[^&\s'\"]+", re.I
 )
 _SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSW|CREDENTIAL|ACCESS_KEY|API_KEY|ACCOUNT_KEY|CONNECTION_STRING|SAS", re.I)
+_MIN_VALUE = 4  # shorter values of a query are numbers and switches, and would be found in any sentence
 _MIN_SECRET = 8  # shorter values of such variables are switches and numbers
-_HIDDEN = "***"
+_HIDDEN, _LEFT_OUT = "***", "?…"
+
+
+T = TypeVar("T")
 
 
 class Url:
@@ -58,13 +69,15 @@ class Url:
         scheme, rest = self.address.split("://", 1)
         host, slash, path = rest.partition("/")
         user, at, place = host.rpartition("@")
-        if at and (":" in user or self.protocol in _WEB):
+        if at and (":" in user or self.protocol not in _CONTAINERS):
             host = f"{_HIDDEN}@{place}"
-        if self.protocol in _WEB:
-            path = re.split(r"[?#]", path, maxsplit=1)[0]
-        elif "?" in path:
-            path = _PARAMETER.sub(rf"\g<1>{_HIDDEN}", path)
-        return f"{scheme}://{host}{slash}{path}"
+        host = _WEB_QUERY.sub(_LEFT_OUT, host)
+        return f"{scheme}://{host}{slash}{self._query.sub(_LEFT_OUT, path)}"
+
+    @property
+    def _query(self) -> re.Pattern[str]:
+        """What query and fragment look like in such a URL."""
+        return _WEB_QUERY if self.protocol in _WEB else _QUERY
 
     def __repr__(self) -> str:
         return f"Url({str(self)!r})"
@@ -78,7 +91,7 @@ class Url:
     @property
     def name(self) -> str:
         """The last part of the path."""
-        return PurePosixPath(str(self).split("://", 1)[1]).name
+        return PurePosixPath(self._query.sub("", self.address.split("://", 1)[1])).name
 
     @property
     def suffix(self) -> str:
@@ -178,22 +191,77 @@ def scrubbed(text: str, url: Url) -> str:
     for name, value in os.environ.items():
         if len(value) >= _MIN_SECRET and _SECRET_NAME.search(name):
             text = text.replace(value, _HIDDEN)
-    split = urllib.parse.urlsplit(url.address.replace("[", "").replace("]", ""))
-    user = split.netloc.rpartition("@")[0]
-    for secret in {user, user.partition(":")[2], urllib.parse.unquote(user.partition(":")[2])} - {""}:
+    for secret in _secrets_of(url):
         text = text.replace(secret, _HIDDEN)
-    return _PARAMETER.sub(rf"\g<1>{_HIDDEN}", _USER.sub(f"{_HIDDEN}@", text))
+    text = _QUERY_IN_TEXT.sub(_LEFT_OUT, _USER.sub(f"{_HIDDEN}@", text))
+    return _PARAMETER.sub(rf"\g<1>{_HIDDEN}", text)
 
 
-def info(url: Url) -> dict[str, Any]:
+def _secrets_of(url: Url) -> list[str]:
+    """What a message must not hold: user, password and the values of the query, as they are and decoded; longest first.
+
+    Libraries write addresses in other ways than they were given, and servers redirect to others with the same values.
+    """
+    rest = url.address.split("://", 1)[1]
+    user = rest.partition("/")[0].rpartition("@")[0] if url.protocol not in _CONTAINERS else ""
+    found = {user, user.partition(":")[2]}
+    query = url._query.search(rest)
+    if query is not None:
+        values = (part.partition("=")[2] for part in re.split(r"[?#&;]", query[0]))
+        found |= {query[0][1:], *(value for value in values if len(value) >= _MIN_VALUE)}
+    decoded = {decode(secret) for secret in found for decode in (urllib.parse.unquote, urllib.parse.unquote_plus)}
+    quoted = {urllib.parse.quote(secret, safe="") for secret in found | decoded}
+    return sorted((found | decoded | quoted) - {""}, key=len, reverse=True)
+
+
+def info(url: Url, timeout_s: float | None = None) -> dict[str, Any]:
     """What fsspec knows of a file or folder: `type`, `size` and more.
 
+    Args:
+        url: the file or folder.
+        timeout_s: how long the answer may take; None for as long as the library waits.
+
     Raises:
-        RemoteError: `vanished` where it is not there, or it cannot be asked for.
+        RemoteError: `vanished` where it is not there, `timeout`, or it cannot be asked for.
     """
-    files, path = filesystem(url)
-    with reaching(url, "read"):
-        return dict(files.info(path))
+
+    def ask() -> dict[str, Any]:
+        files, path = filesystem(url)
+        with reaching(url, "read"):
+            return dict(files.info(path))
+
+    return within(timeout_s, ask, url)
+
+
+def within(seconds: float | None, call: Callable[[], T], url: Url) -> T:
+    """What `call` returns, or a `RemoteError` after `seconds`; the thread that waits for the server is then left alone.
+
+    Args:
+        seconds: the limit; None for none.
+        call: asks a server.
+        url: what is asked for.
+
+    Raises:
+        RemoteError: `timeout`.
+    """
+    if seconds is None:
+        return call()
+    answer: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answer.put((call(), None))
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            answer.put((None, error))
+
+    threading.Thread(target=ask, name="sonicscan-ask", daemon=True).start()
+    try:
+        found, error = answer.get(timeout=seconds)
+    except queue.Empty:
+        raise RemoteError("timeout", f"{url} did not answer within {seconds:g} s.") from None
+    if error is not None:
+        raise error
+    return cast("T", found)
 
 
 def held_here(path: bytes) -> bytes | None:
