@@ -30,7 +30,8 @@ from sonicscan.audio.windows import WindowPlan
 from sonicscan.cli.demo import write_sound
 from sonicscan.errors import AudioError, InputError, RemoteError
 from sonicscan.library import objects, remote
-from sonicscan.library.discovery import Selection, file_list, listing
+from sonicscan.library.discovery import Selection, listing
+from sonicscan.library.lists import file_list
 from sonicscan.library.ranges import BLOCK, RemoteFile, sound_at
 from sonicscan.library.remote import Url, located
 from sonicscan.model import cache as modelcache
@@ -504,7 +505,7 @@ def test_a_silent_server_at_the_head_of_a_list_holds_up_nothing_else(
     out, journal = tmp_path / "r.parquet", tmp_path / "j"
     arguments = ["--files-from", tmp_path / "list", "--model", calibrated_model, "--out", out, "--journal", journal]
     process = start(*arguments)
-    wait_for(lambda: len(journal_rows(journal)) == 4)
+    wait_for(lambda: len(journal_rows(journal)) >= 3)  # the last row is written with the next
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
     assert finish(process)[0] == 143
