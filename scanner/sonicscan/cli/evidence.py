@@ -15,6 +15,7 @@ import click
 from sonicscan.cli.console import clear_errors
 from sonicscan.cli.parameters import FileType, LocationType
 from sonicscan.errors import AudioError, InputError
+from sonicscan.model.bundled import DEFAULT
 
 if TYPE_CHECKING:
     from sonicscan.library.remote import Location
@@ -29,7 +30,7 @@ _RATE = click.FloatRange(0.0, 1.0, min_open=True, max_open=True)
 
 @click.command()
 @click.argument("audio", type=_FILE)
-@click.option("--model", type=_FILE, help="ONNX model, or a bundled one's name. [default: sonicnet_s]")
+@click.option("--model", type=_FILE, help=f"ONNX model, or a bundled one's name. [default: {DEFAULT}]")
 @click.option("--out", type=_FILE, required=True, help="x.png, or x.html with a player.")
 @click.option("--windows", default="12", show_default=True, metavar="N|all", help="Windows looked at, as in the scan.")
 @click.option("--max-fpr", type=_RATE, metavar="F", help="Certified false-positive rate of `flagged`. [default: 0.01]")

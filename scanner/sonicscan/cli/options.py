@@ -13,6 +13,7 @@ import click
 import sonicscan
 from sonicscan.cli.console import Program
 from sonicscan.cli.parameters import FailOn, FileType, LocationType, MaxErrors, Size
+from sonicscan.model.bundled import DEFAULT
 
 if TYPE_CHECKING:
     from sonicscan.library.remote import Location
@@ -65,7 +66,7 @@ _OPTIONS = (
     _input("--no-ignore", is_flag=True, help="Do without the library's .sonicscanignore."),
     _input("--follow-symlinks", is_flag=True, help="Enter linked folders too."),
     _input("--shard", metavar="I/N", help="Scan the I-th of N parts of the library."),
-    _model("--model", type=LocationType(), help="ONNX model, or a bundled one's name. [default: sonicnet_s]"),
+    _model("--model", type=LocationType(), help=f"ONNX model, or a bundled one's name. [default: {DEFAULT}]"),
     _model("--max-model-size", type=Size(), default="2GB", show_default=True, help="Of a model behind a URL."),
     _model("--model-sha256", metavar="HEX", help="Refuse a model with another digest."),
     _model("--model-key", type=FileType(), metavar="PUB", help="Refuse a model that this key has not signed."),

@@ -17,6 +17,7 @@ from sonicscan.cli import evidence
 from sonicscan.cli.console import Ended, ProgramGroup, clear_errors
 from sonicscan.cli.parameters import FileType, LocationType
 from sonicscan.errors import STATUSES, InputError
+from sonicscan.model.bundled import DEFAULT
 
 if TYPE_CHECKING:
     from sonicscan.analysis.diff import Difference
@@ -272,7 +273,7 @@ def _print_json(figures: Summary | Difference | list[Month] | tuple[Group, ...])
 @click.option(
     "--explain", "explain_n", type=click.IntRange(1, 100), metavar="N", help="Evidence for the N highest tracks."
 )
-@click.option("--model", type=_FILE, help="The model of the scan, for --explain. [default: sonicnet_s]")
+@click.option("--model", type=_FILE, help=f"The model of the scan, for --explain. [default: {DEFAULT}]")
 @click.option("--since", type=_FILE, metavar="OLD", help="An earlier report to compare with.")
 @click.option("--fdr", type=_RATE, default=0.05, show_default=True, help="False-discovery rate to flag at.")
 @_depth
