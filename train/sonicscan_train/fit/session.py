@@ -14,6 +14,7 @@ from sonicscan.spec import ModelSpec
 from sonicscan_train.fit.average import Averaged
 from sonicscan_train.fit.run import FitConfig, Progress, RunFolder
 from sonicscan_train.nets.backbones import Detector, build
+from sonicscan_train.nets.depthwise import quicken
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ def begin(folder: RunFolder, spec: ModelSpec, config: FitConfig) -> tuple[Sessio
     accelerator = Accelerator(mixed_precision=_precision(recipe.amp))
     torch.manual_seed(config.seed)
     detector = build(config.backbone, len(spec.classes), config.weights, dropout=recipe.dropout)
+    if recipe.cpu_bfloat16 and accelerator.device.type == "cpu":
+        quicken(detector)
     # Convolutions are faster with channels last, on CPUs and on GPUs.
     detector = detector.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
