@@ -1,9 +1,9 @@
 """Depthwise convolutions whose bfloat16 backward pass is fast on CPUs.
 
 oneDNN has no fast bfloat16 kernel for the weight gradients of 5 x 5 depthwise convolutions, nor for the input gradients
-of those with stride 2. Here the first come from four overlapping 3 x 3 ones. The second come from a convolution of stride
-1 over the gradient with zeros between its values. The function is the same; gradients are equal up to bfloat16 rounding.
-On EfficientNet-Lite a training step takes less than half of the time.
+of those with stride 2. Here the first come from four overlapping 3 x 3 ones. The second come from a convolution of
+stride 1 over the gradient with zeros between its values. The function is the same; gradients are equal up to bfloat16
+rounding. On EfficientNet-Lite a training step takes less than half of the time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class FastDepthwise(nn.Conv2d):
             return functional.conv2d(
                 functional.pad(input, (low, high, low, high)), self.weight, None, stride, 0, 1, self.groups
             )
-        found: Tensor = _Depthwise.apply(input, self.weight, stride)  # type: ignore[no-untyped-call]
+        found: Tensor = _Depthwise.apply(input, self.weight, stride)
         return found
 
 
