@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
@@ -47,6 +48,8 @@ class Scanner:
         workers, threads, batch_size: 0 for what suits the machine.
         timeout_s: seconds a file may take to decode.
         hash: put the SHA-256 of each file's bytes into its result.
+        provenance: read what each file declares about its own origin; never part of a score or verdict.
+        c2pa_trust: PEM file of the roots that make a signature `trusted`; None for none.
 
     Attributes:
         notes: sentences that a person should read before the scores.
@@ -72,6 +75,8 @@ class Scanner:
         batch_size: int = 0,
         timeout_s: float = 120.0,
         hash: bool = False,
+        provenance: bool = True,
+        c2pa_trust: str | os.PathLike[str] | None = None,
     ) -> None:
         options = ScanOptions(
             model=None if model is None else located(model),
@@ -84,6 +89,8 @@ class Scanner:
             batch_size=batch_size,
             timeout_s=timeout_s,
             hash=hash,
+            provenance=provenance,
+            c2pa_trust=None if c2pa_trust is None else Path(c2pa_trust),
         )
         self._loaded: Scan | None = Scan(options)
         self.notes: tuple[str, ...] = tuple(self._loaded.notes)
@@ -251,6 +258,8 @@ def scan(
     batch_size: int = 0,
     timeout_s: float = 120.0,
     hash: bool = False,
+    provenance: bool = True,
+    c2pa_trust: str | os.PathLike[str] | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     follow_symlinks: bool = False,
@@ -259,7 +268,8 @@ def scan(
 
     Args:
         paths, include, exclude, follow_symlinks: as in `Scanner.scan`.
-        model, windows, max_fpr, threshold, device, workers, threads, batch_size, timeout_s, hash: as in `Scanner`.
+        model, windows, max_fpr, threshold, device, workers, threads, batch_size, timeout_s, hash, provenance,
+            c2pa_trust: as in `Scanner`.
 
     Yields:
         one `FileResult` for each file found, as `Scanner.scan` does.
@@ -278,5 +288,7 @@ def scan(
         batch_size=batch_size,
         timeout_s=timeout_s,
         hash=hash,
+        provenance=provenance,
+        c2pa_trust=c2pa_trust,
     )
     return scanner.scan(paths, include=include, exclude=exclude, follow_symlinks=follow_symlinks)

@@ -71,6 +71,7 @@ def remuxed(path: Path, source: Path, tags: dict[str, str]) -> Path:
         ([frame("TPE1", b"\x03Udio")], "Udio"),
         ([frame("TPE1", b"\x03Mureka")], "Mureka"),
         ([free("AIGC", '{"Label":"1","ContentProducer":"Acme","ProduceID":"2"}')], "Acme"),
+        ([free("Iptc4xmpExt:DigitalSourceType", IPTC + "trainedAlgorithmicMedia")], None),
         ([free("aigc", '{"aigc": {"Label": "1", "ProduceID": "2"}}')], None),
     ],
 )

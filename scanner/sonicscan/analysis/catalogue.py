@@ -77,12 +77,18 @@ def folder_of(row: FileResult) -> str:
 
 
 def lines(rows: Iterable[FileResult]) -> Iterator[str]:
-    """The plain table: score, verdict, status and path, tab-separated, one line a row.
+    """The plain table: score, verdict, status and path, tab-separated, one line a row; then what the file declares.
 
-    A missing value is `-`; the path is escaped so that it holds no tab, newline or terminal command.
+    A missing value is `-`; the path is escaped so that it holds no tab, newline or terminal command. A file that
+    declares nothing and has no Content Credentials has no fifth field.
     """
+    from sonicscan.provenance.words import described
     from sonicscan.text import printable
 
     for row in rows:
         score = "-" if row.score is None else f"{row.score:.4f}"
-        yield f"{score}\t{printable(row.verdict or '-')}\t{printable(row.status)}\t{printable(row.path)}"
+        declared = described(row.provenance)
+        yield (
+            f"{score}\t{printable(row.verdict or '-')}\t{printable(row.status)}\t{printable(row.path)}"
+            + ("" if declared is None else f"\t{declared}")
+        )

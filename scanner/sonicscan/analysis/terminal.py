@@ -18,6 +18,7 @@ from sonicscan.analysis.summary import Summary
 from sonicscan.analysis.suppliers import SupplierCounts
 from sonicscan.analysis.trend import Month
 from sonicscan.analysis.words import LIMITS, findings, listened, percent
+from sonicscan.provenance.words import described
 from sonicscan.report.row import FileResult
 from sonicscan.text import printable
 
@@ -47,11 +48,15 @@ def _score(score: float | None) -> str:
 
 
 def print_rows(rows: Iterable[FileResult]) -> None:
-    """The plain table: score, verdict, status, path."""
-    table = _table("score", "verdict", "status", "path", numbers=("score",))
+    """The plain table: score, verdict, status, path; and what files declare, where one does."""
+    rows = list(rows)
+    declared = {row.path: described(row.provenance) for row in rows}
+    shown = any(declared.values())
+    table = _table("score", "verdict", "status", "path", *(("origin",) if shown else ()), numbers=("score",))
     for row in rows:
         status = safe(row.status, "" if row.status == "ok" else "magenta")
-        table.add_row(_score(row.score), _verdict(row.verdict), status, safe(row.path))
+        origin = (safe(declared[row.path] or ""),) if shown else ()
+        table.add_row(_score(row.score), _verdict(row.verdict), status, safe(row.path), *origin)
     Console().print(table)
 
 

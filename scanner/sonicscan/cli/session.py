@@ -20,13 +20,13 @@ import click
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sonicscan.analysis.catalogue import lines
 from sonicscan.analysis.reviewed import Reviewed
 from sonicscan.analysis.words import CERTIFIED_ELSEWHERE, WAY_OUT
 from sonicscan.cli.console import Ended
 from sonicscan.cli.progress import Progress, Tally
 from sonicscan.library.discovery import Listing
 from sonicscan.provenance.record import GENERATION
-from sonicscan.provenance.words import described
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import to_results
 from sonicscan.report.writers import json_line
@@ -110,7 +110,7 @@ class Session:
         shown = not self.quiet and not sys.stdout.isatty()
         with self._progress(tally, shown) as progress, contextlib.closing(results), _only_data() as stdout:
             for result in results:
-                line = json_line(result) if json_lines else table_line(result)
+                line = json_line(result) if json_lines else next(lines([result])) + "\n"
                 stdout.buffer.write(line.encode())
                 stdout.buffer.flush()
                 self._note(result, tally)
@@ -213,14 +213,6 @@ class Session:
             self.say(printable(f"the pattern {rule.text!r} of {rule.origin} matched nothing"))
         if self.tracks.system_files:
             self.say(f"passed over {self.tracks.system_files} files of operating systems (._*, .DS_Store and the like)")
-
-
-def table_line(result: FileResult) -> str:
-    """score, verdict, status and path, separated by tabs, `-` for what there is not; then what the file declares."""
-    score = "-" if result.score is None else f"{result.score:.4f}"
-    declared = described(result.provenance)
-    line = f"{score}\t{result.verdict or '-'}\t{result.status}\t{printable(result.path)}"
-    return f"{line}\n" if declared is None else f"{line}\t{declared}\n"
 
 
 class Interrupted(Ended):

@@ -71,6 +71,8 @@ def declared_in_tags(fields: Iterable[tuple[str, str]]) -> Iterator[Declaration]
         fields: names of tags in lower case, and their texts.
     """
     for name, text in fields:
+        if name.rpartition(":")[2] == "digitalsourcetype" and (claim := claim_of_source_type(text)) != "none":
+            yield Declaration(claim, "tag", shortened(text.strip()))
         for known in _statements().tags:
             if name in known.fields and known.pattern.fullmatch(text.strip()):
                 generator = known.generator
