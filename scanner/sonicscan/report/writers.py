@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import re
 import tempfile
 from pathlib import Path
 from typing import IO
@@ -21,6 +22,12 @@ from sonicscan.provenance.record import Provenance
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA, to_results
 
+# What a terminal obeys or shows in another order, and JSON leaves as it is: C1 controls, bidirectional marks, U+2028.
+_COMMANDS = re.compile("[\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]")
+# Where a spreadsheet begins a formula: at the start of a cell, and behind what another locale takes for a delimiter.
+# The last four signs are full-width. JSON has a comma and a space before a negative number, which is no formula.
+_FORMULA = re.compile(r"((?:^|[,;|\t\r\n])[\s\"']*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])")
+_INNER_FORMULA = re.compile(r"([,;|][\s\"']*)(?=[=+@\uff1d\uff0b\uff0d\uff20]|-(?!\d))")
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 
 
@@ -71,7 +78,8 @@ def json_line(result: FileResult) -> str:
     row = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
     row["path_raw"] = result.path_raw.hex() if result.path_raw is not None else None
     row["provenance"] = dataclasses.asdict(result.provenance) if result.provenance is not None else None
-    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(row, ensure_ascii=False, allow_nan=False)
+    return _COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 
 
 def _write_csv(table: pa.Table, file: IO[bytes]) -> None:
@@ -89,9 +97,7 @@ def _cell(name: str, value: object) -> object:
     if name == "path_raw" and isinstance(value, bytes):
         return value.hex()
     if isinstance(value, Provenance):
-        return json.dumps(dataclasses.asdict(value), ensure_ascii=False)
+        value = dataclasses.asdict(value)
     if isinstance(value, list | dict):
-        return json.dumps(value)
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return "'" + value
-    return value
+        return _INNER_FORMULA.sub(r"\1'", json.dumps(value, ensure_ascii=False))
+    return _FORMULA.sub(r"\1'", value) if isinstance(value, str) else value
