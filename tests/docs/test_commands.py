@@ -29,7 +29,7 @@ from sonicscan.scoring.thresholds import Thresholds
 from sonicscan.signing import PrivateKey
 
 LIMITS = Thresholds(0.9, 0.5, 0.01)
-OPTIONS_THAT_WRITE = ("--out", "--journal", "--metrics-file", "-o")
+OPTIONS_THAT_WRITE = ("keygen", "--out", "--journal", "--metrics-file", "-o")
 FINDINGS = ("--fail-on", "diff ", "audit ")  # what may end with 1
 TOP = ("srv", "var", "mnt", "catalogue", "data", "reports", "music", "library")
 SUFFIXES = (".wav", ".mp3", ".flac", ".ogg", ".m4a")
@@ -40,9 +40,10 @@ class World:
 
     def __init__(self, folder: Path, model: Path, track: Path) -> None:
         self.folder, self._model, self._track = folder, model, track
+        self._mounts: list[str] = []
         self.home = folder / "home"
         self.home.mkdir(parents=True)
-        for name in ("tests", "docs", "deploy", "benchmarks", "Makefile", "pyproject.toml"):
+        for name in ("tests", "deploy", "Makefile"):
             (folder / name).symlink_to(ROOT / name)
 
     def placed(self, text: str) -> str:
@@ -51,7 +52,8 @@ class World:
 
     def prepare(self, text: str) -> None:
         """Make what the words of a command name and is not there."""
-        words = [word.removeprefix("./") for word in _words(text)]
+        words = _words(text)
+        self._mounts = re.findall(r"--strip (\S+)", text)
         for before, word in zip(["", *words], words, strict=False):
             written = before in OPTIONS_THAT_WRITE or "=" in word or word.startswith("-") or "://" in word
             path = Path(os.path.expanduser(word))  # noqa: PTH111 - `~` of this page, not of pathlib's
@@ -71,12 +73,16 @@ class World:
         if path.suffix == ".onnx":
             shutil.copy(self._model, path)
         elif path.suffix == ".parquet":
-            shard = re.search(r"part-?(\d)", path.name)
-            rows = [row(f"{path.stem if shard else ''}{k}.mp3", 0.2 + 0.3 * k) for k in range(3)]
+            mount = f"{self._mounts.pop(0)}/" if self._mounts else ""
+            own = path.stem if re.search(r"\d", path.stem) else ""  # reports that are merged share no track
+            rows = [row(f"{mount}{own}{k}.mp3", 0.2 + 0.3 * k) for k in range(3)]
             flagged = [row("z.mp3", 0.95, verdict="flagged")] if "new" in path.name else []
             sample_report(path, [*rows, *flagged], calibrated(), LIMITS, key="k")
         elif path.suffix == ".csv":
-            path.write_text("path,decision,by,date\nz.mp3,human,Kim,2026-02-01\n")
+            header, line = "path,decision,by,date", "z.mp3,human,Kim,2026-02-01"
+            if path.stem == "declared":
+                header, line = "path,declared", "z.mp3,none"
+            path.write_text(f"{header}\n{line}\n")
         elif path.suffix in (".pem", ".pub"):
             PrivateKey.generate().write(path.with_suffix(".pem"))
         elif path.suffix in SUFFIXES:
@@ -90,10 +96,10 @@ class World:
         """Exit code, and all that was printed."""
         text = self.placed(snippet.text)
         if snippet.kind == "python":
-            self.prepare(" ".join(re.findall(r'"([\w./-]+)"', text)))
+            self.prepare(" ".join(["python", *re.findall(r'"([\w./-]+)"', text), *_scanned(text)]))
             return self._process([sys.executable, "-W", "ignore", "-c", text])
         if snippet.kind == "sql":
-            self.prepare(" ".join(re.findall(r"'([\w./*-]+)'", text)))
+            self.prepare(" ".join(["sql", *re.findall(r"'([\w./*-]+)'", text)]))
             import duckdb
 
             with duckdb.connect() as connection:
@@ -111,6 +117,10 @@ class World:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         done = subprocess.run(command, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout + done.stderr
+
+
+def _scanned(text: str) -> list[str]:
+    return [f"./{name}" for name in re.findall(r'scan\("(\w+)"', text)]
 
 
 def _words(text: str) -> list[str]:
@@ -187,6 +197,8 @@ def _checked_only(text: str) -> bool | str:
     if text.startswith("make "):
         done = subprocess.run(["bash", "-c", f"{text} -n"], cwd=ROOT, capture_output=True, text=True, check=False)
         return done.stderr if done.returncode else True
+    if match := re.match(r"python (benchmarks/\w+\.py)", text):  # measures for minutes
+        return True if (ROOT / match[1]).is_file() else f"there is no {match[1]}"
     return False
 
 
