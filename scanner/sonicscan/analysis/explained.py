@@ -11,12 +11,13 @@ from sonicscan.analysis.clips import Clip, clips
 from sonicscan.analysis.evidence import Evidence
 from sonicscan.analysis.html import embedded, own_script, render
 from sonicscan.analysis.pictures import ranges_of, svg_panels
+from sonicscan.analysis.statement import statement, strength
 from sonicscan.analysis.words import LIMITS
 from sonicscan.engine.decoder import Decoder
 from sonicscan.provenance.words import described
 from sonicscan.scoring.aggregate import margin_of
 from sonicscan.scoring.thresholds import Thresholds
-from sonicscan.spec import MAP_SIZE
+from sonicscan.spec import DEFAULT_WINDOWS, MAP_SIZE
 from sonicscan.text import printable
 
 PAGE_SOUND_S = 120.0
@@ -115,10 +116,7 @@ def sentences(evidence: Evidence, limits: Thresholds | None) -> Iterator[str]:
     if evidence.track_spread:
         cause = "there being several families of generators" if spec.multiclass else "the model's calibration"
         parts += f" {evidence.track_spread:+.4f} from {cause} (in no one place)"
-    yield (
-        f"Score {evidence.score:.4f}, which is a margin of {evidence.margin:+.4f} log-odds towards AI: {parts}, "
-        f"{abs(evidence.remainder):.0e} lost to rounding."
-    )
+    yield (f"Score {evidence.score:.4f}, which is a margin of {evidence.margin:+.4f} log-odds towards AI: {parts}.")
     cell_s = spec.audio.n_frames / MAP_SIZE * spec.audio.hop_length / spec.audio.sample_rate
     exactly = (
         "an exact decomposition of the score"
@@ -132,8 +130,28 @@ def sentences(evidence: Evidence, limits: Thresholds | None) -> Iterator[str]:
     )
 
 
-def explain_page(evidence: Evidence, limits: Thresholds | None, model: str, decoder: Decoder | None = None) -> str:
-    """A page about one track, self-contained."""
+def explain_page(
+    evidence: Evidence,
+    limits: Thresholds | None,
+    model: str,
+    decoder: Decoder | None = None,
+    *,
+    windows: str = DEFAULT_WINDOWS,
+    prior: float | None = None,
+) -> str:
+    """A page about one track, self-contained; it opens with a statement for the person concerned.
+
+    Args:
+        evidence: of the track.
+        limits: what the verdict is given by.
+        model: the model's name.
+        decoder: for the excerpts.
+        windows: the window plan, as `WindowPlan` prints it.
+        prior: share of AI that the user assumes; None for none.
+    """
     view = explained(evidence, limits, PAGE_SOUND_S, decoder)
+    said = list(statement(evidence, limits, strength(evidence, limits, windows, prior)))
     theme = own_script("theme.js")
-    return render("explain.html.j2", (theme,), track=view, model=model, limits=LIMITS, facts=evidence.facts)
+    return render(
+        "explain.html.j2", (theme,), track=view, statement=said, model=model, limits=LIMITS, facts=evidence.facts
+    )

@@ -35,8 +35,15 @@ _RATE = click.FloatRange(0.0, 1.0, min_open=True, max_open=True)
 @click.option("--windows", default="12", show_default=True, metavar="N|all", help="Windows looked at, as in the scan.")
 @click.option("--max-fpr", type=_RATE, metavar="F", help="Certified false-positive rate of `flagged`. [default: 0.01]")
 @click.option("--threshold", type=click.FloatRange(0.0, 1.0), metavar="T", help="Flag from this score on, instead.")
+@click.option("--prior", type=_RATE, metavar="P", help="Share of AI that you assume; gives a probability.")
 def explain(
-    audio: Path, model: Path | None, out: Path, windows: str, max_fpr: float | None, threshold: float | None
+    audio: Path,
+    model: Path | None,
+    out: Path,
+    windows: str,
+    max_fpr: float | None,
+    threshold: float | None,
+    prior: float | None,
 ) -> None:
     """Show where in AUDIO the evidence for its score lies: over the track, in time and in frequency."""
     if max_fpr is not None and threshold is not None:
@@ -60,7 +67,9 @@ def explain(
             with Decoder(loaded.spec.audio) as decoder:
                 found = evidence.explain(os.fsencode(audio), loaded, plan, decoder)
                 name = f"{loaded.path.name} ({loaded.digest[:12]})"
-                page = explained.explain_page(found, limits, name, decoder) if out.suffix == ".html" else None
+                page = None
+                if out.suffix == ".html":
+                    page = explained.explain_page(found, limits, name, decoder, windows=str(plan), prior=prior)
         except AudioError as error:
             raise InputError(f"{audio} cannot be explained: {error}") from error
         if page is not None:
@@ -131,3 +140,79 @@ def estimate(report: Location, decisions: Path, sample_: Path | None, as_json: b
             click.echo(json.dumps(dataclasses.asdict(found), indent=2, allow_nan=False))
         else:
             terminal.print_listened(found)
+
+
+@click.command()
+@click.argument("audio", type=_FILE, required=False)
+@click.option("--model", type=_FILE, help="ONNX model, or a bundled one's name. [default: sonicnet_s]")
+@click.option("--examiner", metavar="NAME", help="Who answers for the examination.")
+@click.option("--out", type=_FILE, metavar="FOLDER", help="The case file: a new folder.")
+@click.option("--windows", default="12", show_default=True, metavar="N|all", help="Windows looked at.")
+@click.option("--max-fpr", type=_RATE, metavar="F", help="Certified false-positive rate of `flagged`. [default: 0.01]")
+@click.option("--threshold", type=click.FloatRange(0.0, 1.0), metavar="T", help="Flag from this score on, instead.")
+@click.option("--prior", type=_RATE, metavar="P", help="Share of AI that you assume; gives a probability.")
+@click.option("--key", type=_FILE, metavar="PEM", help="Signs the case; with --verify, the examiner's public key.")
+@click.option("--verify", type=_FILE, metavar="FOLDER", help="Check a case file instead.")
+def case(
+    audio: Path | None,
+    model: Path | None,
+    examiner: str | None,
+    out: Path | None,
+    windows: str,
+    max_fpr: float | None,
+    threshold: float | None,
+    prior: float | None,
+    key: Path | None,
+    verify: Path | None,
+) -> None:
+    """Examine AUDIO and write a case file: how the evidence bears on two propositions, and how to repeat it."""
+    if (audio is None) == (verify is None):
+        raise click.UsageError("give either AUDIO, or --verify FOLDER.")
+    if max_fpr is not None and threshold is not None:
+        raise click.UsageError("--max-fpr and --threshold are mutually exclusive.")
+    if audio is None or verify is not None:
+        _verify(verify or Path(), key)
+        return
+    if not (examiner or "").strip() or out is None:
+        raise click.UsageError("a case file needs --examiner NAME and --out FOLDER.")
+    with clear_errors():
+        from sonicscan.analysis.html import require_libraries
+
+        require_libraries()
+        from sonicscan.analysis.case import Order, make_case
+        from sonicscan.audio.windows import WindowPlan
+        from sonicscan.model.bundled import chosen_model
+        from sonicscan.model.detector import Device, load_model
+        from sonicscan.signing import PrivateKey
+
+        private = None if key is None else PrivateKey.read(key)
+        loaded = load_model(chosen_model(model), Device("cpu"))
+        given = (("--max-fpr", max_fpr), ("--threshold", threshold), ("--prior", prior))
+        options = tuple(word for name, value in given if value is not None for word in (name, repr(value)))
+        limits = _limits(loaded.spec, max_fpr, threshold)
+        try:
+            make_case(
+                Order(audio, str(examiner), WindowPlan.parse(windows), limits, prior, options), loaded, out, private
+            )
+        except AudioError as error:
+            raise InputError(f"{audio} cannot be examined: {error}") from error
+        signed = "not signed; name a key with --key" if private is None else f"signed by {private.public.fingerprint}"
+        click.echo(f"{click.format_filename(out)}: {signed}.", err=True)
+
+
+def _verify(folder: Path, key: Path | None) -> None:
+    with clear_errors():
+        from sonicscan.analysis.case import verify
+        from sonicscan.signing import PublicKey
+        from sonicscan.text import printable
+
+        found = verify(folder, None if key is None else PublicKey.read(key))
+        click.echo(
+            f"{click.format_filename(folder)}: as {printable(found.examiner)} made it, {printable(found.opened)}."
+        )
+        if found.fingerprint is None:
+            click.echo("It is not signed: anybody can have changed report.json and report.html together.")
+        elif key is None:
+            click.echo(f"Signed by the key in the folder, {found.fingerprint}: compare that with the examiner's.")
+        else:
+            click.echo(f"Signed by {found.fingerprint}.")

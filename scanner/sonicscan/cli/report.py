@@ -330,5 +330,5 @@ def html(
         write_page(text, out)
 
 
-for _command in (evidence.explain, evidence.sample, evidence.estimate):
+for _command in (evidence.explain, evidence.case, evidence.sample, evidence.estimate):
     main.add_command(_command)

@@ -1,0 +1,144 @@
+"""The opening statement about one track, for the person concerned and for those who decide: in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sonicscan.analysis.evidence import Evidence
+from sonicscan.analysis.words import percent, ratio
+from sonicscan.scoring.likelihood import PROPOSITIONS, likelihood_scale, posterior, verbal
+from sonicscan.scoring.thresholds import CONFIDENCE, Thresholds, p_value, why_not_certified
+
+CANNOT_KNOW = (
+    "The program cannot know who made a track, with which tools, or with whose consent. It compares sound with sound.",
+    "Music by people can score high: electronic, heavily processed, restored or low-bandwidth recordings above all. "
+    "AI music of generators that the model never learnt from can score low.",
+)
+OBJECT = (
+    "How to object: ask for this page, the model's name and the SHA-256 of the audio file, and have the analysis "
+    "repeated by somebody you choose. Show how the track was made: project files, single tracks, recordings of "
+    "sessions, earlier versions. A person has to listen and decide; a score alone decides nothing."
+)
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How strong the evidence of a score is.
+
+    Attributes:
+        p_value: share of calibration tracks by people that score at least this high, this track counted; None without
+            calibration.
+        log10_lr: base-10 logarithm of the likelihood ratio; None without tracks of both classes.
+        low, high: what the calibration supports at most; None without `log10_lr`.
+        n_human, n_ai: calibration tracks.
+        verbal: the ratio in the words of ENFSI's guideline.
+        posterior: probability of AI for the prior that the user gave; None without one.
+        prior: that prior.
+        certified: whether the false-positive rate of the threshold is certified for these windows.
+        not_certified: why not, in a sentence.
+    """
+
+    p_value: float | None
+    log10_lr: float | None
+    low: float | None
+    high: float | None
+    n_human: int
+    n_ai: int
+    verbal: str | None
+    posterior: float | None
+    prior: float | None
+    certified: bool
+    not_certified: str | None
+
+
+def strength(evidence: Evidence, limits: Thresholds | None, windows: str, prior: float | None = None) -> Strength:
+    """How strong a score's evidence is.
+
+    Args:
+        evidence: of the track.
+        limits: what the verdict is given by.
+        windows: the window plan, as `WindowPlan` prints it.
+        prior: share of AI among the tracks in question, in (0, 1), that the user answers for.
+    """
+    spec = evidence.spec
+    calibration = spec.calibration
+    scale = None if spec.untrained else likelihood_scale(calibration)
+    # Scores of other windows are on another scale, and no ratio was measured for them.
+    ratio_ = scale.log10_lr(evidence.score) if scale is not None and windows == calibration.windows else None
+    why = None if limits is None else why_not_certified(calibration, limits, windows)
+    return Strength(
+        p_value=None if spec.untrained else p_value(evidence.score, calibration),
+        log10_lr=ratio_,
+        low=None if ratio_ is None or scale is None else scale.low,
+        high=None if ratio_ is None or scale is None else scale.high,
+        n_human=calibration.n,
+        n_ai=calibration.n_ai,
+        verbal=None if ratio_ is None else verbal(ratio_),
+        posterior=None if ratio_ is None or prior is None else posterior(ratio_, prior),
+        prior=prior,
+        certified=limits is not None and why is None and not spec.untrained,
+        not_certified=why,
+    )
+
+
+def statement(evidence: Evidence, limits: Thresholds | None, found: Strength) -> Iterator[str]:
+    """What was measured, what the score means, how often the program errs, what it cannot know, how to object."""
+    spec, n = evidence.spec, len(evidence.margins)
+    yield (
+        f"The program measured how much {n} windows of {spec.audio.window_s:.0f} seconds of this track resemble the "
+        "AI-generated music that the model learnt from. It looked at the sound alone."
+    )
+    if spec.untrained:
+        yield "The model is untrained: its weights are random, and the score means nothing."
+        return
+    yield (
+        f"The score is {evidence.score:.3f}. Scores go from 0 (like music by people) to 1 (like AI-generated music). "
+        "A score is no probability that the track is AI."
+    )
+    yield from _error_rate(evidence, limits, found)
+    if found.log10_lr is not None:
+        yield _likelihood(found)
+    if found.posterior is not None and found.prior is not None:
+        yield (
+            f"If {percent(found.prior)} of the tracks in question are AI, which is the user's assumption and not a "
+            f"result, the probability that this one is AI is {percent(found.posterior)}."
+        )
+    yield from CANNOT_KNOW
+    yield OBJECT
+
+
+def _error_rate(evidence: Evidence, limits: Thresholds | None, found: Strength) -> Iterator[str]:
+    if limits is None:
+        yield "There is no threshold, so there is no verdict."
+    else:
+        verdict = {
+            "flagged": "This track reaches it: it is flagged for a person to decide about.",
+            "review": "This track does not reach it, and is close enough to be looked at.",
+            "clear": "This track does not reach it. That does not say that a person made it.",
+        }[limits.verdict(evidence.score)]
+        if found.certified and limits.max_fpr is not None:
+            yield (
+                f"The threshold for a flag is {limits.flagged:.3f}. With {CONFIDENCE:.0%} confidence it flags at most "
+                f"{percent(limits.max_fpr)} of tracks by people that are like the {found.n_human:,} it was measured "
+                f"on. {verdict}"
+            )
+        else:
+            yield f"The threshold for a flag is {limits.flagged:.3f}. {verdict} Not certified: {found.not_certified}"
+    if found.p_value is not None:
+        yield (
+            f"About {percent(found.p_value)} of tracks by people, if like those {found.n_human:,}, score at least as "
+            f"high (p-value {found.p_value:.4g})."
+        )
+
+
+def _likelihood(found: Strength) -> str:
+    value = found.log10_lr or 0.0
+    more, less = PROPOSITIONS if value >= 0 else PROPOSITIONS[::-1]
+    text = (
+        f"Likelihood ratio: a score like this is {ratio(value)} times as probable if {more}, as it is if {less}. "
+        f"In words: {found.verbal}."
+    )
+    at_bound = found.low is not None and found.high is not None and not found.low < value < found.high
+    limit = f" With {found.n_human:,} tracks by people and {found.n_ai:,} by AI no stronger statement is possible."
+    return text + (limit if at_bound else "")
