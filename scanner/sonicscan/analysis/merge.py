@@ -80,6 +80,8 @@ def merge(paths: Sequence[Path], out: Path, allowed: Allowed, strip: Sequence[st
         roots=() if strip else _common_roots(inputs),
         started=started,
         schema_version=version,
+        command={},  # of one scan; this report is of several
+        left_out=tuple(rule for source in inputs for rule in source.metadata.left_out),
     )
     if any(_differences(inputs[0], source) for source in inputs):
         metadata = metadata.without_model()

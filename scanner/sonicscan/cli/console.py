@@ -11,7 +11,6 @@ import errno
 import os
 import re
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,6 +100,8 @@ def _show(error: BaseException, name: str, verbose: bool) -> None:
         FatalError(f"{name} has not enough memory; --workers 1 --batch-size 1 takes less.").show()
     elif not isinstance(error, KeyboardInterrupt):
         if verbose:
+            import traceback
+
             click.echo("".join(traceback.format_exception(error)), err=True)
         advice = "report it with the lines above" if verbose else "run the command with -v to see where"
         FatalError(f"{name} failed in a way that was not foreseen ({_words(error)}); {advice}.").show()
@@ -135,7 +136,8 @@ class _Guarded(click.Command):
                 self.invoke(context)
 
         with safe_streams():
-            code = run_program(body, name, any(_VERBOSE.fullmatch(word) for word in words))
+            verbose = any(_VERBOSE.fullmatch(word) for word in words) or os.environ.get("SONICSCAN_VERBOSE", "0") != "0"
+            code = run_program(body, name, verbose)
         sys.exit(code)
 
     def _complete(self, name: str, variable: str | None, extra: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import click
 
 import sonicscan
 from sonicscan.cli.console import Program
-from sonicscan.cli.parameters import FailOn, FileType, LocationType, MaxErrors, Size
+from sonicscan.cli.parameters import FailOn, FileType, LocationType, MaxErrors, Size, file_names
 from sonicscan.model.bundled import DEFAULT
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class ScanProgram(Program):
             record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
             if record is not None:
                 (groups.setdefault(param.group, []) if isinstance(param, _Option) else last).append(record)
-        for name, records in {**groups, "Information": last}.items():
+        groups.setdefault("Configuration and information", []).extend(last)
+        for name, records in groups.items():
             with formatter.section(name):
                 formatter.write_dl(records)
 
@@ -55,10 +57,28 @@ def _group(name: str) -> Callable[..., Callable[[_F], _F]]:
 _input, _model, _verdict = _group("Input"), _group("Model"), _group("Verdict")
 _provenance = _group("Provenance")
 _output, _machine, _cluster = _group("Output"), _group("Machine"), _group("Cluster")
+_about = functools.partial(_group("Configuration and information"), allow_from_autoenv=False)
+
+
+def _use_file(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
+    if value is not None or os.path.lexists("sonicscan.toml"):  # else there is nothing to import the reader for
+        from sonicscan.cli.configuration import use_file
+
+        use_file(ctx, param, value)
+
+
+def _use_report(ctx: click.Context, param: click.Parameter, value: Location | None) -> None:
+    if value is not None:
+        from sonicscan.cli.configuration import use_report
+
+        use_report(ctx, param, value)
+
 
 _OPTIONS = (
     click.argument("paths", nargs=-1, type=click.Path(path_type=str)),
-    _input("--files-from", metavar="FILE|-", help="Scan the files listed in FILE, one a line."),
+    _input(
+        "--files-from", shell_complete=file_names, metavar="FILE|-", help="Scan the files listed in FILE, one a line."
+    ),
     _input("-0", "--null", is_flag=True, help="The file list is separated by NUL, not by newlines."),
     _input("--include", multiple=True, metavar="PATTERN", help="Only these files. [default: audio file names]"),
     _input("--exclude", multiple=True, metavar="PATTERN", help="Leave out these files and folders, as .gitignore."),
@@ -84,7 +104,9 @@ _OPTIONS = (
     _verdict("--reviewed", type=FileType(), metavar="FILE", help="Decisions that --fail-on respects."),
     _verdict("--max-errors", type=MaxErrors(), default="0", show_default=True, help="Failed tracks allowed."),
     _output(
-        "--out", help="Report: .parquet, .csv, .jsonl, folder/ or - (JSON Lines); {date} is today. [default: a table]"
+        "--out",
+        shell_complete=file_names,
+        help="Report: .parquet, .csv, .jsonl, folder/ or - (JSON Lines); {date} is today. [default: a table]",
     ),
     _output("--part-size", type=click.IntRange(1), metavar="ROWS", help="Rows of a part of --out folder/. [50000]"),
     _output("--since", type=LocationType(), metavar="REPORT|latest", help="Carry over rows of unchanged files."),
@@ -104,8 +126,31 @@ _OPTIONS = (
     _cluster("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="What runs it."),
     _cluster("--ray-address", metavar="ADDR", help="Ray cluster. [default: RAY_ADDRESS, or this machine alone]"),
     _cluster("--gpus-per-actor", type=float, default=0.0, show_default=True, metavar="X", help="On Ray: of a GPU."),
-    click.version_option(sonicscan.__version__, prog_name="sonicscan"),
+    _about(
+        "--replay",
+        type=LocationType(),
+        is_eager=True,
+        expose_value=False,
+        callback=_use_report,
+        metavar="REPORT",
+        help="Scan with the options of that report.",
+    ),
+    _about(
+        "--config",
+        type=FileType(),
+        is_eager=True,
+        expose_value=False,
+        callback=_use_file,
+        metavar="FILE",
+        help="Take options from FILE. [default: ./sonicscan.toml]",
+    ),
+    _about("--show-config", is_flag=True, help="Print the options that hold, and where they come from."),
+    _about("--doctor", is_flag=True, help="Check this installation and machine."),
+    _about("--list-models", is_flag=True, help="List the bundled models."),
+    _about("--json", is_flag=True, help="Print --doctor and --list-models as JSON."),
+    click.version_option(sonicscan.__version__, prog_name="sonicscan", allow_from_autoenv=False),
 )
+INFORMATION = ("show_config", "doctor", "list_models", "json")  # options that no scan needs
 
 
 @dataclass(frozen=True, kw_only=True)

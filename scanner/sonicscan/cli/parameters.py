@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from sonicscan.library.remote import Location
+
+
+def file_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Have the shell complete the names of files."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="file")]
 
 
 class LocationType(click.ParamType["Location"]):
@@ -24,6 +33,17 @@ class LocationType(click.ParamType["Location"]):
         if not value:
             self.fail("the name is empty.", param, ctx)
         return located(str(value))
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Files, and the bundled models where a model is asked for."""
+        from click.shell_completion import CompletionItem
+
+        names: list[str] = []
+        if param.name == "model":
+            from sonicscan.model.bundled import bundled_models
+
+            names = [name for name in bundled_models() if name.startswith(incomplete)]
+        return [*map(CompletionItem, names), *file_names(ctx, param, incomplete)]
 
 
 class FileType(click.Path):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sonicscan.cli.console import Ended
-from sonicscan.cli.options import NEW_FLAGGED, Arguments, ScanProgram, scan_options
+from sonicscan.cli.options import INFORMATION, NEW_FLAGGED, Arguments, ScanProgram, scan_options
 from sonicscan.errors import InputError
 from sonicscan.machine import save_address_space
 
@@ -23,9 +23,13 @@ if TYPE_CHECKING:
 EXIT_FAIL_ON, EXIT_ERRORS = 1, 3  # 2 is console.FatalError's, 130 and 143 are a signal's
 
 
-@click.command(cls=ScanProgram, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "auto_envvar_prefix": "SONICSCAN"}
+
+
+@click.command(cls=ScanProgram, context_settings=_SETTINGS)
 @scan_options
-def main(**given: Any) -> None:
+@click.pass_context
+def main(ctx: click.Context, /, **given: Any) -> None:
     """Score every audio file below PATHS for being AI-generated music.
 
     PATHS, the model and reports may be URLs too: s3://bucket/folder, gs://, hf://, https://.
@@ -33,7 +37,20 @@ def main(**given: Any) -> None:
     Exit code: 0 done; 1 --fail-on met; 2 usage or fatal error, no report; 3 report written, but more
     than --max-errors tracks failed; 130 interrupted, the same command goes on.
     """
-    run(Arguments(**given))
+    from sonicscan.cli import configuration
+
+    asked = {name for name in INFORMATION if given.pop(name)}
+    configuration.settle_exclusive(ctx, given)
+    configuration.environment_notes(ctx)
+    if "show_config" in asked:
+        for line in configuration.shown(ctx, given):
+            click.echo(line)
+    elif asked:
+        from sonicscan.cli.doctor import inform
+
+        inform(asked)
+    else:
+        run(Arguments(**given))
 
 
 def run(given: Arguments) -> None:
@@ -47,6 +64,7 @@ def run(given: Arguments) -> None:
     from sonicscan.analysis.reviewed import load_reviewed
     from sonicscan.audio.windows import WindowPlan
     from sonicscan.cli.audit import audit_of, is_audit
+    from sonicscan.cli.configuration import command_of
     from sonicscan.cli.session import Session, interruptible
     from sonicscan.library.discovery import parse_shard
     from sonicscan.library.roots import Roots
@@ -103,7 +121,7 @@ def run(given: Arguments) -> None:
         earlier = comparable_rows(scan, since, roots)
         for note in scan.notes[standing:] if unattended else ():
             session.say(note)
-        origin = Origin(scan, tracks, roots)
+        origin = Origin(scan, tracks, roots, command_of(vars(given), DEFAULT_MAX_FPR))
         sink: ReportSink
         if isinstance(target, Path) and given.into_folder:
             sink = PartsSink(origin, target, fresh, given.part_size or PART_ROWS, journal)
