@@ -59,6 +59,7 @@ def test_each_value_has_its_source_and_the_nearest_to_the_user_wins(folder: Path
 
 def test_what_is_shown_is_a_configuration_that_gives_the_same(folder: Path) -> None:
     options = ["a ü", "--exclude", "x'\"/", "--max-errors", "2%", "--threshold", "0.5", "--quiet", "--model", "m.onnx"]
+    options += ["--fail-on", "generated,flagged"]
     shown = run(*options, "--show-config").stdout
     assert tomllib.loads(shown)["max-errors"] == "2%"
     (folder / "other.toml").write_text(shown, encoding="utf-8")

@@ -30,6 +30,7 @@ PREFIX = "SONICSCAN"
 REPLAYED = (
     *("paths", "files_from", "null", "include", "exclude", "ignore_file", "no_ignore", "follow_symlinks", "shard"),
     *("model", "model_sha256", "windows", "max_fpr", "threshold", "max_errors", "hash", "timeout"),
+    *("no_provenance", "c2pa_trust"),
 )
 _EXCLUSIVE = (("max_fpr", "threshold"),)
 _MAX_BYTES = 1 << 20
@@ -136,6 +137,8 @@ def plain(value: object) -> Any:
         return value
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], bool):  # --max-errors
         return f"{value[0]:g}%" if value[1] else f"{value[0]:g}"
+    if isinstance(value, frozenset):  # --fail-on
+        return ",".join(sorted(value)) or None
     if isinstance(value, tuple | list):
         return [plain(item) for item in value]
     return str(value)
