@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import os
+import secrets
+import shutil
 import signal
 import socket
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sonicscan.errors import InputError, SonicscanError
+from sonicscan.files import open_to_append
 
 _WAIT_S = 120.0  # for a node where all have gone, and for the cluster to see that one has
 _ANSWER_S = 10.0
@@ -81,6 +88,8 @@ class Cluster:
     def __init__(self, address: str | None, gpus_per_actor: float, workers: int, threads: int) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # what is audited here stays here
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what later versions do, without the warning
+        address = address or os.environ.get("RAY_ADDRESS") or "local"
+        own = _private() if address == "local" else {}
         try:
             import ray
             import ray.data
@@ -90,7 +99,7 @@ class Cluster:
         self._wanted = gpus_per_actor, workers, threads
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails is said in rows, or raised
         if not ray.is_initialized():
-            _connect(ray, address)
+            _connect(ray, address, own)
         if self._shares() is None:
             what = f"a GPU for --gpus-per-actor {gpus_per_actor:g}" if gpus_per_actor else "a CPU"
             raise InputError(f"no node of the Ray cluster has {what}.")
@@ -144,14 +153,12 @@ def _answer() -> None:
     """Does nothing, somewhere."""
 
 
-def _connect(ray: Any, address: str | None) -> None:
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
+def _connect(ray: Any, address: str, own: dict[str, Any]) -> None:
     # Ray takes SIGTERM for itself; the scan has its own way to end.
     main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
     if address == "local":
         os.environ.setdefault("RAY_worker_niceness", "0")  # nothing else of Ray's is there to give way to
-    own = {"include_dashboard": False} if address == "local" else {}
     try:
         _knock(address)
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
@@ -161,6 +168,28 @@ def _connect(ray: Any, address: str | None) -> None:
     finally:
         if main:
             signal.signal(signal.SIGTERM, before)
+
+
+def _private() -> dict[str, Any]:
+    """What keeps a cluster of this machine alone from everybody else on it: options of `ray.init`; sets environment.
+
+    Everything listens on 127.0.0.1 only, and asks for a token that only this user can read (Ray 2.52 and newer). There
+    is neither a dashboard nor a server of metrics. Sockets and logs are in a folder that only this user can enter.
+    """
+    # Mode 0700. The names of Ray's sockets are long, and may not be too long.
+    folder = Path(tempfile.mkdtemp(prefix="sonicscan-ray-", dir="/tmp" if Path("/tmp").is_dir() else None))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with open_to_append(folder / "token") as file:  # mode 0600
+        file.write(secrets.token_hex(32).encode())
+    if "ray" not in sys.modules:  # Ray reads it as it is imported
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # the name of "listen on 127.0.0.1 only", on Linux too
+    return {
+        "include_dashboard": False,
+        "_node_ip_address": "127.0.0.1",
+        "_temp_dir": str(folder / "ray"),  # which Ray opens to everybody, inside of what nobody else can enter
+        "_system_config": {"enable_metrics_collection": False},
+    }
 
 
 def _knock(address: str) -> None:
