@@ -24,9 +24,10 @@ from paired import processor
 from sonicscan.machine import usable_cpus
 from sonicscan.model.detector import Model
 from sonicscan_export import data, onnxfile, verify
-from sonicscan_export.convert import MAX_DRIFT, Network, from_checkpoint, untrained
+from sonicscan_export.convert import MAX_DRIFT
 from sonicscan_export.graph import narrow_indices, to_onnx
-from sonicscan_export.precision import PRECISIONS, Precision, Quantiser, to_half
+from sonicscan_export.networks import Network, from_checkpoint, untrained
+from sonicscan_export.precision import Precision, Quantiser, to_half
 
 BATCH = 8
 
@@ -58,14 +59,14 @@ def measure(network: Network, manifest: Path, rounds: int, max_drift: float) -> 
         graphs: dict[Precision, onnx.ModelProto] = {"fp32": full, "fp16": to_half(full), "int8": int8.model}
         for graph in graphs.values():
             narrow_indices(graph)
-        models = {precision: load(graphs[precision], precision) for precision in PRECISIONS}
-        times: dict[Precision, list[float]] = {precision: [] for precision in PRECISIONS}
+        models = {precision: load(graphs[precision], precision) for precision in graphs}
+        times: dict[Precision, list[float]] = {precision: [] for precision in graphs}
         for k in range(rounds + 1):
-            for precision in PRECISIONS:
+            for precision in graphs:
                 elapsed = seconds(models[precision], checking.images[:BATCH])
                 if k:  # the first round warms up
                     times[precision].append(elapsed)
-        for precision in PRECISIONS:
+        for precision in graphs:
             outcome = verify.verify(models[precision], reference, checking)
             ratios = [full_s / own_s for full_s, own_s in zip(times["fp32"], times[precision], strict=True)]
             cells = [

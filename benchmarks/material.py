@@ -182,9 +182,9 @@ def exported(options: argparse.Namespace, backbone: str, precision: Precision = 
     """
     import timm
 
-    from sonicscan_export import convert
+    from sonicscan_export import convert, networks
 
-    network = convert.untrained(backbone, "none", 0, ("human", "ai"))
+    network = networks.untrained(backbone, "none", 0, ("human", "ai"))
     detector = network.detector.eval()
     plain = timm.create_model(detector.architecture, num_classes=2).eval()
     plain.load_state_dict(

@@ -95,6 +95,7 @@ def convert(
         if checkpoints and (weights is not None or seed is not None or classes is not None):
             raise InputError("--weights, --seed and --classes go with --backbone; a checkpoint has them inside.")
         from sonicscan_export import convert as converting
+        from sonicscan_export import networks
         from sonicscan_export.tables import certified_from
         from sonicscan_export.targets import check_target
 
@@ -102,12 +103,12 @@ def convert(
         if crossfit is not None and len(checkpoints) < 2:
             raise InputError("--crossfit goes with several checkpoints, one for each fold.")
         if len(checkpoints) == 1:
-            network = converting.from_checkpoint(checkpoints[0])
+            network = networks.from_checkpoint(checkpoints[0])
         elif checkpoints:
-            network = converting.from_checkpoints(checkpoints, out.stem, crossfit)
+            network = networks.from_checkpoints(checkpoints, out.stem, crossfit)
         else:
-            names = converting.classes_of("ai" if classes is None else classes)
-            network = converting.untrained(str(backbone), weights or "none", seed or 0, names)
+            names = networks.classes_of("ai" if classes is None else classes)
+            network = networks.untrained(str(backbone), weights or "none", seed or 0, names)
         say = _nothing if quiet else _on_stderr
         precision = precision or ("half-weights" if len(checkpoints) > 1 else "fp32")
         done = converting.export(network, out, cast("Precision", precision), calibration_data, max_drift, say)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sonicscan.errors import ModelError
 from sonicscan.spec import Calibration, ModelSpec
-from sonicscan_export import convert
+from sonicscan_export import networks
 from sonicscan_train.nets import checkpoint
 from sonicscan_train.nets.backbones import Detector, build, full_name
 
@@ -83,7 +83,7 @@ def test_random_weights_repeat_with_their_seed_and_leave_the_generator_alone() -
 @pytest.mark.parametrize("alias", list(LAST_LAYERS))
 def test_every_part_of_a_network_of_random_weights_counts(alias: str) -> None:
     """Else nothing could be verified on it: timm starts residual branches at zero."""
-    network = convert.untrained(alias, "none", 1, ("human", "ai")).detector.eval()
+    network = networks.untrained(alias, "none", 1, ("human", "ai")).detector.eval()
     network(images()).pow(2).sum().backward()
     assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
 

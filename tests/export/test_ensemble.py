@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from sonicscan.errors import ModelError
 from sonicscan.model.detector import load_model
 from sonicscan.spec import AudioSpec, Calibration, ModelSpec
-from sonicscan_export import convert, data
+from sonicscan_export import data, networks
 from sonicscan_export.cli import main
 from sonicscan_train.judge.crossfit import CrossFit, Scale, write_fit
 from sonicscan_train.nets import checkpoint
@@ -50,7 +50,7 @@ def images(n: int) -> torch.Tensor:
 
 
 def test_the_mean_is_of_maps_on_the_members_own_scales(members: list[tuple[Path, Detector]]) -> None:
-    network = convert.from_checkpoints([folder for folder, _ in members], "three-v1")
+    network = networks.from_checkpoints([folder for folder, _ in members], "three-v1")
     spec = network.spec
     assert (spec.architecture, spec.temperature, spec.offset, spec.calibration.n) == ("three-v1", 1.0, 0.0, 0)
     assert [(m["fold"], m["temperature"], m["offset"]) for m in network.origin["members"]] == [
@@ -90,7 +90,7 @@ def test_one_file_holds_all_members_and_the_cross_fitted_calibration(
     assert [(m["fold"], m["temperature"]) for m in spec.provenance["members"]] == [(0, 2.0), (1, 2.0), (2, 2.0)]
     stored = {t.data_type for t in onnx.load(out).graph.initializer if np.prod(t.dims) >= 1024}
     assert stored == {onnx.TensorProto.FLOAT16}
-    detector = convert.from_checkpoints(folders, "three-v1", tmp_path / "fit").detector
+    detector = networks.from_checkpoints(folders, "three-v1", tmp_path / "fit").detector
     for n in (1, 3):  # the batch axis is free
         logits, maps = model.session.run(["logits", "class_maps"], {"spectrogram": images(n).numpy()})
         with torch.inference_mode():
@@ -105,4 +105,4 @@ def test_members_must_share_audio_and_classes(members: list[tuple[Path, Detector
     other = build(TINY, 3, seed=5)
     checkpoint.save(tmp_path / "other", other, ModelSpec(other.architecture, classes=("human", "a", "b")))
     with pytest.raises(ModelError, match="another AudioSpec or other classes"):
-        convert.from_checkpoints([members[0][0], tmp_path / "other"], "x")
+        networks.from_checkpoints([members[0][0], tmp_path / "other"], "x")

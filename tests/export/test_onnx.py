@@ -21,7 +21,7 @@ from sonicscan.cli.demo import write_sound
 from sonicscan.errors import InputError, ModelError
 from sonicscan.model.detector import load_model
 from sonicscan.spec import METADATA_KEY, AudioSpec, ModelSpec
-from sonicscan_export import convert, data, onnxfile
+from sonicscan_export import data, networks, onnxfile
 from sonicscan_export.cli import main
 from sonicscan_export.graph import to_onnx
 from sonicscan_train.nets import checkpoint
@@ -70,7 +70,7 @@ def test_tables_of_indices_are_stored_narrow(exported_lambda: tuple[Path, Result
 @pytest.mark.timeout(900)
 def test_lambda_says_what_pytorch_says_at_any_batch(exported_lambda: tuple[Path, Result]) -> None:
     model = load_model(exported_lambda[0])
-    detector = convert.untrained("lambda", "none", 7, ("human", "suno", "udio")).detector.eval()
+    detector = networks.untrained("lambda", "none", 7, ("human", "suno", "udio")).detector.eval()
     for n in (1, 3):
         check_against_torch(model.session, detector, n)
 
@@ -78,7 +78,7 @@ def test_lambda_says_what_pytorch_says_at_any_batch(exported_lambda: tuple[Path,
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_swin_says_what_pytorch_says() -> None:
-    detector = convert.untrained("swin", "none", 1, ("human", "ai")).detector.eval()
+    detector = networks.untrained("swin", "none", 1, ("human", "ai")).detector.eval()
     model = to_onnx(detector)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     check_against_torch(session, detector, 1)
@@ -243,7 +243,7 @@ def test_a_broken_checkpoint_is_one_sentence_and_no_file(tmp_path: Path) -> None
     damages = {
         "cut short": ("model.safetensors", weights[: len(weights) // 2]),
         "another architecture": ("spec.json", spec.replace("test_byobnet", "resnet10t").encode()),
-        "has version 99": ("spec.json", spec.replace('"version": 1', '"version": 99').encode()),
+        "has version 99": ("spec.json", spec.replace('"version": 2', '"version": 99').encode()),
         "is not JSON": ("spec.json", b"{"),
     }
     for words, (name, content) in damages.items():

@@ -17,7 +17,7 @@ from sonicscan.api import scan
 from sonicscan.cli.demo import write_sound
 from sonicscan.errors import InputError, ModelError
 from sonicscan.spec import AudioSpec, Calibration, ModelSpec
-from sonicscan_export import calibrate, convert, data, onnxfile, precision, verify
+from sonicscan_export import calibrate, convert, data, networks, onnxfile, precision, verify
 from sonicscan_export.cli import main
 from sonicscan_export.graph import to_onnx
 from sonicscan_train.nets import checkpoint
@@ -125,7 +125,7 @@ def test_what_would_overflow_in_float16_is_refused(tracks: Path, tmp_path: Path)
     loud = build("test_resnet", seed=3)
     with torch.no_grad():
         next(m for m in loud.modules() if isinstance(m, torch.nn.Conv2d)).weight *= 1e6
-    network = convert.Network(loud, ModelSpec(loud.architecture), {})
+    network = networks.Network(loud, ModelSpec(loud.architecture), {})
     with pytest.raises(ModelError, match="fp16 would overflow"):
         convert.export(network, tmp_path / "m.onnx", "fp16", tracks)
     assert list(tmp_path.iterdir()) == []
@@ -237,5 +237,7 @@ def test_tracks_that_cannot_be_scored_are_not_passed_over(trained: Path, tracks:
 
 
 def test_an_export_repeats_bit_for_bit(trained: Path, tmp_path: Path) -> None:
-    first, second = (convert.export(convert.from_checkpoint(trained), tmp_path / name) for name in ("a.onnx", "b.onnx"))
+    first, second = (
+        convert.export(networks.from_checkpoint(trained), tmp_path / name) for name in ("a.onnx", "b.onnx")
+    )
     assert first.digest == second.digest
