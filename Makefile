@@ -7,6 +7,8 @@
 # make bench-gpu  all figures of one GPU in ten minutes, into bench-data/gpu.json and docs/performance.md
 # make model  train, cross-fit and export the bundled model from CORPUS, a folder with manifest.csv; goes on where it was
 #             interrupted. RUN names the folder, EPOCHS=N (of 100 steps) makes it shorter
+# make install-completions   completions of the four programs for bash, zsh and fish, into the folders of this user
+# make man    the man pages in man/, anew
 # Each makes what it needs in .venv first.
 
 PYTHON ?= python3
@@ -24,7 +26,7 @@ OUT ?= report.parquet
 library := $(patsubst ~%,$(HOME)%,$(LIBRARY))
 out := $(patsubst ~%,$(HOME)%,$(OUT))
 
-.PHONY: scan test check lint unit browser soak bench bench-gpu model clean
+.PHONY: scan test check lint unit browser soak bench bench-gpu model clean install-completions man
 
 scan: $(VENV)/.core
 	@[ "$(library)" != demo ] || [ -d demo ] || $(BIN)/python -m sonicscan.cli.demo demo
@@ -101,6 +103,25 @@ $(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.all: $(VENV)/.core
 	$(PIP) --editable '.[dev]'
 	@touch $@
+
+MAN_DATE := 2026-11-26
+PROGRAMS := sonicscan sonicscan-report sonicscan-train sonicscan-export
+DATA_HOME := $(or $(XDG_DATA_HOME),$(HOME)/.local/share)
+CONFIG_HOME := $(or $(XDG_CONFIG_HOME),$(HOME)/.config)
+
+install-completions: $(VENV)/.core
+	@mkdir -p "$(DATA_HOME)/bash-completion/completions" "$(DATA_HOME)/zsh/site-functions" "$(CONFIG_HOME)/fish/completions"
+	@for program in $(PROGRAMS); do \
+	variable=_$$(echo $$program | tr a-z- A-Z_)_COMPLETE; \
+	env $$variable=bash_source $(BIN)/$$program > "$(DATA_HOME)/bash-completion/completions/$$program" && \
+	env $$variable=zsh_source $(BIN)/$$program > "$(DATA_HOME)/zsh/site-functions/_$$program" && \
+	env $$variable=fish_source $(BIN)/$$program > "$(CONFIG_HOME)/fish/completions/$$program.fish" || exit; done
+	@echo "Completions are in $(DATA_HOME) and $(CONFIG_HOME)/fish; zsh needs 'fpath+=($(DATA_HOME)/zsh/site-functions)'."
+
+man: $(VENV)/.all
+	rm -rf man && mkdir man
+	for program in $(PROGRAMS); do $(BIN)/click-man --target man --man-version "$$($(BIN)/python -c 'import sonicscan; print(sonicscan.__version__)')" \
+	--man-date $(MAN_DATE) $$program || exit; done
 
 clean:
 	rm -rf $(VENV) demo bench-data report.parquet dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
