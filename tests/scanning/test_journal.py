@@ -313,3 +313,14 @@ def test_rows_of_another_journal_or_in_another_order_do_not_count(tmp_path: Path
         journal.append([row(5)])
         assert rows_of(journal) == [*expected, row(5)]
         journal.close()
+
+
+@pytest.mark.parametrize("batches", [1, 2, 1001])
+def test_rows_stay_when_the_journal_is_cleared(batches: int, tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal", "key")
+    for k in range(batches):
+        journal.append([row(k)])
+    table = journal.rows()
+    journal.clear()
+    assert list(to_results(table)) == [row(k) for k in range(batches)]
+    journal.remove()

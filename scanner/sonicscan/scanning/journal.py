@@ -255,7 +255,9 @@ def _preamble(schema: pa.Schema) -> bytes:
 
 def _joined(batches: list[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
     """Copies of batches of `schema` as one chunk, without the journal's metadata."""
-    return pa.Table.from_batches(batches, schema).replace_schema_metadata(None).combine_chunks()
+    table = pa.Table.from_batches(batches, schema).replace_schema_metadata(None)
+    # A single chunk would not be copied, and its memory is the file's, which `clear` truncates.
+    return table.take(pa.array(range(table.num_rows))) if len(batches) == 1 else table.combine_chunks()
 
 
 def _is_torn_preamble(content: mmap.mmap, schema: pa.Schema) -> bool:
