@@ -4,6 +4,24 @@ from __future__ import annotations
 
 import sys
 
+_EXTRAS = {
+    "train": ("torch", "torchvision", "timm", "accelerate", "audiomentations", "sklearn", "safetensors"),
+    "export": ("onnx", "onnxscript", "onnx_ir"),
+    "report": ("jinja2", "matplotlib", "itables", "plotly"),
+    "sign": ("cryptography",),
+    "provenance": ("c2pa",),
+    "ray": ("ray",),
+    "s3": ("s3fs",),
+    "gs": ("gcsfs",),
+    "hf": ("huggingface_hub",),
+}
+
+
+def extra_of(module: str | None) -> str | None:
+    """The extra that a module's package belongs to; None for a module of another kind."""
+    package = (module or "").partition(".")[0]
+    return next((extra for extra, packages in _EXTRAS.items() if package in packages), None)
+
 
 def how_to_install(extra: str) -> str:
     """The command that adds an extra to this very installation.

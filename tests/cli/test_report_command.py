@@ -233,3 +233,10 @@ def test_every_command_and_option_is_documented() -> None:
         for parameter in command.params:
             for option in (o for o in parameter.opts if o.startswith("--") and o != "--verbose"):
                 assert option in section, f"{name} {option}"
+
+
+def test_convert_onto_standard_output(tmp_path: Path) -> None:
+    report = sample_report(tmp_path / "r.parquet", [row("a.mp3", 0.9, verdict="flagged"), row("b.mp3", 0.1)])
+    done = CliRunner().invoke(main, ["convert", str(report), "--flagged", "--out", "-"])
+    assert done.exit_code == 0 and [json.loads(line)["path"] for line in done.stdout.splitlines()] == ["a.mp3"]
+    assert list(tmp_path.iterdir()) == [report]

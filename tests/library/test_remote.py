@@ -29,6 +29,7 @@ from sonicscan.audio.decode import read_windows
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.cli.demo import write_sound
 from sonicscan.errors import AudioError, InputError, RemoteError
+from sonicscan.extras import how_to_install
 from sonicscan.library import objects, remote
 from sonicscan.library.discovery import Selection, listing
 from sonicscan.library.lists import file_list
@@ -129,7 +130,7 @@ def test_a_protocol_without_its_package_says_what_to_install(url: str, package: 
     program = f"import sys; sys.modules['{package}'] = None\nfrom sonicscan.cli.scan import main\nmain()"
     done = subprocess.run([sys.executable, "-c", program, url, "--out", "r.parquet"], capture_output=True, text=True)
     assert done.returncode == 2
-    needs = f"{url.split(':')[0]}:// needs a package that is not installed: pip install 'sonicscan[{extra}]'."
+    needs = f"{url.split(':')[0]}:// needs a package that is not installed: {how_to_install(extra)}."
     assert done.stderr == f"Error: {needs}\n"
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from sonicscan.analysis.drawing import import_matplotlib
 from sonicscan.errors import InputError, ReportError
+from sonicscan.extras import missing_extra
 from sonicscan.files import write_whole
 
 if TYPE_CHECKING:
@@ -44,9 +45,7 @@ def require_libraries() -> None:
     """Import what the commands draw with; raise `InputError` where the extra `report` is not installed."""
     missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
     if missing:
-        raise InputError(
-            f"pictures and pages need {', '.join(missing)}, which is not installed: pip install 'sonicscan[report]'."
-        )
+        raise InputError(missing_extra(f"pictures and pages need {', '.join(missing)}", "report"))
     import_matplotlib()
 
 

@@ -19,6 +19,7 @@ import click
 
 from sonicscan.cli.streams import StdoutError, discard_stdout, safe_streams
 from sonicscan.errors import SonicscanError
+from sonicscan.extras import extra_of, missing_extra
 from sonicscan.text import printable
 
 EXIT_FATAL = 2
@@ -98,6 +99,8 @@ def _show(error: BaseException, name: str, verbose: bool) -> None:
             FatalError(f"standard output cannot be written: {error.strerror}.").show()
     elif isinstance(error, MemoryError):
         FatalError(f"{name} has not enough memory; --workers 1 --batch-size 1 takes less.").show()
+    elif isinstance(error, ModuleNotFoundError) and (extra := extra_of(error.name)) is not None:
+        FatalError(missing_extra(f"this command of {name} needs the package {error.name}", extra)).show()
     elif not isinstance(error, KeyboardInterrupt):
         if verbose:
             import traceback

@@ -179,7 +179,9 @@ def trend(reports: tuple[Location, ...], reviewed: Path | None, as_json: bool) -
 
 @main.command()
 @click.argument("report", type=LocationType())
-@click.option("--out", type=_FILE, required=True, help="x.csv, x.jsonl or x.parquet.")
+@click.option(
+    "--out", type=_FILE, required=True, help="x.csv, x.jsonl or x.parquet, or - for JSON Lines on standard output."
+)
 @click.option("--flagged", is_flag=True, help="Only flagged tracks: short for --verdict flagged.")
 @click.option("--verdict", "verdicts", multiple=True, type=click.Choice(["flagged", "review", "clear"]))
 @click.option("--status", "statuses", multiple=True, type=click.Choice(STATUSES), metavar="STATUS")
@@ -208,13 +210,19 @@ def convert(
         from sonicscan.analysis import catalogue
         from sonicscan.analysis.filters import Filter
         from sonicscan.report.metadata import metadata_of, with_metadata
-        from sonicscan.report.writers import check_target, write_report
+        from sonicscan.report.writers import check_target, json_line, write_report
 
-        check_target(out)
+        onto_stdout = str(out) == "-"
+        if not onto_stdout:
+            check_target(out)
         source = catalogue.load(report)
         wanted = (*verdicts, "flagged") if flagged else verdicts
         chosen = Filter(wanted, statuses, min_score, path, fdr, _decisions(reviewed))
         rows = chosen.indices(source)
+        if onto_stdout:
+            for index in rows:
+                click.echo(json_line(source.rows[index]), nl=False)
+            return
         keys = metadata_of(source.table.schema) | ({"filtered": json.dumps(str(chosen))} if str(chosen) else {})
         write_report(with_metadata(source.table.take(pa.array(rows, pa.int64())), keys), out)
         click.echo(f"{len(rows):,} of {len(source.rows):,} tracks written to {click.format_filename(out)}.", err=True)

@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar, cast
 
 from sonicscan.errors import RemoteError, Status
+from sonicscan.extras import how_to_install
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _LOCAL = ("file", "local")
@@ -150,8 +151,9 @@ def filesystem(url: Url) -> tuple[Any, str]:
 
 def _what_to_install(url: Url) -> str:
     extra, package = _EXTRAS.get(url.protocol), _PACKAGES.get(url.protocol)
-    what = f"'sonicscan[{extra}]'" if extra else package or f"the fsspec package for {url.protocol}://"
-    return f"{url.protocol}:// needs a package that is not installed: pip install {what}."
+    what = package or f"the fsspec package for {url.protocol}://"
+    command = how_to_install(extra) if extra else f"pip install {what}"
+    return f"{url.protocol}:// needs a package that is not installed: {command}."
 
 
 @contextlib.contextmanager

@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator
 
 import onnxruntime as ort
 
+from sonicscan.extras import how_to_install
+
 CUDA = "CUDAExecutionProvider"
 
 
 def cuda_missing() -> str:
     """What stands in the way of CUDA before a session is even tried; empty where nothing does."""
     if CUDA not in ort.get_available_providers():
-        return "this onnxruntime has no CUDA provider; install onnxruntime-gpu (pip install 'sonicscan[cuda]')."
+        return f"this onnxruntime has no CUDA provider; install onnxruntime-gpu ({how_to_install('cuda')})."
     driver = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
     try:
         cuda = ctypes.CDLL(driver)

@@ -20,7 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from sonicscan.errors import InputError, SonicscanError
+<<<<<<< HEAD
 from sonicscan.files import open_to_append
+=======
+from sonicscan.extras import missing_extra
+>>>>>>> e84fcef (A missing extra is one sentence with a command that works in a clone too; convert --out -)
 
 _WAIT_S = 120.0  # for a node where all have gone, and for the cluster to see that one has
 _ANSWER_S = 10.0
@@ -94,7 +98,7 @@ class Cluster:
             import ray
             import ray.data
         except ImportError as error:
-            raise InputError("--engine ray needs Ray; install it with pip install 'sonicscan[ray]'.") from error
+            raise InputError(missing_extra("--engine ray needs Ray", "ray")) from error
         self._ray: Any = ray
         self._wanted = gpus_per_actor, workers, threads
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails is said in rows, or raised
