@@ -20,11 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from sonicscan.errors import InputError, SonicscanError
-<<<<<<< HEAD
-from sonicscan.files import open_to_append
-=======
 from sonicscan.extras import missing_extra
->>>>>>> e84fcef (A missing extra is one sentence with a command that works in a clone too; convert --out -)
+from sonicscan.files import open_to_append
 
 _WAIT_S = 120.0  # for a node where all have gone, and for the cluster to see that one has
 _ANSWER_S = 10.0
