@@ -117,17 +117,23 @@ def explain(path: bytes, model: Model, plan: WindowPlan, decoder: Decoder | None
         AudioError: no sound could be read, or none that is not silent.
         ModelError: the class maps do not average to the logits, so they explain nothing.
     """
-    with decoding(model.spec.audio, decoder) as own:
-        return _explain(path, model, plan, own)
+    with decoding(model.spec.audio, decoder) as own, contextlib.closing(own.windows(path, plan)) as windows:
+        return _explain(path, model, plan, own, windows)
 
 
-def _explain(path: bytes, model: Model, plan: WindowPlan, decoder: Decoder) -> Evidence:
+def _explain(
+    path: bytes,
+    model: Model,
+    plan: WindowPlan,
+    decoder: Decoder,
+    windows: Generator[tuple[float, Float32], None, Outcome],
+) -> Evidence:
     spec = model.spec
     heard: list[int] = []
     starts: list[float] = []
     results: list[tuple[Float64, Float64, Float64]] = []
     n = 0
-    reader = _Reader(decoder.windows(path, plan), spec.audio)
+    reader = _Reader(windows, spec.audio)
     while batch := list(itertools.islice(reader, _BATCH)):
         images = [window.image for window in batch if window.image is not None]
         if images:
