@@ -43,7 +43,7 @@ import json, sys, time
 from pathlib import Path
 from sonicscan.model.detector import Device
 from sonicscan.library.discovery import listing
-from sonicscan.scanning import Scan, ScanOptions
+from sonicscan.scanning.scan import Scan, ScanOptions
 from sonicscan.audio.windows import ALL_WINDOWS
 options = ScanOptions(model=Path(sys.argv[1]), windows=ALL_WINDOWS, device=Device("cpu"),
                       workers=int(sys.argv[2]), threads=1, batch_size=64)

@@ -24,6 +24,7 @@ from sonicscan.engine.outcome import Outcome, Reading
 from sonicscan.engine.rows import track_result
 from sonicscan.library.discovery import listing
 from sonicscan.model.detector import Device
+from sonicscan.provenance.record import Provenance
 from sonicscan.report.metadata import with_metadata
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import sort_rows, to_batch
@@ -66,6 +67,7 @@ def make_report(scan: Scan, root: Path, path: Path) -> Path:
         codec="mp3",
         title="some title",
         artist="some artist",
+        provenance=Provenance(),
     )
     starts = [15.0 * k for k in range(12)]
     random = np.random.default_rng(0)

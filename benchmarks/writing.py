@@ -24,8 +24,10 @@ from pathlib import Path
 import numpy as np
 from sonicscan.engine.outcome import Outcome, Reading
 from sonicscan.engine.rows import track_result
+from sonicscan.library.discovery import listing
 from sonicscan.library.tracks import Track
 from sonicscan.model.detector import Device
+from sonicscan.provenance.record import Provenance
 from sonicscan.scanning.parts import PartsSink
 from sonicscan.scanning.reportfile import FileSink
 from sonicscan.scanning.scan import Scan, ScanOptions
@@ -33,9 +35,9 @@ from sonicscan.scanning.sinks import Origin
 
 model, out, rows, at_once = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 scan = Scan(ScanOptions(model=model, threshold=0.9, device=Device("cpu")))
-sink = (FileSink if out.suffix else PartsSink)(Origin(scan), out)
+sink = (FileSink if out.suffix else PartsSink)(Origin(scan, listing([])), out)
 outcome = Outcome(status="ok", duration_s=180.0, sample_rate=44100, channels=2, codec="mp3", title="some title",
-                  artist="some artist", album="some album")
+                  artist="some artist", album="some album", provenance=Provenance())
 random = np.random.default_rng(0)
 reading = Reading(outcome, [15.0 * k for k in range(12)], list(random.standard_normal((12, 2)).astype(np.float32)))
 first = track_result(Track(b"x", 1, 1), reading, scan.model.spec, scan.thresholds)
