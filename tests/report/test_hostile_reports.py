@@ -10,12 +10,17 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from report_samples import sample_report
+from synthesis import calibrated
 
+from sonicscan.analysis.catalogue import load
+from sonicscan.analysis.summary import summarise
 from sonicscan.errors import ReportError
 from sonicscan.report.bounded import read_bounded
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA, to_batch
 from sonicscan.report.writers import json_line, write_report
+from sonicscan.scoring.thresholds import Thresholds
 
 
 def row(path: str, **fields: object) -> FileResult:
@@ -100,3 +105,9 @@ def test_json_lines_hold_nothing_that_a_terminal_obeys() -> None:
     line = json_line(row("x", title=text))
     assert json.loads(line)["title"] == text
     assert all(c.isprintable() for c in line[:-1]) and "caf\u00e9 \U0001f3b5" in line
+
+
+def test_a_report_without_a_score_is_summed_up(tmp_path: Path) -> None:
+    limits = Thresholds(0.5, 0.3)
+    path = sample_report(tmp_path / "r.parquet", [row("x")], spec=calibrated(), thresholds=limits)
+    assert summarise(load(path)).assessed == 0

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 from faults import children, finish, rows_of, start
+from mutations import MUTATIONS
 from sounds import encode
 from synthesis import music
 
@@ -26,7 +27,6 @@ from sonicscan.errors import STATUSES
 
 FILES = int(os.environ.get("SONICSCAN_FUZZ", "5000"))
 TIMEOUT_S = 20
-EXTREMES = (0, 1, 2, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1)
 # An answer about a file, whatever is in it. A worker that dies is a defect of ours or of a library.
 ANSWERS = set(STATUSES) - {"crashed", "timeout", "permission_denied", "vanished"}
 
@@ -65,47 +65,6 @@ def originals(folder: Path) -> list[bytes]:
     ]:
         made.append(encode(folder / name, music(2.5), 44100, codec, container, bit_rate=128_000))
     return [path.read_bytes() for path in made]
-
-
-def flipped(content: bytearray, chance: random.Random) -> bytearray:
-    """A few bits, anywhere or in the head."""
-    reach = len(content) if chance.random() < 0.5 else min(len(content), 200)
-    for _ in range(chance.choice((1, 3, 10, 100))):
-        content[chance.randrange(reach)] ^= 1 << chance.randrange(8)
-    return content
-
-
-def cut(content: bytearray, chance: random.Random) -> bytearray:
-    return content[: chance.randrange(len(content))]
-
-
-def extreme(content: bytearray, chance: random.Random) -> bytearray:
-    """A number of the header at its extreme: sizes, rates, channels, frames."""
-    for _ in range(chance.choice((1, 1, 2, 4))):
-        at, order = chance.randrange(min(len(content) - 8, 250)), chance.choice("<>")
-        kind, value = chance.choice("HIQ"), chance.choice(EXTREMES)
-        bits = {"H": 16, "I": 32, "Q": 64}[kind]
-        struct.pack_into(order + kind, content, at, value % (1 << bits) if chance.random() < 0.8 else (1 << bits) - 1)
-    return content
-
-
-def shuffled(content: bytearray, chance: random.Random) -> bytearray:
-    """A piece taken out, repeated, or moved."""
-    a, b = sorted(chance.randrange(len(content)) for _ in range(2))
-    piece = content[a:b]
-    return chance.choice(
-        (content[:a] + content[b:], content[:b] + piece * 3 + content[b:], piece + content[:a] + content[b:])
-    )
-
-
-def noise(content: bytearray, chance: random.Random) -> bytearray:
-    """A stretch of random bytes, or all bits set, which in float files is NaN."""
-    a, b = sorted(chance.randrange(len(content)) for _ in range(2))
-    content[a:b] = chance.choice((chance.randbytes(b - a), b"\xff" * (b - a), bytes(b - a)))
-    return content
-
-
-MUTATIONS = (flipped, cut, extreme, extreme, shuffled, noise)
 
 
 def mutants(folder: Path, sources: list[bytes], n: int) -> None:

@@ -151,7 +151,11 @@ def load_model(
         session, running = _session(blob, path, [_CPU], each), Device("cpu")
     else:
         running, parallel = Device("cuda", device.index), 1
-    return Model(path, digest, _contract(session, path), session, running, parallel, note)
+    try:
+        contract = _contract(session, path)
+    except UnicodeDecodeError as error:  # names and metadata come as text, whatever bytes they are
+        raise ModelError(f"{path} holds names or metadata that are not UTF-8; it is damaged.") from error
+    return Model(path, digest, contract, session, running, parallel, note)
 
 
 def _session(blob: bytes, path: Path, providers: list[object], threads: int) -> ort.InferenceSession:

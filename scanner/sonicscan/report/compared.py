@@ -24,7 +24,7 @@ def differences(table: pa.Table, spec: ModelSpec | None) -> tuple[str, ...]:
     if spec is None or spec.untrained or not spec.calibration.n:
         return ()
     rows = table.select(COLUMNS).filter(pc.is_valid(table.column("score")))
-    rows = rows.take(pa.array(_one_of_each(rows)))
+    rows = rows.take(pa.array(_one_of_each(rows), pa.int64()))
     library = Library(
         rows.column("codec").to_pylist(),
         rows.column("sample_rate").to_pylist(),

@@ -33,7 +33,7 @@ def read_report(path: Location) -> pa.Table:
         else:
             table = pa.concat_tables([read_file(file) for file in part_files(path)])
     except (OSError, pa.ArrowException) as error:
-        raise ReportError(f"the report {path} cannot be read: {error}.") from error
+        raise ReportError(f"the report {path} cannot be read: {' '.join(str(error).split())}.") from error
     check_version(table.schema, path)
     table = upgraded(table)
     return sort_rows(table) if isinstance(path, Path) and path.is_dir() else table
