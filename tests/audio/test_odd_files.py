@@ -14,7 +14,8 @@ import soundfile
 from sounds import encode
 from synthesis import music
 
-from sonicscan.audio.decode import AudioFacts, read_windows
+from sonicscan.audio.decode import read_windows
+from sonicscan.audio.facts import AudioFacts
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.cli.demo import write_sound
 from sonicscan.spec import AudioSpec

@@ -26,7 +26,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.special
 
-from sonicscan.audio.decode import AudioFacts, Float32
+from sonicscan.audio.decode import Float32
+from sonicscan.audio.facts import AudioFacts
 from sonicscan.audio.images import WindowImage, window_image
 from sonicscan.audio.melspec import log_mel, mel_edges_hz
 from sonicscan.audio.windows import WindowPlan
@@ -182,7 +183,8 @@ class _Reader:
 
     def __next__(self) -> WindowImage:
         try:
-            return window_image(*next(self._windows), self._image_of)
+            start_s, samples = next(self._windows)
+            return window_image(start_s, samples, self._image_of, silent=not samples.any())
         except StopIteration as end:
             # A generator that is asked again has no value to give.
             if self.facts is None:

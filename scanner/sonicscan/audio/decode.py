@@ -13,15 +13,15 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import soxr
 
+from sonicscan.audio.facts import AudioFacts, Found, Meter, facts_of, resampled_frames
 from sonicscan.audio.sources import Source, open_source
 from sonicscan.audio.windows import MIN_TRACK_S, WindowPlan
-from sonicscan.errors import AudioError, Status
 from sonicscan.library.ranges import OpenFile
 from sonicscan.spec import AudioSpec
 
@@ -31,46 +31,17 @@ BLOCK_FRAMES = 65536
 _LEAD_S = 0.05  # read before a stretch and dropped: soxr's filters are shorter
 _DELAY_S = 0.06  # the resampler holds back about this much at most
 _JOIN_S = 1.0  # windows closer than this are cut from one stretch
+SILENT_PEAK = 1e-3  # -60 dBFS
 _HELD_WINDOWS = 32  # of more, none is held back: a long file's would not fit into memory
-_FULL_SCALE = 32766.5 / 32768
-_LOUDEST = 1e6  # float files may go over full scale; beyond this, their log-mel would be infinite
-_CLIPPED_SHARE = 1e-3
-_BANDWIDTH_FFT = 4096
-_BANDWIDTH_DB = -75.0
-_BANDWIDTH_EVERY = 50_000  # frames: a second or so
 
 
 @dataclass(frozen=True)
 class Window:
-    """`samples` float32 [window_samples] from `start_s` seconds into the track."""
+    """`samples` float32 [window_samples] from `start_s` seconds into the track; whether all its channels are silent."""
 
     start_s: float
     samples: Float32
-
-
-@dataclass(frozen=True)
-class AudioFacts:
-    """What decoding found out about a track.
-
-    Attributes:
-        status: `ok`, `too_short` or `truncated`.
-        error: a sentence where the status is not `ok`.
-        duration_s: length that was found; the claimed one where the file was not read to its end.
-        bandwidth_hz: the highest frequency within 75 dB of the strongest, measured on the blocks
-            that were read; None where they were silent.
-        warnings: of `band_limited`, `short`, `clipped`, `duration_mismatch`.
-        whole_windows: how many windows the track has one after the other, at least 1.
-    """
-
-    status: Status
-    error: str | None
-    duration_s: float
-    sample_rate: int
-    channels: int
-    codec: str
-    bandwidth_hz: float | None
-    warnings: tuple[str, ...]
-    whole_windows: int
+    silent: bool
 
 
 def read_windows(path: bytes | OpenFile, spec: AudioSpec, plan: WindowPlan) -> Generator[Window, None, AudioFacts]:
@@ -90,14 +61,13 @@ def read_windows(path: bytes | OpenFile, spec: AudioSpec, plan: WindowPlan) -> G
     Raises:
         AudioError: no sound could be read.
     """
-    meter = _Meter()
+    meter = Meter()
     with contextlib.closing(open_source(path, forwards=plan.reads_all)) as source:
-        claimed = source.claimed_frames
         if plan.reads_all:
             found = yield from _all_windows(source, spec, meter)
         else:
             found = yield from _planned_windows(path, source, spec, plan, meter)
-        return _facts(source, spec, meter, claimed, found)
+        return facts_of(source, spec, meter, found)
 
 
 def read_mono(path: bytes, sample_rate: int, max_s: float | None = None) -> Float32:
@@ -110,7 +80,7 @@ def read_mono(path: bytes, sample_rate: int, max_s: float | None = None) -> Floa
         limit = None if max_s is None else round(max_s * sample_rate)
         parts: list[Float32] = []
         n = 0
-        for block in _resampled(source, sample_rate, _Meter()):
+        for block in _resampled(source, sample_rate, Meter()):
             parts.append(block)
             n += len(block)
             if limit is not None and n >= limit:
@@ -118,7 +88,7 @@ def read_mono(path: bytes, sample_rate: int, max_s: float | None = None) -> Floa
     return np.concatenate(parts)[:limit] if parts else np.empty(0, dtype=np.float32)
 
 
-def _all_windows(source: Source, spec: AudioSpec, meter: _Meter) -> Generator[Window, None, int]:
+def _all_windows(source: Source, spec: AudioSpec, meter: Meter) -> Generator[Window, None, Found]:
     """Consecutive windows to the end, whatever the length; returns the frames found."""
     length = spec.window_samples
     held: Float32 = np.empty(0, dtype=np.float32)
@@ -126,35 +96,35 @@ def _all_windows(source: Source, spec: AudioSpec, meter: _Meter) -> Generator[Wi
     for block in _resampled(source, spec.sample_rate, meter):
         held = np.concatenate([held, block])
         while len(held) >= length:
-            yield Window(start / spec.sample_rate, held[:length])
+            yield _window(source, spec, start, held[:length])
             held = held[length:]
             start += length
     if not start and len(held) >= MIN_TRACK_S * spec.sample_rate:
-        yield Window(0.0, np.resize(held, length))
-    return meter.frames
+        yield _window(source, spec, 0, np.resize(held, length))
+    return Found(meter.frames, source.damage)
 
 
 def _planned_windows(
-    path: bytes | OpenFile, source: Source, spec: AudioSpec, plan: WindowPlan, meter: _Meter
-) -> Generator[Window, None, int]:
+    path: bytes | OpenFile, source: Source, spec: AudioSpec, plan: WindowPlan, meter: Meter
+) -> Generator[Window, None, Found]:
     """Windows here and there in the track; returns the frames found, or claimed where nothing speaks against it."""
-    claimed = source.claimed_frames
-    if claimed is not None and plan.at_most <= _HELD_WINDOWS:
+    frames = source.frames
+    if frames is not None and plan.at_most <= _HELD_WINDOWS:
         # None is given out before the last is there: the file may end before the length it claims.
-        windows = list(_at(source, spec, plan, claimed, meter))
+        windows = list(_at(source, spec, plan, frames, meter))
         if None not in windows:
             yield from (window for window in windows if window is not None)
-            return claimed
+            return Found(frames, source.damage)
     found = _count_frames(path)
     with contextlib.closing(open_source(path)) as again:
-        yield from (window for window in _at(again, spec, plan, found, meter) if window is not None)
+        yield from (window for window in _at(again, spec, plan, found.frames, meter) if window is not None)
     return found
 
 
-def _at(source: Source, spec: AudioSpec, plan: WindowPlan, frames: int, meter: _Meter) -> Iterator[Window | None]:
+def _at(source: Source, spec: AudioSpec, plan: WindowPlan, frames: int, meter: Meter) -> Iterator[Window | None]:
     """Windows over a track of `frames` frames; None, and no more, where it ends before one of them."""
     rate, length = spec.sample_rate, spec.window_samples
-    total = _resampled_frames(frames, source, spec)
+    total = resampled_frames(frames, source, spec)
     if total < MIN_TRACK_S * rate:
         if len(source.read(frames)) < frames:
             yield None
@@ -176,7 +146,16 @@ def _at(source: Source, spec: AudioSpec, plan: WindowPlan, frames: int, meter: _
                 yield None
                 return
             samples = np.pad(held[:wanted], (0, max(0, wanted - len(held))))
-            yield Window(start / rate, np.resize(samples, length))
+            yield _window(source, spec, start, np.resize(samples, length))
+
+
+def _window(source: Source, spec: AudioSpec, start: int, samples: Float32) -> Window:
+    """The window that begins at sample `start`, at the model's rate; silent where no channel is heard in it."""
+    silent = bool(np.abs(samples).max() < SILENT_PEAK)
+    if silent and source.channels > 1:
+        first, end = (at * source.sample_rate // spec.sample_rate for at in (start, start + len(samples)))
+        silent = source.channel_peak(first, end) < SILENT_PEAK
+    return Window(start / spec.sample_rate, samples, silent)
 
 
 def _filled(held: Float32, blocks: Iterator[Float32], n: int) -> Float32:
@@ -186,10 +165,6 @@ def _filled(held: Float32, blocks: Iterator[Float32], n: int) -> Float32:
         parts.append(block)
         have += len(block)
     return np.concatenate(parts)
-
-
-def _resampled_frames(frames: int, source: Source, spec: AudioSpec) -> int:
-    return round(frames * spec.sample_rate / source.sample_rate)
 
 
 def _stretches(starts: list[int], reach: int) -> list[list[int]]:
@@ -208,7 +183,7 @@ def _even_blocks(frames: int) -> int:
     return -(-frames // -(-frames // BLOCK_FRAMES))
 
 
-def _resampled(source: Source, rate: int, meter: _Meter, block_frames: int = BLOCK_FRAMES) -> Iterator[Float32]:
+def _resampled(source: Source, rate: int, meter: Meter, block_frames: int = BLOCK_FRAMES) -> Iterator[Float32]:
     """Mono blocks at `rate`, from where the source stands to its end."""
     resample: Callable[[Float32, bool], Float32]
     if source.sample_rate == rate:
@@ -227,87 +202,10 @@ def _unchanged(block: Float32, last: bool) -> Float32:
     return block
 
 
-def _count_frames(path: bytes | OpenFile) -> int:
+def _count_frames(path: bytes | OpenFile) -> Found:
     """Frames that can really be decoded, by decoding them all."""
     with contextlib.closing(open_source(path)) as source:
         n = 0
         while block := len(source.read(BLOCK_FRAMES)):
             n += block
-        return n
-
-
-@dataclass
-class _Meter:
-    """Counts and measures the native mono blocks that pass, and makes their samples finite."""
-
-    frames: int = 0
-    clipped: int = 0
-    power: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(_BANDWIDTH_FFT // 2 + 1))
-    sample_rate: int = 0
-    _measured: int = -_BANDWIDTH_EVERY
-
-    def __call__(self, block: Float32, sample_rate: int) -> Float32:
-        if not len(block):
-            return block
-        self.frames += len(block)
-        self.sample_rate = sample_rate
-        peak = max(float(block.max()), -float(block.min()))
-        if not peak <= _LOUDEST:
-            block = np.clip(np.nan_to_num(block, nan=0.0, posinf=1.0, neginf=-1.0), -_LOUDEST, _LOUDEST)
-            self.clipped += len(block)
-        elif peak >= _FULL_SCALE:
-            self.clipped += int(np.count_nonzero(np.abs(block) >= _FULL_SCALE))
-        if len(block) >= _BANDWIDTH_FFT and self.frames > self._measured + _BANDWIDTH_EVERY:
-            self._measured = self.frames
-            middle = (len(block) - _BANDWIDTH_FFT) // 2
-            frame = block[middle : middle + _BANDWIDTH_FFT] * _BANDWIDTH_WINDOW
-            np.maximum(self.power, np.abs(np.fft.rfft(frame)) ** 2, out=self.power)
-        return block
-
-    @property
-    def bandwidth_hz(self) -> float | None:
-        if not self.power.max() > 1e-12:
-            return None
-        heard = np.flatnonzero(self.power >= self.power.max() * 10 ** (_BANDWIDTH_DB / 10))
-        return float(heard[-1] * self.sample_rate / _BANDWIDTH_FFT)
-
-
-_BANDWIDTH_WINDOW = np.blackman(_BANDWIDTH_FFT).astype(np.float32)
-
-
-def _facts(source: Source, spec: AudioSpec, meter: _Meter, claimed: int | None, found: int) -> AudioFacts:
-    """Compare what was claimed with what was found, and name what a reader should know."""
-    duration = found / source.sample_rate
-    status: Status = "ok"
-    error: str | None = None
-    warnings: list[str] = []
-    bandwidth = meter.bandwidth_hz
-    if bandwidth is not None and bandwidth < 0.9 * min(spec.fmax, spec.sample_rate / 2):
-        warnings.append("band_limited")
-    if duration < spec.window_s:
-        warnings.append("short")
-    if meter.frames and meter.clipped > _CLIPPED_SHARE * meter.frames:
-        warnings.append("clipped")
-    if claimed is not None:
-        missing = (claimed - found) / source.sample_rate
-        if missing > max(0.5, 0.01 * duration):
-            status = "truncated"
-            error = f"it claims {claimed / source.sample_rate:.1f} s and holds {duration:.1f} s."
-        elif abs(missing) > 0.5:
-            warnings.append("duration_mismatch")
-    if duration < MIN_TRACK_S:
-        if source.ended_badly and not found:
-            raise AudioError("unreadable", f"no sound could be decoded ({source.ended_badly}).")
-        status = "too_short"
-        error = f"{duration:.2f} s of sound; at least {MIN_TRACK_S:g} s are needed."
-    return AudioFacts(
-        status=status,
-        error=error,
-        duration_s=duration,
-        sample_rate=source.sample_rate,
-        channels=source.channels,
-        codec=source.codec,
-        bandwidth_hz=bandwidth,
-        warnings=tuple(warnings),
-        whole_windows=max(1, _resampled_frames(found, source, spec) // spec.window_samples),
-    )
+        return Found(n, source.damage)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import itertools
 from collections.abc import Iterator
@@ -17,15 +16,21 @@ import numpy.typing as npt
 import soxr
 from av.audio.fifo import AudioFifo
 
+from sonicscan.audio import jumps
+from sonicscan.audio.containers import refuse_encrypted, why_unreadable
+from sonicscan.audio.downmix import Downmix, bitstream_error, bitstream_in
+from sonicscan.audio.jumps import Grid
+from sonicscan.audio.packets import end_s, measure
+from sonicscan.audio.views import View, behind_id3
 from sonicscan.errors import AudioError
 
 Float32 = npt.NDArray[np.float32]
 
-SAMPLE_RATES = range(2000, 1_536_001)
+SAMPLE_RATES = range(2000, 5_644_801)  # DSD1024 is decoded to the highest of these
 _MAX_BAD_PACKETS = 200  # one after the other
 _JOINED_SAMPLES = 16384
-_OPUS_RATE = 48000
 _JUMP_S = 2.0  # a jump costs as much as decoding less than that
+_MAX_CUT_FRAMES = 16  # after a jump, shorter than the others
 _LEAD_S = 0.5  # of decoding before the first sample that counts: overlaps, MP3's bit reservoir
 
 # Containers and elementary streams that hold sound; demuxers that open further files are left out.
@@ -33,8 +38,8 @@ CONTAINERS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,iff,latm,loas,matroska,webm,"
     "mov,mp4,m4a,3gp,3g2,mj2,mp3,mpc,mpc8,mpeg,mpegts,ogg,oma,qcp,rm,shn,tak,truehd,tta,voc,w64,wav,wv,xwma,wsaud,aea"
 )
-# Raw streams whose length FFmpeg guesses from the bit rate: their packets are counted instead.
-_UNSIZED_FORMATS = frozenset({"aac", "ac3", "amr", "dts", "dtshd", "eac3", "loas", "latm", "mp3", "truehd", "mpegts"})
+# Codecs that keep each bit, so that a compressed bitstream may be hidden in their samples.
+_LOSSLESS = ("pcm_", "flac", "alac", "wavpack", "tta", "ape", "tak", "shorten")
 
 # Zero and full scale of FFmpeg's integer sample formats.
 _INTEGER_SAMPLES = {"uint8": (128.0, 128.0), "int16": (0.0, 2.0**15), "int32": (0.0, 2.0**31), "int64": (0.0, 2.0**63)}
@@ -54,14 +59,6 @@ def _decoder(context: av.AudioCodecContext) -> av.AudioCodecContext:
     return decoder
 
 
-def _samples_before(frame: av.AudioFrame) -> int | None:
-    """What the frame's timestamp says of its place; None where that is no whole number of samples."""
-    if frame.pts is None or frame.time_base is None:
-        return None
-    samples = frame.pts * frame.time_base * frame.sample_rate
-    return int(samples) if samples.denominator == 1 else None
-
-
 class AvSource:
     """A `sources.Source` that jumps where timestamps count samples, else decodes and drops. Owns `file` from then on.
 
@@ -69,31 +66,48 @@ class AvSource:
         AudioError: there is no sound in it that FFmpeg can decode.
     """
 
-    def __init__(self, file: io.RawIOBase) -> None:
+    def __init__(self, file: io.RawIOBase, counted: bool = False, note: str = "") -> None:
+        """Open `file`.
+
+        Args:
+            file: a seekable file.
+            counted: its claim is known to be wrong, so that its frames must be counted.
+            note: what is odd about it, for the report row.
+        """
         av.logging.set_level(None)
         self._file = file
+        start = behind_id3(file)
+        self._content = View(file, start) if start else file
+        refuse_encrypted(self._content)
         self._open()
-        unsized = not _UNSIZED_FORMATS.isdisjoint(self._container.format.name.split(","))
-        self.claimed_frames: int | None = None
-        packets_s = self._packets_s() if unsized else None
+        self._length = length = measure(self._container, self._stream)
+        if length.moved:
+            self._open_again()
         self.ended_badly = ""
-        self._bad_packets = 0
+        self.note = note
+        self.damage = ""
+        self.frames: int | None = None
+        self.claimed_frames: int | None = None
+        self._changed = False
         self._can_jump = False
+        self._grid: Grid | None = None
         self._converter: tuple[int, soxr.ResampleStream] | None = None
         self._started = False
+        self._position = 0
+        self._downmix = Downmix(max(1, self.channels))
         self._decode_from(self._from_start())
         if self._rest is None:
             because = f" ({self.ended_badly})" if self.ended_badly else ""
             raise AudioError("unreadable", f"no sound could be decoded{because}.")
-        self._position = 0
-        seconds = self._container_s() if packets_s is None else packets_s
-        if seconds is not None and seconds > 0:
-            self.claimed_frames = round(seconds * self.sample_rate)
+        if length.claimed_s is not None and length.claimed_s > 0:
+            self.claimed_frames = round(length.claimed_s * self.sample_rate)
+            if not (counted or length.low):
+                self.frames = self.claimed_frames
 
     def _open(self) -> None:
         try:
             container = av.open(
-                self._file,
+                self._content,
                 mode="r",
                 options={"format_whitelist": CONTAINERS, "protocol_whitelist": ""},
                 metadata_errors="ignore",
@@ -101,10 +115,13 @@ class AvSource:
         except MemoryError:
             raise
         except (av.error.FFmpegError, ValueError) as error:
-            raise AudioError("unsupported", "neither libsndfile nor FFmpeg knows a sound format in it.") from error
+            raise why_unreadable(self._content) from error
         stream = container.streams.best("audio")
         if not isinstance(stream, av.AudioStream):
-            raise AudioError("unsupported", "the file has no audio stream.")
+            unknown = any(track.type == "audio" for track in container.streams)
+            container.close()
+            what = "a sound format that FFmpeg does not decode" if unknown else "no audio stream"
+            raise AudioError("unsupported", f"the file has {what}.")
         self._container: av.container.InputContainer = container
         self._stream = stream
         self._decoder = _decoder(stream.codec_context)
@@ -114,38 +131,30 @@ class AvSource:
 
     def _open_again(self) -> None:
         self._container.close()
-        self._file.seek(0)
+        self._content.seek(0)
         self._open()
 
-    def _container_s(self) -> float | None:
-        if self._stream.duration is not None and self._stream.time_base is not None:
-            seconds = float(self._stream.duration * self._stream.time_base)
-            head = self._stream.codec_context.extradata or b""
-            if self._container.format.name == "ogg" and head[:8] == b"OpusHead":
-                seconds -= int.from_bytes(head[10:12], "little") / _OPUS_RATE  # decoded first, and dropped
-            return seconds
-        if self._container.duration is not None:
-            return float(self._container.duration / av.time_base)
-        return None
+    def reaches_end(self) -> bool:
+        """Whether there are packets up to the claimed end; to be asked once nothing more is read."""
+        if self._length.moved or self._length.claimed_s is None:
+            return self._length.reached
+        end = end_s(self._container, self._stream, self._length.claimed_s)
+        return end is not None and end >= self._length.claimed_s - max(0.5, 0.01 * self._length.claimed_s)
 
-    def _packets_s(self) -> float | None:
-        """Length by counting packets, without decoding; the container is opened again after."""
-        seconds = 0.0
-        with contextlib.suppress(av.error.FFmpegError):
-            for packet in self._container.demux(self._stream):
-                if packet.duration and packet.time_base:
-                    seconds += float(packet.duration * packet.time_base)
-        self._open_again()
-        return seconds or None
+    def channel_peak(self, first: int, end: int) -> float:
+        return self._downmix.peak(first, end)
 
     def _from_start(self) -> Iterator[av.AudioFrame]:
-        """All frames. The second shows whether timestamps count samples, so that a jump can tell where it ends."""
-        container = self._container.format.name
-        exact = container.startswith("mov,") or (container == "ogg" and self.codec == "opus")
+        """All frames. The first ones show what timestamps are worth, so that a jump can tell where it ends."""
+        container, first = self._container.format.name, list[tuple[int, float | None, int]]()
         n = 0
         for k, frame in enumerate(self._decoded()):
-            if k == 1:
-                self._can_jump = exact and _samples_before(frame) == n
+            if k == 1 and jumps.counts_samples(container, self.codec):
+                self._can_jump = jumps.samples_before(frame) == n
+            if k < jumps.LOOKED_AT and jumps.rounds_times(container, self.codec):
+                first.append((frame.samples, frame.time, frame.sample_rate))
+                self._grid = jumps.grid_of(first)
+                self._can_jump = self._grid is not None
             n += frame.samples
             yield frame
 
@@ -169,22 +178,25 @@ class AvSource:
             yield joined
 
     def _decoded(self) -> Iterator[av.AudioFrame]:
-        in_a_row = 0
+        in_a_row = frames = bad = 0
         packets = self._container.demux(self._stream)
         while in_a_row < _MAX_BAD_PACKETS:
             try:
                 for frame in self._decoder.decode(next(packets)):
                     if isinstance(frame, av.AudioFrame) and frame.samples:
+                        if in_a_row and frames:  # neither before the first frame nor behind the last one
+                            bad += in_a_row
+                            what = f"{bad} damaged packets were" if bad > 1 else "a damaged packet was"
+                            self.damage = f"{what} skipped"
+                        in_a_row, frames = 0, frames + 1
                         yield frame
-                        in_a_row = 0
             except (StopIteration, av.error.EOFError):
                 return
             except MemoryError:  # FFmpeg's own is one of its other errors too
                 raise
             except av.error.FFmpegError:
-                self._bad_packets, in_a_row = self._bad_packets + 1, in_a_row + 1
-                bad = self._bad_packets
-                self.ended_badly = f"{bad} damaged packets" if bad > 1 else "a damaged packet"
+                in_a_row += 1
+                self.ended_badly = f"{in_a_row} damaged packets" if in_a_row > 1 else "a damaged packet"
 
     def _mono(self, frame: av.AudioFrame) -> Float32:
         samples = frame.to_ndarray()
@@ -192,13 +204,21 @@ class AvSource:
         if not np.issubdtype(samples.dtype, np.floating):
             zero, scale = _INTEGER_SAMPLES[samples.dtype.name]
             samples = (samples.astype(np.float32) - zero) / scale
-        if not frame.format.is_planar:
-            samples = samples.reshape(-1, channels).T
-        mono: Float32 = np.full(channels, 1 / channels, np.float32) @ samples.astype(np.float32, copy=False)
+        samples = samples.reshape(-1, channels) if not frame.format.is_planar else samples.T
+        block: Float32 = samples.astype(np.float32, copy=False)
         if not self._started:
             # HE-AAC announces half its rate; the first frame tells the real one.
             self.sample_rate, self.channels, self._started = frame.sample_rate, channels, True
+            if self.codec.startswith(_LOSSLESS) and (kind := bitstream_in(block)):
+                raise bitstream_error(kind)
+        mono = self._downmix.mono(block)
+        self._changed |= (channels, frame.sample_rate) != (self.channels, self.sample_rate)
         return mono if frame.sample_rate == self.sample_rate else self._at_first_rate(mono, frame.sample_rate)
+
+    @property
+    def changes(self) -> bool:
+        """Whether channels or sample rate changed on the way."""
+        return self._changed
 
     def _at_first_rate(self, mono: Float32, rate: int) -> Float32:
         """Sound whose rate changes on the way: chained streams, HE-AAC that says so late."""
@@ -220,18 +240,24 @@ class AvSource:
         landed = None
         try:
             time_base = self._stream.time_base or Fraction(1, self.sample_rate)
-            self._container.seek(int((frame / self.sample_rate - _LEAD_S) / time_base), stream=self._stream)
+            start = 0 if self._grid is None else self._stream.start_time or 0
+            target = start + int((frame / self.sample_rate - _LEAD_S) / time_base)
+            self._container.seek(target, stream=self._stream)
             self._decoder.flush_buffers()
             frames = self._decoded()
             next(frames)  # what overlaps with the frame before it is missing, and some decoders cut it short
-            first = next(frames)
-            landed = _samples_before(first) if first.sample_rate == self.sample_rate else None
+            for first in itertools.islice(frames, _MAX_CUT_FRAMES):
+                if first.sample_rate == self.sample_rate:
+                    landed = jumps.samples_before(first) if self._grid is None else self._grid.place_of(first)
+                if landed is not None or self._grid is None:
+                    break
         except MemoryError:
             raise
         except (StopIteration, av.error.FFmpegError):
             pass
         if landed is not None and 0 <= landed <= frame:
             self._can_jump = landed >= self._position  # no use otherwise
+            self._downmix.position = landed
             self._decode_from(itertools.chain([first], frames))
             self._position = landed
         else:
@@ -239,6 +265,7 @@ class AvSource:
             facts = self.sample_rate, self.channels
             self._open_again()
             self.sample_rate, self.channels = facts
+            self._downmix.position = 0
             self._decode_from(self._decoded())
             self._position = 0
 
@@ -253,6 +280,11 @@ class AvSource:
                 self._rest = next(self._frames, None)
         self._position += frames - wanted
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
+
+    def put_back(self, block: Float32) -> None:
+        """Have the next read begin with `block`, which the last one gave."""
+        self._rest = block if self._rest is None else np.concatenate([block, self._rest])
+        self._position -= len(block)
 
     def close(self) -> None:
         self._container.close()

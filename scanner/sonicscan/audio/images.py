@@ -8,15 +8,12 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 
-import numpy as np
-
-from sonicscan.audio.decode import AudioFacts, Float32, read_windows
+from sonicscan.audio.decode import Float32, read_windows
+from sonicscan.audio.facts import AudioFacts
 from sonicscan.audio.melspec import LogMel, log_mel
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.library.ranges import OpenFile
 from sonicscan.spec import AudioSpec
-
-SILENT_PEAK = 1e-3  # -60 dBFS
 
 
 @dataclass(frozen=True)
@@ -61,12 +58,11 @@ def read_images(path: bytes | OpenFile, spec: AudioSpec, plan: WindowPlan) -> Ge
             return facts
         if not isinstance(path, bytes):
             path.check()  # a decoder takes a network that fails for the end of the file
-        yield window_image(window.start_s, window.samples, image_of)
+        yield window_image(window.start_s, window.samples, image_of, window.silent)
 
 
-def window_image(start_s: float, samples: Float32, image_of: LogMel) -> WindowImage:
+def window_image(start_s: float, samples: Float32, image_of: LogMel, silent: bool) -> WindowImage:
     """The window with its image, if it is not silent."""
-    silent = np.abs(samples).max() < SILENT_PEAK
     return WindowImage(start_s, samples, None if silent else image_of(samples))
 
 

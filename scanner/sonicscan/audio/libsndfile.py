@@ -11,6 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from sonicscan.audio.claims import STREAMED_SIZES, reaches_claim
+from sonicscan.audio.downmix import Downmix, bitstream_in
+
 Float32 = npt.NDArray[np.float32]
 
 _CODECS = {"MPEG_LAYER_III": "mp3", "MPEG_LAYER_II": "mp2", "MPEG_LAYER_I": "mp1", "ALAC_16": "alac", "PCM_S8": "pcm_8"}
@@ -18,13 +21,12 @@ _UNKNOWN_FRAMES = 2**62  # libsndfile's "unknown" is the largest number of 63 bi
 
 # WAV, AIFF, AU and W64 in libsndfile's log: the size in the header, and what the file has room for.
 _PROMISED = re.compile(r"^\s*(?:data|SSND|Data Size|riff)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
-# Sizes that programs write where they cannot go back to write the real one.
-_STREAMED_SIZES = (range(2**31 - 2**16, 2**31 + 1), range(2**32 - 2**16, 2**32))
 
 
 # In Vorbis, libsndfile reaches what is less than 2 s ahead by counting what it decodes, and what is on the last page by
 # counting from the end that the page notes; both are out by up to a block. There we read on instead of seeking.
 _VORBIS_AHEAD_S, _VORBIS_END_S = 2.5, 5.0
+_SEARCHED_FRAMES, _SEARCHED_BLOCKS = 16384, 30  # for a bitstream: behind up to ten seconds of zeros
 _MPG123_PREFRAMES = 4  # that it decodes before the frame it is sent to
 
 
@@ -51,7 +53,7 @@ class SndfileSource:
         # A descriptor of its own, so that a refusal leaves `file` open for PyAV; the position is shared.
         opened = os.dup(file.fileno()) if isinstance(file, io.FileIO) else file
         self._sound = _ForwardFile(opened, closefd=True)
-        self._file = file
+        self.file = file
         self.sample_rate: int = self._sound.samplerate
         self.channels: int = self._sound.channels
         kind = "FLAC" if self._sound.format == "FLAC" else self._sound.subtype
@@ -59,24 +61,26 @@ class SndfileSource:
         self.claimed_frames: int | None = _claimed_frames(self._sound)
         # A FLAC or WAV that was streamed claims nothing or the largest number there is.
         self.knows_length = 0 < self._sound.frames < _UNKNOWN_FRAMES
+        self.frames = self.claimed_frames if self.knows_length else None
         self.ended_badly = ""
+        self.note = self.damage = ""
         self._at_end = False
-        self._position = 0
+        self.position = 0
         self._seekable = soundfile.SoundFile.seekable(self._sound)
         self._settling = _mp3_settling(self.sample_rate) if self.codec == "mp3" else 0
         ahead, end = (_VORBIS_AHEAD_S, _VORBIS_END_S) if self.codec == "vorbis" else (0.0, 0.0)
         self._least_jump = round(ahead * self.sample_rate)
         self._last_jump = self._sound.frames - round(end * self.sample_rate)
-        self._weights = np.full(self.channels, 1.0 / self.channels, dtype=np.float32)
+        self._downmix = Downmix(self.channels)
 
     def seek(self, frame: int) -> None:
         start = min(frame, self._last_jump) - self._settling
         try:
-            if self._seekable and start > self._position + self._least_jump:
-                self._position = self._sound.seek(start)
+            if self._seekable and start > self.position + self._least_jump:
+                self.position = self._sound.seek(start)
         except soundfile.LibsndfileError as error:
             self._end(error)
-        while self._position < frame and len(self.read(min(65536, frame - self._position))):
+        while self.position < frame and len(self.read(min(65536, frame - self.position))):
             pass
 
     def read(self, frames: int) -> Float32:
@@ -90,8 +94,34 @@ class SndfileSource:
             self._end(error)
             written = np.flatnonzero(~np.isnan(block).all(axis=1))
             block = block[: written[-1] + 1 if len(written) else 0]
-        self._position += len(block)
-        return block[:, 0] if self.channels == 1 else block @ self._weights
+        self._downmix.position = self.position
+        self.position += len(block)
+        return self._downmix.mono(block)
+
+    def bitstream(self) -> str | None:
+        """What is coded in the first samples that are not zero, if they are no sound; to be asked before any read."""
+        if not self._seekable or self.channels != 2 or not self.codec.startswith(("pcm_", "flac", "alac")):
+            return None
+        found = None
+        try:
+            for _ in range(_SEARCHED_BLOCKS):
+                block = self._sound.read(_SEARCHED_FRAMES, dtype="float32")
+                if not len(block) or block.any():
+                    found = bitstream_in(block) if len(block) else None
+                    break
+            self._sound.seek(0)
+        except soundfile.LibsndfileError as error:
+            self._end(error)
+        return found
+
+    def channel_peak(self, first: int, end: int) -> float:
+        return self._downmix.peak(first, end)
+
+    def reaches_end(self) -> bool:
+        """Whether the file reaches to its claimed end; to be asked once nothing more is read."""
+        if self._sound.format == "OGG":
+            return True  # the claim is the time of the last page
+        return reaches_claim(self.file, self.codec, self.claimed_frames or 0, self.sample_rate)
 
     def _end(self, error: soundfile.LibsndfileError) -> None:
         self._at_end = True
@@ -103,7 +133,7 @@ class SndfileSource:
 
     def close(self) -> None:
         self._sound.close()
-        self._file.close()
+        self.file.close()
 
 
 def _mp3_settling(sample_rate: int) -> int:
@@ -127,6 +157,6 @@ def _claimed_frames(sound: soundfile.SoundFile) -> int | None:
     promised = _PROMISED.search(sound.extra_info)
     if promised:
         claimed, found = int(promised[1]), int(promised[2])
-        if 0 < found < claimed and not any(claimed in sizes for sizes in _STREAMED_SIZES):
+        if 0 < found < claimed and not any(claimed in sizes for sizes in STREAMED_SIZES):
             return int(sound.frames * claimed / found)
     return int(sound.frames)

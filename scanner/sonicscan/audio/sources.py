@@ -20,8 +20,13 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from sonicscan.audio.chained import ChainedSource
+from sonicscan.audio.claims import flac_claims_too_little, longer_data, mp3_claim, odd_ogg
+from sonicscan.audio.downmix import bitstream_error
 from sonicscan.audio.ffmpeg import SAMPLE_RATES, AvSource
 from sonicscan.audio.libsndfile import SndfileSource
+from sonicscan.audio.mended import MENDED, MendedSource
+from sonicscan.audio.views import View
 from sonicscan.errors import AudioError, Status
 from sonicscan.library.ranges import OpenFile
 
@@ -29,6 +34,7 @@ Float32 = npt.NDArray[np.float32]
 
 MAX_CHANNELS = 64
 _NARROW_OPUS_RATE = 24000  # Hz; up to it, libsndfile decodes at less than 48 kHz
+_LATE = "its first page is dated late; the sound before it is not in the file."
 _BEGINS_STREAM = 0x02  # flag of an Ogg page
 
 _ERRNO_STATUS: dict[int, Status] = {
@@ -47,20 +53,39 @@ class Source(Protocol):
         channels: in the file; blocks are mono.
         codec: short lower-case name.
         claimed_frames: length that the file claims, in frames; None where it makes no claim.
+        frames: length that may be relied on; None where the frames must be counted by decoding them.
         ended_badly: the decoder met an error after some sound, in words; empty otherwise.
+        note: what is odd about the file, as a sentence; empty otherwise.
+        damage: what was skipped because it is damaged, in words; empty otherwise.
     """
 
     sample_rate: int
     channels: int
     codec: str
     claimed_frames: int | None
-    ended_badly: str
+    frames: int | None
+    note: str
+
+    @property
+    def ended_badly(self) -> str: ...
+
+    @property
+    def damage(self) -> str: ...
 
     def seek(self, frame: int) -> None:
         """Go forwards to `frame`; past the end, the next read is empty."""
 
     def read(self, frames: int) -> Float32:
-        """Up to `frames` samples, float32 [n], mean of the channels; fewer only at the end."""
+        """Up to `frames` samples, float32 [n], mixed as `downmix` says; fewer only at the end."""
+
+    def channel_peak(self, first: int, end: int) -> float:
+        """Largest sample of any channel from frame `first` up to `end`, which were just read; 0 for one channel."""
+
+    def reaches_end(self) -> bool:
+        """Whether the file reaches to its claimed end, so that what is missing was lost before it.
+
+        To be asked once nothing more is read.
+        """
 
     def close(self) -> None: ...
 
@@ -88,26 +113,71 @@ def open_source(path: bytes | OpenFile, forwards: bool = False) -> Source:
 
 def _opened(file: io.RawIOBase, forwards: bool) -> Source:
     """libsndfile's source; FFmpeg's where it is quicker, or libsndfile refuses the file or cannot tell its length."""
+    if oddity := odd_ogg(file):
+        with contextlib.suppress(AudioError):
+            return ChainedSource(file) if oddity == "chained" else _by_ffmpeg(file, counted=True, note=_LATE)
+    file.seek(0)
     if _is_ogg_for_ffmpeg(file, forwards):
         with contextlib.suppress(AudioError):
-            return AvSource(file)
-        file.seek(0)
+            return _by_ffmpeg(file)
+    mp3 = mp3_claim(file)
     known = None
-    if not _is_mp3_without_length(file):
-        with contextlib.suppress(soundfile.LibsndfileError):
-            known = SndfileSource(file)
+    if mp3 is None or (mp3.seconds and not mp3.low):
+        if flac_claims_too_little(file):
+            with contextlib.suppress(AudioError):
+                return _by_ffmpeg(file, counted=True)
+        known = _by_libsndfile(file)
+        if known is not None and known.knows_length:
+            if kind := known.bitstream():
+                return _decoded_bitstream(file, known, kind)
+            return MendedSource(known) if known.codec in MENDED else known
         if known is not None:
-            if known.knows_length:
-                return known
             known.close_sound()
-        file.seek(0)
     try:
-        return AvSource(file)
+        source = _by_ffmpeg(file)
     except AudioError:
-        if known is None:
+        last = _by_libsndfile(file) if known is not None else None
+        if last is None:
             raise
-        file.seek(0)
-        return SndfileSource(file)
+        return last
+    if mp3 is not None and mp3.seconds:
+        source.claimed_frames = round(mp3.seconds * source.sample_rate)
+    return source
+
+
+def _by_ffmpeg(file: io.RawIOBase, counted: bool = False, note: str = "") -> AvSource:
+    file.seek(0)
+    return AvSource(file, counted, note)
+
+
+def _by_libsndfile(file: io.RawIOBase) -> SndfileSource | None:
+    """libsndfile's source, with a header that counts all sound that is there; None where it refuses the file."""
+    patch = longer_data(file)
+    file.seek(0)
+    try:
+        source = SndfileSource(file)
+        if patch is not None:
+            claimed = source.claimed_frames
+            source.close_sound()
+            source = SndfileSource(View(file, patch=patch, owned=True))
+            source.claimed_frames = claimed
+    except soundfile.LibsndfileError:
+        return None
+    return source
+
+
+def _decoded_bitstream(file: io.RawIOBase, known: SndfileSource, kind: str) -> Source:
+    """FFmpeg's source of what is coded in the samples of a WAV.
+
+    Raises:
+        AudioError: FFmpeg takes it for samples as well.
+    """
+    known.close_sound()
+    with contextlib.suppress(AudioError):
+        source = _by_ffmpeg(file)
+        if not source.codec.startswith(("pcm_", "flac", "alac")):
+            return source
+    raise bitstream_error(kind)
 
 
 def open_regular(path: bytes | OpenFile) -> io.RawIOBase:
@@ -162,17 +232,3 @@ def _is_ogg_for_ffmpeg(file: io.RawIOBase, forwards: bool) -> bool:
         noted_rate = int.from_bytes(head[40:44], "little")
         return forwards or isinstance(file, io.FileIO) or noted_rate <= _NARROW_OPUS_RATE
     return forwards and head[28:35] == b"\x01vorbis"
-
-
-def _is_mp3_without_length(file: io.RawIOBase) -> bool:
-    """Whether this is an MP3 whose length libsndfile would guess (VBRI too), and stop at its guess."""
-    head = file.read(10) or b""
-    start = 0
-    if head[:3] == b"ID3" and len(head) == 10:
-        a, b, c, d = head[6:10]
-        start = 10 + (a << 21 | b << 14 | c << 7 | d)
-    file.seek(start)
-    frame = file.read(512) or b""
-    file.seek(0)
-    is_mp3 = len(frame) > 4 and frame[0] == 0xFF and frame[1] & 0xE6 == 0xE2
-    return is_mp3 and not any(tag in frame for tag in (b"Xing", b"Info"))

@@ -11,20 +11,36 @@ _PADDING = 64 << 10  # zero bytes that may follow the last of them
 
 
 class View(io.RawIOBase):
-    """The bytes of `file` from `start` on, with some of them replaced. Closing it leaves `file` open.
+    """The bytes of `file` from `start` on, with some of them replaced.
 
     Args:
         file: seekable; shared, so that only one of its views is in use at a time.
         start: the view's first byte.
         patch: (position in the view, bytes that stand there), if any.
+        end: where the view ends in `file`; None for its end.
+        owned: closing the view closes `file`.
     """
 
-    def __init__(self, file: io.RawIOBase, start: int = 0, patch: tuple[int, bytes] | None = None) -> None:
+    def __init__(
+        self,
+        file: io.RawIOBase,
+        start: int = 0,
+        patch: tuple[int, bytes] | None = None,
+        end: int | None = None,
+        owned: bool = False,
+    ) -> None:
         self._file = file
+        self._owned = owned
         self._start = start
         self._patch = patch
         self._position = 0
-        self._size = max(0, file.seek(0, os.SEEK_END) - start)
+        size = file.seek(0, os.SEEK_END)
+        self._size = max(0, (size if end is None else min(end, size)) - start)
+
+    def close(self) -> None:
+        if self._owned and not self.closed:
+            self._file.close()
+        super().close()
 
     def readable(self) -> bool:
         return True
@@ -43,7 +59,8 @@ class View(io.RawIOBase):
     # io hands over a memoryview, though the stubs allow any buffer.
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         self._file.seek(self._start + self._position)
-        n = self._file.readinto(buffer) or 0
+        left = max(0, self._size - self._position)
+        n = self._file.readinto(memoryview(buffer)[:left]) or 0
         if self._patch is not None:
             at, content = self._patch[0] - self._position, self._patch[1]
             first, end = max(0, at), min(n, at + len(content))
@@ -64,7 +81,7 @@ def read_at(file: io.RawIOBase, position: int, n: int) -> bytes:
 
 
 def behind_id3(file: io.RawIOBase) -> int:
-    """Where the ID3v2 tags at the start of `file` end, with the zero bytes behind them; 0 where there are none.
+    """Where the ID3v2 tags at the start of `file` end, with zero bytes behind them; 0 where there are none.
 
     Source: https://id3.org/id3v2.4.0-structure, 3.1; a footer adds ten bytes.
     """
@@ -78,6 +95,7 @@ def behind_id3(file: io.RawIOBase) -> int:
     if start:
         padding = read_at(file, start, _PADDING)
         rest = padding.lstrip(b"\0")
-        if rest:
-            start += len(padding) - len(rest)
+        zeros = len(padding) - len(rest)
+        if rest and zeros >= 16:
+            start += zeros - (3 if rest[1:5] == b"ftyp" else 0)  # the size of an MP4's first box begins with zeros
     return start

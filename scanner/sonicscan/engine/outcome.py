@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from sonicscan.audio.decode import AudioFacts
+from sonicscan.audio.facts import AudioFacts
 from sonicscan.errors import AudioError, Status
 from sonicscan.provenance.record import Provenance
 

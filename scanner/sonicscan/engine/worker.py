@@ -24,7 +24,8 @@ import msgspec
 import numpy as np
 import soxr
 
-from sonicscan.audio.decode import AudioFacts, Window, read_windows
+from sonicscan.audio.decode import Window, read_windows
+from sonicscan.audio.facts import AudioFacts
 from sonicscan.audio.images import WindowImage, read_images
 from sonicscan.audio.melspec import log_mel
 from sonicscan.audio.sources import from_os_error, open_regular, open_source
@@ -214,7 +215,8 @@ def _send_windows(path: bytes | OpenFile, job: wire.Job, outbox: _Outbox) -> Aud
             facts: AudioFacts = end.value
             return facts
         if isinstance(window, Window):
-            outbox.put(window.start_s, window.samples)
+            # Only this process knows the channels: a silent window is sent as zeros.
+            outbox.put(window.start_s, np.zeros_like(window.samples) if window.silent else window.samples)
         elif window.image is None:
             outbox.silent += 1
         else:

@@ -27,8 +27,10 @@ from sonicscan.library.tracks import Track, int64
 
 # Names that are taken for sound inside a folder; a file that is named by itself is always taken.
 _SUFFIXES = (
-    "3ga aa3 aac ac3 adts aif aifc aiff alac amr ape asf au caf dff dsf dts eac3 f4a flac m4a m4b m4p m4r mka mp1 mp2 "
-    "mp3 mp4 mpa mpc mpga oga ogg oma opus ra rf64 snd spx tak tta voc w64 wav wave weba webm wma wv"
+    "3g2 3ga 3gp 3gpp 8svx aa3 aac aax ac3 adts aea aif aifc aiff alac amr ape asf au awb bwf caf dff dsf dts dtshd "
+    "eac3 ec3 f4a flac iff ircam latm loas m4a m4b m4p m4r mac mka mp+ mp1 mp2 mp3 mp4 mpa mpc mpga mpp nist oga "
+    "ogg ogx oma opus paf pvf qcp ra rf64 rm sd2 sf shn snd sph spx svx tak thd tta voc w64 wav wave weba webm wma "
+    "wv xi xwma"
 )
 AUDIO_SUFFIXES = frozenset(_SUFFIXES.split())
 # What operating systems leave in folders: AppleDouble and NFS files may be named as sound and are none.

@@ -17,7 +17,7 @@ from synthesis import write_model
 from training_sound import RATE, TINY, people_or_machine, write_data, write_manifest
 
 import sonicscan
-from sonicscan.audio.decode import AudioFacts
+from sonicscan.audio.facts import AudioFacts
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import InputError
 from sonicscan.scoring.thresholds import certified_thresholds

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sonicscan.audio.decode import AudioFacts
+from sonicscan.audio.facts import AudioFacts
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import ModelError
 from sonicscan.files import sha256_of

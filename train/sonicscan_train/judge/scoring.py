@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from sonicscan.audio.decode import AudioFacts
+from sonicscan.audio.facts import AudioFacts
 from sonicscan.audio.images import read_images
 from sonicscan.audio.windows import ALL_WINDOWS, WindowPlan
 from sonicscan.errors import AudioError, ModelError

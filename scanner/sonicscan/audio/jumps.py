@@ -1,0 +1,63 @@
+"""Where a jump in a container has led: timestamps that count samples, or that tell one frame from the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import av
+
+# Codecs whose frames all have one length. Vorbis is none of them.
+_EVEN = frozenset({"opus", "aac", "flac", "alac", "mp3", "mp2", "ac3", "eac3", "wmav1", "wmav2", "dts"})
+_TOLERANCE_S = 1.1e-3  # two times that are rounded to a millisecond
+LOOKED_AT = 4  # frames from the start that show what timestamps are worth
+
+
+def counts_samples(container: str, codec: str) -> bool:
+    """Whether a container's timestamps may count samples (MP4, Opus in Ogg)."""
+    return container.startswith("mov,") or (container == "ogg" and codec == "opus")
+
+
+def rounds_times(container: str, codec: str) -> bool:
+    """Whether timestamps are rounded, to a millisecond, but tell frames of one length apart (Matroska, ASF)."""
+    return container in ("matroska,webm", "asf") and codec in _EVEN
+
+
+def samples_before(frame: av.AudioFrame) -> int | None:
+    """What the frame's timestamp says of its place; None where that is no whole number of samples."""
+    if frame.pts is None or frame.time_base is None:
+        return None
+    samples = frame.pts * frame.time_base * frame.sample_rate
+    return int(samples) if samples.denominator == 1 else None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Frames of `size` samples, the second of which begins at `second_s` by its timestamp, behind `first` samples."""
+
+    size: int
+    first: int
+    second_s: float
+    rate: int
+
+    def place_of(self, frame: av.AudioFrame) -> int | None:
+        """Samples before `frame`, by its timestamp; None where the frame is not on the grid."""
+        if frame.time is None or frame.samples != self.size or frame.sample_rate != self.rate:
+            return None
+        steps = round((frame.time - self.second_s) * self.rate / self.size)
+        if abs(frame.time - self.second_s - steps * self.size / self.rate) > _TOLERANCE_S:
+            return None
+        return self.first + steps * self.size
+
+
+def grid_of(frames: list[tuple[int, float | None, int]]) -> Grid | None:
+    """The grid of the first frames of a track, each (samples, time in seconds, sample rate); None for none."""
+    if len(frames) < LOOKED_AT or frames[1][1] is None:
+        return None
+    size, second_s, rate = frames[1]
+    grid = Grid(size, frames[0][0], second_s or 0.0, rate)
+    for k, (samples, time, its_rate) in enumerate(frames[1:]):
+        if samples != size or its_rate != rate or time is None:
+            return None
+        if abs(time - grid.second_s - k * size / rate) > _TOLERANCE_S:
+            return None
+    return grid
