@@ -45,8 +45,9 @@ def main() -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The model to write, .onnx.")
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "half-weights", "fp16", "int8"]),
-    help="half-weights: stored in float16, computed in float32. [default: fp32; half-weights for several]",
+    type=click.Choice(["fp32", "half-weights", "byte-weights", "fp16", "int8"]),
+    help="half-weights and byte-weights are stored in 16 and 8 bits and computed in float32. "
+    "[default: fp32; half-weights for several]",
 )
 @click.option(
     "--calibration-data",
@@ -58,7 +59,8 @@ def main() -> None:
     "--max-drift",
     type=click.FloatRange(0.0, 1.0, min_open=True),
     metavar="F",
-    help="Allowed change of margins, a share of their range. [default: half-weights 0.005, fp16 0.01, int8 0.05]",
+    help="Allowed change of margins, a share of their range. "
+    "[default: half-weights 0.005, byte-weights 0.02, fp16 0.01, int8 0.05]",
 )
 @click.option(
     "--crossfit",

@@ -22,7 +22,13 @@ from sonicscan_export.precision import Precision
 from sonicscan_export.targets import check_target
 
 Say = Callable[[str], None]
-MAX_DRIFT: dict[Precision, float] = {"fp32": 1e-3, "half-weights": 0.005, "fp16": 0.01, "int8": 0.05}
+MAX_DRIFT: dict[Precision, float] = {
+    "fp32": 1e-3,
+    "half-weights": 0.005,
+    "byte-weights": 0.02,
+    "fp16": 0.01,
+    "int8": 0.05,
+}
 _TOOLS = ("torch", "timm", "onnx", "onnxscript", "numpy")
 
 
@@ -123,7 +129,7 @@ def _data(spec: ModelSpec, wanted: Precision, path: Path | None) -> data.Calibra
         return data.read_calibration_data(path)
     if wanted == "int8":
         raise InputError("int8 takes the ranges of activations from real sound: give --calibration-data MANIFEST.")
-    if wanted not in ("fp32", "half-weights") and spec.calibration.n:
+    if wanted not in ("fp32", "half-weights", "byte-weights") and spec.calibration.n:
         raise InputError(
             f"{wanted} changes scores, so the model's thresholds must be measured again: "
             "give --calibration-data MANIFEST."
@@ -160,8 +166,8 @@ def _converted(
     """The graph in the precision wanted, and how it came about."""
     if wanted == "fp32":
         return full, {}
-    if wanted == "half-weights":
-        return precision.store_in_half(full), {}
+    if wanted in ("half-weights", "byte-weights"):
+        return precision.store_small(full, in_bytes=wanted == "byte-weights"), {}
     if wanted == "fp16":
         largest = precision.largest_activation(network.detector, windows.images)
         if largest > precision.LARGEST_ACTIVATION:

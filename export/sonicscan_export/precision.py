@@ -23,7 +23,7 @@ from sonicscan_export.graph import drop_unused_values
 from sonicscan_train.nets.backbones import Detector
 
 Float32 = npt.NDArray[np.float32]
-Precision = Literal["fp32", "half-weights", "fp16", "int8"]
+Precision = Literal["fp32", "half-weights", "byte-weights", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 # Half of what float16 can hold: windows louder inside the network than those that were measured must fit too.
@@ -35,22 +35,38 @@ _WEIGHTY = ("Conv", "MatMul", "Gemm")
 _QUANTISED = (*_WEIGHTY, "Add", "Mul", "AveragePool", "MaxPool", "Relu", "Concat", "Split")
 
 
-def store_in_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with large weights stored in float16 and cast to float32; the arithmetic stays in float32.
+def store_small(model: onnx.ModelProto, in_bytes: bool = False) -> onnx.ModelProto:
+    """The graph with large weights stored in fewer bits; the arithmetic stays in float32.
 
-    ONNX Runtime casts constants once, when it loads the graph, so the file is half as large and not slower.
+    ONNX Runtime folds constants when it loads the graph, so the file is smaller and not slower.
+
+    Args:
+        model: in float32.
+        in_bytes: weights of 1x1 convolutions are stored in int8 with a scale for each output channel; all other
+            large weights are stored in float16.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    casts = []
+    nodes: list[onnx.NodeProto] = []
+    scales: list[onnx.TensorProto] = []
     for weights in copy.graph.initializer:
         values = onnx.numpy_helper.to_array(weights)
         if values.dtype != np.float32 or values.size < _SMALL:
             continue
         name = weights.name
-        weights.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
-        casts.append(onnx.helper.make_node("Cast", [f"{name}.half"], [name], to=onnx.TensorProto.FLOAT))
-    nodes = [*casts, *copy.graph.node]
+        if in_bytes and values.ndim == 4 and values.shape[2:] == (1, 1):
+            scale = np.abs(values).max(axis=(1, 2, 3), keepdims=True) / np.float32(127)
+            scale = np.where(scale > 0, scale, np.float32(1)).astype(np.float32)
+            stored = np.round(values / scale).astype(np.int8)
+            scales.append(onnx.numpy_helper.from_array(scale, f"{name}.scale"))
+            nodes.append(onnx.helper.make_node("Cast", [f"{name}.stored"], [f"{name}.cast"], to=onnx.TensorProto.FLOAT))
+            nodes.append(onnx.helper.make_node("Mul", [f"{name}.cast", f"{name}.scale"], [name]))
+        else:
+            stored = values.astype(np.float16)
+            nodes.append(onnx.helper.make_node("Cast", [f"{name}.stored"], [name], to=onnx.TensorProto.FLOAT))
+        weights.CopyFrom(onnx.numpy_helper.from_array(stored, f"{name}.stored"))
+    copy.graph.initializer.extend(scales)
+    nodes += copy.graph.node
     del copy.graph.node[:]
     copy.graph.node.extend(nodes)
     onnx.checker.check_model(copy, full_check=True)
