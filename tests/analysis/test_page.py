@@ -20,10 +20,12 @@ from selenium.common.exceptions import NoSuchElementException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import WebDriverWait
-from synthesis import TINY_SPEC, calibrated, write_model
+from selenium.webdriver.support.ui import Select, WebDriverWait
+from synthesis import TINY_SPEC, calibrated, music, write_model
 
 from sonicscan.analysis.page import MAX_STRIP, strip
+from sonicscan.analysis.reviewed import load_reviewed
+from sonicscan.cli.demo import write_sound
 from sonicscan.cli.report import main
 from sonicscan.cli.scan import main as scan_main
 from sonicscan.scoring.thresholds import Thresholds, certified_thresholds
@@ -397,3 +399,59 @@ def test_a_decision_is_shown_with_its_track(tmp_path: Path, browser: Browser) ->
     browser.open(tmp_path / "a.html")
     assert browser.cells(9) == ["", "ai"]
     assert "1 of them still to be decided" in browser.one(".card.flagged").text
+
+
+def test_decisions_are_taken_kept_saved_and_loaded_again(tmp_path: Path, browser: Browser) -> None:
+    """By buttons and keys, through a reload, and through the file that --reviewed reads."""
+    strange = 'b "quoted", and\ttabbed.mp3'
+    paths = [str(tmp_path / "a.wav"), str(tmp_path / strange), str(tmp_path / "c.mp3"), str(tmp_path / "d.mp3")]
+    write_sound(tmp_path / "a.wav", music(3.0, seed=1))
+    ranges = [{"start_s": 1.0, "end_s": 2.5}]
+    rows = [row(path, 0.95 - i / 100, verdict="flagged", flagged_ranges=ranges) for i, path in enumerate(paths)]
+    report = sample_report(tmp_path / "r.parquet", rows, thresholds=Thresholds(0.9, 0.5))
+    run("html", report, "--out", tmp_path / "a.html")
+    page, tracks = browser, "#tracks tbody tr.main"
+    page.open(tmp_path / "a.html")
+    page.one("#reviewer").send_keys('Kim, "QA"\t')
+    page.all(tracks)[0].click()
+    page.wait(lambda: page.all(".detail"))
+    player = page.one("audio.player")
+    assert (player.get_attribute("src") or "").endswith("/a.wav#t=1,2.5")
+    page.driver.execute_script("arguments[0].play()", player)
+    page.wait(lambda: page.driver.execute_script("return arguments[0].currentTime", player) >= 1.0)
+    page.one('.choice[data-kind="human"]').click()
+    page.one(".note-of").send_keys("=mixed by Ada\t")
+    page.wait(lambda: page.cells(9)[0] == "human")
+    page.all(tracks)[1].send_keys("a")
+    page.all(tracks)[2].send_keys("u")
+    page.all(tracks)[3].send_keys("h")
+    page.all(tracks)[3].send_keys(Keys.BACKSPACE)
+    page.wait(lambda: page.cells(9) == ["human", "ai", "unsure", ""])
+    page.all(tracks)[0].send_keys("j")
+    assert page.driver.switch_to.active_element == page.all(tracks)[1]
+
+    page.driver.refresh()
+    page.wait(lambda: page.driver.execute_script("return document.documentElement.dataset.ready") == "true")
+    assert page.cells(9) == ["human", "ai", "unsure", ""]
+    assert page.one("#decisions-said").text == "3 decided here"
+    Select(page.one("#decision-filter")).select_by_value("undecided")
+    page.wait(lambda: len(page.all(tracks)) == 1)
+    text = page.driver.execute_script("return window.decisions.csv()")
+    saved = tmp_path / "reviewed.csv"
+    saved.write_bytes(text.encode())
+    reviewed = load_reviewed(saved)
+    assert {path: (d.decision, d.by) for path, d in reviewed.by_path.items()} == {
+        paths[0]: ("human", 'Kim, "QA"'), paths[1]: ("ai", 'Kim, "QA"'), paths[2]: ("unsure", 'Kim, "QA"')
+    }  # fmt: skip
+    assert reviewed.unmatched(rows) == () and "=mixed by Ada" in text
+
+    page.driver.execute_script("localStorage.clear()")
+    page.open(tmp_path / "a.html")
+    assert page.cells(9) == [""] * 4
+    page.one("#load-decisions").send_keys(str(saved))
+    page.wait(lambda: page.cells(9) == ["human", "ai", "unsure", ""])
+    assert page.messages() == []
+    run("html", report, "--out", tmp_path / "b.html", "--reviewed", saved)
+    page.driver.execute_script("localStorage.clear()")
+    page.open(tmp_path / "b.html")
+    assert page.cells(9) == ["human", "ai", "", ""]

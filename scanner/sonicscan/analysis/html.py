@@ -49,11 +49,14 @@ def require_libraries() -> None:
     import_matplotlib()
 
 
-def render(template: str, scripts: tuple[Script, ...], **values: Any) -> str:
-    """A page from one of the templates, with `scripts` at its end in that order."""
+def render(template: str, scripts: tuple[Script, ...], media: str = "data:", **values: Any) -> str:
+    """A page from one of the templates, with `scripts` at its end in that order.
+
+    `media` are the places from which the page may play sound, as its content security policy names them.
+    """
     policy = (
         f"default-src 'none'; script-src {' '.join(repr(s.digest) for s in scripts) or repr('none')}; "
-        "style-src 'unsafe-inline'; img-src data:; media-src data:; base-uri 'none'; form-action 'none'"
+        f"style-src 'unsafe-inline'; img-src data:; media-src {media}; base-uri 'none'; form-action 'none'"
     )
     return _environment().get_template(template).render(policy=policy, scripts=[s.text for s in scripts], **values)
 

@@ -6,7 +6,6 @@ import datetime as dt
 import os
 import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from sonicscan.provenance.words import described
 from sonicscan.report.row import FileResult
 from sonicscan.scoring.aggregate import margin_of
 from sonicscan.scoring.thresholds import VERDICTS
+from sonicscan.spec import digest_of
 from sonicscan.text import printable
 
 MAX_ROWS = 50_000  # more make a browser slow; the report itself has them all
@@ -43,14 +43,6 @@ _BINS = 50
 _CHART_GROUPS = 15
 
 
-@dataclass(frozen=True)
-class Earlier:
-    """An earlier report to compare with: what differs, and where it lies."""
-
-    difference: Difference
-    path: Path
-
-
 def audit_page(
     catalogue: Catalogue,
     out: Path,
@@ -58,7 +50,7 @@ def audit_page(
     fdr: float = 0.05,
     depth: int = 1,
     reviewed: Reviewed | None = None,
-    earlier: Earlier | None = None,
+    earlier: Difference | None = None,
     evidence: Mapping[bytes, Explained] | None = None,
     notes: Sequence[str] = (),
     today: dt.date | None = None,
@@ -72,7 +64,7 @@ def audit_page(
         fdr: false-discovery rate for what could be flagged.
         depth: how many folder levels are told apart.
         reviewed: decisions to respect.
-        earlier: an earlier report.
+        earlier: what differs from an earlier report.
         evidence: evidence by the identity of the row it is about.
         notes: what went wrong on the way, in sentences.
         today: the day on which decisions must hold.
@@ -87,19 +79,35 @@ def audit_page(
     listed = _listed(ranked)
     artists = {group.name: group for group in summary.artists}
     data = {
+        # What the browser keeps decisions by: those on one scan are not those on another.
+        "key": digest_of([catalogue.name, catalogue.metadata.model_digest, catalogue.metadata.finished])[:16],
         "root": printable(root),
         "limit": _finite(margin_of(summary.flagged_from)) if summary.flagged_from is not None else None,
         "scale": _strip_scale(catalogue.rows),
         "charts": _charts(catalogue, summary),
         "rows": [
-            _row(row, root, reviewed or Reviewed(), today, places.get(identity(row)), artists.get(row.artist or ""))
+            [
+                *_row(
+                    row, root, reviewed or Reviewed(), today, places.get(identity(row)), artists.get(row.artist or "")
+                ),
+                row.path if printable(row.path) != row.path else None,
+                _playable(row, out),
+                [[round(r["start_s"], 1), round(r["end_s"], 1)] for r in row.flagged_ranges or ()],
+            ]
             for row in listed
         ],
     }
-    scripts = (plotly_script(), table_script(), own_script("theme.js"), own_script("audit.js"))
+    scripts = (
+        plotly_script(),
+        table_script(),
+        own_script("theme.js"),
+        own_script("decisions.js"),
+        own_script("audit.js"),
+    )
     return render(
         "audit.html.j2",
         scripts,
+        media="data: file: 'self'",  # the tracks themselves, where they lie beside the page or on this machine
         library_style=table_style(),
         summary=summary,
         root=printable(root.rstrip("/") or root) or "files in several places",
@@ -112,8 +120,7 @@ def audit_page(
         data=embedded(data),
         left_out=len(ranked) - len(listed),
         tracks=[(places[key], view) for key, view in pages],
-        difference=None if earlier is None else earlier.difference,
-        earlier_link=None if earlier is None else _link(earlier.path, out),
+        difference=earlier,
         listed_changes=LISTED_CHANGES,
         printable=printable,
     )
@@ -248,6 +255,14 @@ def _bars(groups: Iterable[Group]) -> dict[str, Any] | None:
 
 def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
+
+
+def _playable(row: FileResult, out: Path) -> str | None:
+    """A link to a flagged track that can be played: it lies on this machine, where the report says."""
+    if row.verdict not in ("flagged", "review") or "://" in row.path or row.path_raw is not None:
+        return None
+    path = Path(row.path)
+    return _link(path, out) if path.is_file() else None
 
 
 def _link(target: Path, page: Path) -> str:

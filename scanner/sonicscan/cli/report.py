@@ -311,12 +311,12 @@ def html(
         require_libraries()
         from sonicscan.analysis import catalogue
         from sonicscan.analysis.diff import compare
-        from sonicscan.analysis.page import Earlier, audit_page
+        from sonicscan.analysis.page import audit_page
 
         if out.suffix != ".html":
             raise InputError(f"--out {out}: the name must end in .html.")
         source, decisions = catalogue.load(report), _decisions(reviewed)
-        earlier = None if since is None else Earlier(compare(catalogue.load(since), source, decisions), since)
+        earlier = None if since is None else compare(catalogue.load(since), source, decisions)
         explained: dict[bytes, Explained] = {}
         notes: list[str] = []
         if library is not None and explain_n is not None:

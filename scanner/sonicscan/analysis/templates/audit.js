@@ -1,7 +1,7 @@
 // Hands the page's data to Plotly and DataTables. Text from files goes through a text node first: markup in it stays text.
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = window.jQuery;
-const SCORE = 0, VERDICT = 1, STATUS = 2, NAME = 3, ARTIST = 4, TITLE = 5, SECONDS = 6, STRIP = 7, DECISION = 8, PLACE = 9, DETAILS = 10;
+const SCORE = 0, VERDICT = 1, STATUS = 2, NAME = 3, ARTIST = 4, TITLE = 5, SECONDS = 6, STRIP = 7, DECISION = 8, PLACE = 9, DETAILS = 10, PATH = 11, LINK = 12, RANGES = 13;
 
 function element(tag, className, text) {
   const made = document.createElement(tag);
@@ -43,7 +43,7 @@ function histogram(charts) {
     label: { text: name, textposition: "end", textangle: 0, yanchor: "bottom", font: { size: 11, color: colour(tint) } },
   }));
   return [traces, layout({
-    barmode: "stack", shapes: marks, margin: { l: 8, r: 12, t: 18, b: 32 }, showlegend: traces.length > 1,
+    barmode: "stack", shapes: marks, margin: { l: 8, r: 28, t: 26, b: 32 }, showlegend: traces.length > 1,
     legend: { orientation: "h", y: -0.34, traceorder: "reversed" },
     xaxis: axis({ range: [0, 1], title: { text: "score" } }),
     yaxis: axis({ title: { text: "tracks" }, ...(most > 200 ? { type: "log", dtick: 1, range: [-0.2, Math.log10(most) + 0.2] } : { rangemode: "tozero" }) }),
@@ -93,6 +93,10 @@ function strip(margins, width, height) {
     `<line x1="0" x2="${width}" y1="${middle}" y2="${middle}" stroke="var(--line)"/>${bars.join("")}</svg>`;
 }
 
+const pathOf = (row) => row[PATH] ?? data.root + row[NAME];
+// What this browser's user decided, or else what the page was made with.
+const decided = (row) => (window.decisions.of(pathOf(row)) || {}).decision || row[DECISION].split(",")[0];
+
 const KINDS = { flagged: "flagged", review: "review", clear: "clear" };
 
 function badge(text, kind) {
@@ -116,6 +120,7 @@ function details(row) {
     bars.innerHTML = strip(row[STRIP], 480, 60);
     box.append(bars);
   }
+  box.append(window.decisionBox(pathOf(row), row[LINK], row[RANGES], element));
   if (row[PLACE]) {
     const open = element("button", "open-evidence", "Show the evidence");
     open.type = "button";
@@ -153,7 +158,7 @@ const table = $("#tracks").DataTable({
     { data: TITLE, type: "string", className: "wide-only", columnControl: search, render: shown(escaped) },
     { data: SECONDS, type: "num", className: "number wide-only", searchable: false, render: shown((v) => (v === null ? "-" : (v / 60).toFixed(1))) },
     { data: STRIP, type: "string", className: "strip wide-only", orderable: false, searchable: false, columnControl: [], render: (v, kind) => (kind === "display" ? strip(v, 120, 26) : "") },
-    { data: DECISION, type: "string", className: "wide-only", columnControl: search, visible: data.rows.some((row) => row[DECISION]), render: shown((v) => (v ? badge(v.split(",")[0], "settled") : "")) },
+    { data: DECISION, type: "string", className: "wide-only", columnControl: search, render: (v, kind, row) => (kind === "display" && decided(row) ? badge(decided(row), "settled") : decided(row)) },
   ],
   createdRow: (row) => {
     row.classList.add("main");
@@ -166,6 +171,63 @@ $("#tracks tbody").on("click keydown", "tr.main", function (event) {
   const row = table.row(this);
   if (row.child.isShown()) row.child.hide();
   else row.child(details(row.data())).show();
+});
+
+// --- decisions ----------------------------------------------------------------------------------------------
+
+const pageOf = (row) => table.row(row).data();
+const wanted = document.getElementById("decision-filter");
+$.fn.dataTable.ext.search.push((settings, cells, index, row) =>
+  !wanted.value || (wanted.value === "undecided" ? !decided(row) : decided(row) === wanted.value));
+wanted.addEventListener("change", () => table.draw());
+
+const reviewer = document.getElementById("reviewer");
+reviewer.value = window.decisions.by;
+reviewer.addEventListener("change", () => (window.decisions.by = reviewer.value.trim()));
+
+const said = document.getElementById("decisions-said");
+function sayDecisions(message) {
+  said.textContent = message || `${window.decisions.count()} decided here`;
+}
+window.decisions.onChange((message) => {
+  table.rows().invalidate("data");
+  table.draw(false);
+  sayDecisions(message);
+});
+sayDecisions();
+
+document.getElementById("save-decisions").addEventListener("click", () => {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([window.decisions.csv()], { type: "text/csv" }));
+  link.download = "reviewed.csv";
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+});
+document.getElementById("load-decisions").addEventListener("change", async (event) => {
+  try {
+    const loaded = window.decisions.load(await event.target.files[0].text());
+    sayDecisions(`${loaded} decisions loaded`);
+  } catch (error) {
+    sayDecisions(error.message);
+  }
+  event.target.value = "";
+});
+
+// On a track: a, h, u decide, Backspace takes it back, j and k go to the next one and the one before.
+const DECIDES = { a: "ai", h: "human", u: "unsure", Backspace: "" };
+$("#tracks tbody").on("keydown", "tr.main", function (event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target !== this) return;
+  if (event.key in DECIDES) {
+    event.preventDefault();
+    const at = [...document.querySelectorAll("#tracks tbody tr.main")].indexOf(this);
+    window.decisions.take(pathOf(pageOf(this)), DECIDES[event.key]);
+    const left = document.querySelectorAll("#tracks tbody tr.main");
+    if (left.length) left[Math.min(at, left.length - 1)].focus();
+  } else if (event.key === "j" || event.key === "k") {
+    const rows = [...document.querySelectorAll("#tracks tbody tr.main")];
+    const next = rows[rows.indexOf(this) + (event.key === "j" ? 1 : -1)];
+    if (next) next.focus();
+  }
 });
 
 // --- start --------------------------------------------------------------------------------------------------

@@ -1,0 +1,112 @@
+// Decisions of people on tracks: kept in this browser, saved as reviewed.csv, and loaded again. Runs before audit.js.
+const KINDS_OF_DECISION = { ai: "AI", human: "human", unsure: "unsure" };
+const COLUMNS = ["path", "content_hash", "decision", "by", "date", "expires", "note"];
+
+window.decisions = (() => {
+  const store = "sonicscan-decisions-" + JSON.parse(document.getElementById("data").textContent).key;
+  const listeners = [];
+  let taken = {}, by = "", last = null;
+  try {
+    ({ taken = {}, by = "" } = JSON.parse(localStorage.getItem(store)) || {});
+  } catch {
+    // A browser may refuse to keep anything for a file: decisions then last as long as the page, and can be saved.
+  }
+  const keep = () => {
+    try {
+      localStorage.setItem(store, JSON.stringify({ taken, by }));
+    } catch {
+      last = "This browser keeps nothing for this page: save the decisions before you close it.";
+    }
+    listeners.forEach((listener) => listener(last));
+  };
+  const today = () => {
+    const now = new Date();
+    return [now.getFullYear(), now.getMonth() + 1, now.getDate()].map((part) => String(part).padStart(2, "0")).join("-");
+  };
+  // A note that begins like a formula would run in a spreadsheet.
+  const harmless = (text) => (/^[=+\-@]/.test(text) ? "'" + text : text);
+  const cell = (text) => (/[",\r\n]/.test(text) ? '"' + text.replace(/"/g, '""') + '"' : text);
+
+  function parse(text) {
+    const rows = [[""]];
+    let quoted = false;
+    for (let i = 0; i < text.length; i++) {
+      const row = rows[rows.length - 1], c = text[i];
+      if (quoted) {
+        if (c === '"' && text[i + 1] === '"') row[row.length - 1] += text[i++];
+        else if (c === '"') quoted = false;
+        else row[row.length - 1] += c;
+      } else if (c === '"') quoted = true;
+      else if (c === ",") row.push("");
+      else if (c === "\n") rows.push([""]);
+      else if (c !== "\r") row[row.length - 1] += c;
+    }
+    return rows;
+  }
+
+  return {
+    of: (path) => taken[path] || null,
+    get by() { return by; },
+    set by(name) { by = name; keep(); },
+    count: () => Object.values(taken).filter((one) => one.decision).length,
+    onChange: (listener) => listeners.push(listener),
+    take(path, decision, note) {
+      const before = taken[path] || { decision: "", note: "", date: "" };
+      const now = { decision: decision ?? before.decision, note: note ?? before.note, date: today(), by };
+      if (now.decision || now.note) taken[path] = now;
+      else delete taken[path];
+      keep();
+    },
+    csv() {
+      const lines = Object.entries(taken).filter(([, one]) => one.decision).map(([path, one]) =>
+        [path, "", one.decision, one.by || by || "unknown", one.date, "", harmless(one.note)].map(cell).join(","));
+      return [COLUMNS.join(","), ...lines].join("\r\n") + "\r\n";
+    },
+    load(text) {
+      const [header, ...rows] = parse(text.replace(/^\ufeff/, ""));
+      const at = Object.fromEntries(COLUMNS.map((name) => [name, header.indexOf(name)]));
+      if (at.path < 0 || at.decision < 0) throw new Error("This is no file of decisions: its first line must name path and decision.");
+      let loaded = 0;
+      for (const row of rows) {
+        const get = (name) => (at[name] < 0 ? "" : row[at[name]] || "");
+        if (!get("path") || !(get("decision") in KINDS_OF_DECISION)) continue;
+        taken[get("path")] = { decision: get("decision"), note: get("note"), date: get("date") || today(), by: get("by") };
+        loaded++;
+      }
+      keep();
+      return loaded;
+    },
+  };
+})();
+
+// Buttons, a note and a player for one track.
+window.decisionBox = (path, link, ranges, make) => {
+  const box = make("div", "decide");
+  for (const [kind, label] of Object.entries(KINDS_OF_DECISION)) {
+    const button = make("button", "choice", label);
+    button.type = "button";
+    button.dataset.kind = kind;
+    button.addEventListener("click", () => window.decisions.take(path, (window.decisions.of(path) || {}).decision === kind ? "" : kind));
+    box.append(button);
+  }
+  const note = make("input", "note-of");
+  note.type = "text";
+  note.maxLength = 1000;
+  note.placeholder = "Note";
+  note.setAttribute("aria-label", "Note");
+  note.value = (window.decisions.of(path) || {}).note || "";
+  note.addEventListener("change", () => window.decisions.take(path, null, note.value));
+  box.append(note);
+  const show = () => box.querySelectorAll(".choice").forEach((button) =>
+    button.setAttribute("aria-pressed", String((window.decisions.of(path) || {}).decision === button.dataset.kind)));
+  window.decisions.onChange(show);
+  show();
+  if (link) {
+    const player = make("audio", "player");
+    player.controls = true;
+    player.preload = "none";
+    player.src = link + (ranges.length ? `#t=${ranges[0][0]},${ranges[0][1]}` : "");
+    box.append(player);
+  }
+  return box;
+};
