@@ -23,7 +23,7 @@ from sonicscan.errors import InputError, ModelError
 from sonicscan.model.detector import Device, load_model
 from sonicscan.scanning.scan import Scan, ScanOptions
 from sonicscan.scoring import aggregate
-from sonicscan.spec import ModelSpec
+from sonicscan.spec import Caught, ModelSpec
 
 
 def test_scan_yields_a_typed_result_for_each_file(small_library: Path, calibrated_model: Path) -> None:
@@ -204,3 +204,11 @@ def test_the_example_of_the_docs_runs(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert len(done.stdout.splitlines()) == 10
     assert done.stdout.splitlines()[-1].startswith("the model no such model.onnx")
+
+
+def test_a_scan_says_how_much_ai_is_caught_at_its_rate(tmp_path: Path) -> None:
+    spec = dataclasses.replace(calibrated(), caught=(Caught(0.05, 0.41, 300),))
+    model = write_model(tmp_path / "m.onnx", spec)
+    said = "at a false-positive rate of 0.05 the model flags 41% of 300 AI tracks."
+    assert said in Scan(ScanOptions(model=model, max_fpr=0.05, device=Device("cpu"))).notes
+    assert not any("AI tracks" in note for note in Scan(ScanOptions(model=model, device=Device("cpu"))).notes)

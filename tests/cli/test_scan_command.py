@@ -447,7 +447,6 @@ def test_head_ends_a_scan_quietly(small_library: Path, calibrated_model: Path) -
         ([".", "--files-from", "nowhere.txt"], "nowhere.txt cannot be read"),
         ([".", "--model", "nowhere.onnx"], "nowhere.onnx cannot be read"),
         ([".", "--timeout", "0"], "more than 0 seconds"),
-        ([".", "--reviewed", "r.csv"], "give both"),
         ([".", "--reviewed", "r.csv", "--fail-on", "flagged"], "r.csv cannot be read"),
     ],
 )

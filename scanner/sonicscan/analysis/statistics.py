@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sonicscan.scoring.thresholds import Thresholds, p_value
+from sonicscan.scoring.thresholds import Thresholds, caught_at, p_value
 from sonicscan.spec import ModelSpec
 
 _DRAWS = 40_000
@@ -76,14 +76,6 @@ def error_rates(spec: ModelSpec, thresholds: Thresholds) -> ErrorRates | None:
     n = spec.calibration.n
     tpr, n_ai = caught_at(spec, thresholds.max_fpr)
     return ErrorRates(round(fpr * (n + 1)) - 1, n, tpr, n_ai)
-
-
-def caught_at(spec: ModelSpec, max_fpr: float | None) -> tuple[float | None, int]:
-    """The share of AI that the model flags at a certified rate, and on how many tracks; None and 0 if unknown."""
-    for entry in spec.caught if max_fpr is not None else ():
-        if math.isclose(entry.max_fpr, max_fpr or 0.0, rel_tol=1e-6):
-            return entry.share, entry.n
-    return None, 0
 
 
 def wilson(hits: int, n: int) -> Estimate:

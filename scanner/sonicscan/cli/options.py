@@ -101,7 +101,7 @@ _OPTIONS = (
         default=frozenset(),
         help="Exit 1 where a track has, or newly has, such a verdict, or declares itself generated.",
     ),
-    _verdict("--reviewed", type=FileType(), metavar="FILE", help="Decisions that --fail-on respects."),
+    _verdict("--reviewed", type=FileType(), metavar="FILE", help="CSV of decisions: the tracks are settled."),
     _verdict("--max-errors", type=MaxErrors(), default="0", show_default=True, help="Failed tracks allowed."),
     _output(
         "--out",
@@ -212,8 +212,6 @@ class Arguments:
             raise click.UsageError("--ray-address and --gpus-per-actor are for --engine ray.")
         if self.part_size is not None and not self.into_folder:
             raise click.UsageError("--part-size is for a report in parts: --out FOLDER/.")
-        if self.reviewed is not None and not self.fail_on:
-            raise click.UsageError("--reviewed says what --fail-on is not to count: give both.")
         if NEW_FLAGGED in self.fail_on and self.since is None:
             raise click.UsageError(
                 "--fail-on new-flagged compares with earlier reports: give --since latest or --since REPORT."

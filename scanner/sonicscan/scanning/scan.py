@@ -25,7 +25,7 @@ from sonicscan.provenance.trust import load_trust
 from sonicscan.report.metadata import ReportMetadata
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA_VERSION
-from sonicscan.scoring.thresholds import Thresholds, certified_thresholds, why_not_certified
+from sonicscan.scoring.thresholds import Thresholds, caught_at, certified_thresholds, why_not_certified
 from sonicscan.spec import digest_of
 from sonicscan.version import __version__
 
@@ -245,4 +245,7 @@ def _thresholds(model: Model, options: ScanOptions, notes: list[str]) -> Thresho
     thresholds = certified_thresholds(model.spec.calibration, options.max_fpr)
     if (why := why_not_certified(model.spec.calibration, thresholds, str(options.windows))) is not None:
         notes.append(why)
+    share, n = caught_at(model.spec, options.max_fpr)
+    if share is not None:
+        notes.append(f"at a false-positive rate of {options.max_fpr:g} the model flags {share:.0%} of {n:,} AI tracks.")
     return thresholds

@@ -17,7 +17,7 @@ import numpy as np
 import scipy.special
 
 from sonicscan.errors import InputError
-from sonicscan.spec import Calibration, Caught
+from sonicscan.spec import Calibration, Caught, ModelSpec
 
 Verdict = Literal["flagged", "review", "clear"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -116,6 +116,14 @@ def caught_at_rates(calibration: Calibration) -> tuple[Caught, ...]:
             flagged = len(stored) - bisect_left(stored, certified_threshold(calibration, rate))
             found.append(Caught(rate, flagged / len(stored), calibration.n_ai))
     return tuple(found)
+
+
+def caught_at(spec: ModelSpec, max_fpr: float | None) -> tuple[float | None, int]:
+    """The share of AI that the model flags at a certified rate, and on how many tracks; None and 0 if unknown."""
+    for entry in spec.caught if max_fpr is not None else ():
+        if math.isclose(entry.max_fpr, max_fpr or 0.0, rel_tol=1e-6):
+            return entry.share, entry.n
+    return None, 0
 
 
 def why_not_certified(calibration: Calibration, thresholds: Thresholds, windows: str) -> str | None:
