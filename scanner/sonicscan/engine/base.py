@@ -17,7 +17,7 @@ ATTEMPTS = 2  # times that a file is tried when the process that decodes it dies
 
 @dataclass
 class EngineStats:
-    """What the engine spent its time on.
+    """How much work the engine did, and how long it took.
 
     Attributes:
         windows: windows that were scored.
@@ -35,7 +35,7 @@ class EngineStats:
 
     @property
     def bottleneck(self) -> Literal["model", "decoding"]:
-        """The stage that the other stage waited for."""
+        """The slower of the two stages, decoding or inference."""
         return "model" if self.model_s > 0.7 * self.wall_s else "decoding"
 
 
@@ -52,7 +52,7 @@ class Engine(Protocol):
 
     @property
     def device(self) -> str:
-        """Where the model runs, as reports name it."""
+        """The device that runs the model, as named in reports."""
         ...
 
     @property
@@ -64,9 +64,9 @@ class Engine(Protocol):
         """Score tracks.
 
         Args:
-            tracks: consumed as workers become free.
-            job: what is done with each file.
-            thresholds: for the verdicts; None gives none. An adaptive plan needs them.
+            tracks: read one at a time, as workers become free.
+            job: the task of the workers for each file.
+            thresholds: for the verdicts; None gives no verdicts. An adaptive plan needs thresholds.
 
         Yields:
             one result for each track, in the order in which they are done.

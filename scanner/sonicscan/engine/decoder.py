@@ -1,4 +1,4 @@
-"""Windows and excerpts of single files, decoded in the same limited process as a scan decodes in."""
+"""Decodes windows and excerpts of single files, in a worker process with the same limits as in a scan."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BUDGET_WINDOWS = 64
 
 
 class Decoder:
-    """A worker process for files that are looked at one by one; use as a context manager.
+    """A worker process that decodes single files on request; use as a context manager.
 
     Args:
         audio: sample rate and length of the windows.
@@ -40,7 +40,7 @@ class Decoder:
         self._pool.__exit__(*exc)
 
     def windows(self, path: bytes, plan: WindowPlan) -> Generator[tuple[float, Float32], None, Outcome]:
-        """The windows of a file, silent ones too.
+        """Yields all windows of a file, silent ones included.
 
         Args:
             path: the file, or its URL.
@@ -49,8 +49,7 @@ class Decoder:
         Yields:
             start in seconds and samples, float32 [window_samples].
 
-        Returns:
-            what the worker found out about the file; sound was read.
+        Returns: the outcome for the file; its status says that sound was read.
 
         Raises:
             AudioError: no sound could be read, or the worker died.
@@ -58,14 +57,15 @@ class Decoder:
         return self._visit(Visit(_track(path), plan=plan))
 
     def excerpts(self, path: bytes, ranges: Sequence[tuple[float, float]]) -> Iterator[tuple[float, Float32]]:
-        """Stretches of a file's sound.
+        """Yields stretches of a file's sound.
 
         Args:
             path: the file, or its URL.
             ranges: start and end in seconds, ascending.
 
         Yields:
-            start in seconds and samples, float32 [n], mono at `EXCERPT_RATE`; fewer where the track ends before.
+            start in seconds and samples, float32 [n], mono at `EXCERPT_RATE`; a stretch is shorter where the track ends
+            within it.
 
         Raises:
             AudioError: no sound could be read, or the worker died.
@@ -83,10 +83,10 @@ class Decoder:
                 done, died = _outcome_of(event), died or isinstance(event, Abandoned)
                 if isinstance(event, Windows):
                     self._pool.took(len(event.images))
-                    if not died:  # what a second try sends would come twice
+                    if not died:  # a second try would send the same windows again
                         yield from zip(event.starts_s, event.images, strict=True)
         except GeneratorExit:
-            while done is None:  # nobody wants the rest: the next visit must not find it
+            while done is None:  # the caller stopped early: skip messages that the next visit must not read
                 event = self._pool.events.get()
                 done = _outcome_of(event)
                 if isinstance(event, Windows):
@@ -107,7 +107,7 @@ def _outcome_of(event: Event | None) -> Outcome | None:
         case Failed(error):
             raise error
         case None:
-            raise SonicscanError("the decoding process has come to its end.")
+            raise SonicscanError("the decoding process has ended.")
     return None
 
 
@@ -117,7 +117,7 @@ def _track(path: bytes) -> Track:
 
 @contextlib.contextmanager
 def decoding(audio: AudioSpec, decoder: Decoder | None) -> Iterator[Decoder]:
-    """`decoder`, which stays open; or one of its own for the block of the `with`."""
+    """Yields `decoder`, which stays open afterwards; without one, opens a new decoder for the `with` block."""
     if decoder is not None:
         yield decoder
     else:

@@ -1,4 +1,4 @@
-"""Everything that reaches the local engine, through one queue."""
+"""The events that the local engine receives through one queue."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from sonicscan.library.tracks import Track
 
 @dataclass(frozen=True)
 class Visit:
-    """One reading of a track: the windows of the plan or, of an adaptive plan, a further part of them.
+    """One reading of a track: all windows of the plan, or the next part of an adaptive plan.
 
     Attributes:
         track: the file.
         part: positions in the spread order; None for the first visit.
-        before: what earlier visits brought.
-        plan: windows in place of the job's; None for the job's.
-        excerpts: (start, end) in seconds of stretches that are wanted in place of windows.
+        before: the results of earlier visits.
+        plan: a window plan that replaces the job's; None for the job's plan.
+        excerpts: (start, end) in seconds of stretches to read instead of windows.
     """
 
     track: Track
@@ -48,19 +48,19 @@ class Done:
 
 @dataclass(frozen=True)
 class Abandoned:
-    """A worker died: the windows of this ticket are void, and the visit comes again under another ticket."""
+    """A worker died: the windows of this ticket are discarded, and the visit is repeated with another ticket."""
 
     ticket: int
 
 
 @dataclass(frozen=True)
 class Idle:
-    """No worker has anything to do until `finish` or `again` is called."""
+    """All workers are idle until `finish` or `again` is called."""
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A lane cannot go on; `error` ends the scan."""
+    """A lane has failed; `error` ends the scan."""
 
     error: BaseException
 

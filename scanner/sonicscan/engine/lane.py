@@ -1,6 +1,6 @@
 """One worker process, and the thread that gives it a track, reads its answers and starts another when it dies.
 
-A worker that dies or runs over the time limit costs its file one more try, then a row that says so.
+When a worker dies or exceeds the time limit, its file is tried once more. If that fails too, the row reports it.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _FAILED_STARTS = 10  # in a row, of all lanes
 
 
 class _WorkerGone(Exception):
-    """The worker's pipe has closed, or what came through it makes no sense."""
+    """The worker's pipe has closed, or sent an invalid message."""
 
 
 class Starts:
-    """Counts workers that die as they start: of all lanes, in a row."""
+    """Counts consecutive workers, over all lanes, that die as they start."""
 
     def __init__(self, visits: VisitQueue) -> None:
         self._visits = visits
@@ -42,7 +42,7 @@ class Starts:
         self._failed = 0
 
     def note(self, well: bool) -> None:
-        """Count a start; waits a moment after a failed one.
+        """Counts a start, and waits a moment after a failed start.
 
         Raises:
             SonicscanError: too many starts in a row have failed.
@@ -61,11 +61,11 @@ class Lane:
     """Serves visits from a queue, each by a worker process.
 
     Args:
-        job: what the jobs have in common.
+        job: the settings for every file.
         timeout_s: seconds a file may take, not counting the time that it waits for the model.
-        visits: where visits come from.
-        budget: windows that may be on their way.
-        events: where everything goes.
+        visits: the queue that supplies the visits.
+        budget: limit on the windows that were decoded and not yet scored.
+        events: the queue that receives all events.
         starts: the count of failed starts, shared by all lanes.
     """
 
@@ -112,7 +112,7 @@ class Lane:
             self._events.put(None)
 
     def _serve(self, visit: Visit) -> None:
-        """Have a track decoded, if need be by a second worker."""
+        """Lets a worker decode a track, and a second worker if the first one dies."""
         ticket = self._visits.ticket()
         address = visit.track.address or visit.track.path
         held = remote.held_here(address)
@@ -134,7 +134,7 @@ class Lane:
         self._events.put(Done(ticket, visit, outcome))
 
     def _decode(self, visit: Visit, ticket: int, address: bytes, held: bytes | None, needs_network: bool) -> Outcome:
-        """Send a job and pass on its windows; returns the worker's last message."""
+        """Sends a job, passes on its windows and returns the worker's last message."""
         worker = self._ready_process(needs_network)
         job = self._job.for_visit(visit.part, visit.plan)
         by_name = needs_network or held is not None or not CAN_HAND_OVER
@@ -190,7 +190,8 @@ class Lane:
             raise _WorkerGone from error
 
     def _ready_process(self, needs_network: bool) -> WorkerProcess:
-        """The lane's worker for such files, started if there is none. A failed start is not the file's fault."""
+        """Returns the lane's worker for such files, and starts one if needed. A failed start is not counted against the
+        file."""
         while (worker := self._processes.get(needs_network)) is None:
             try:
                 self._start(needs_network)
@@ -207,7 +208,7 @@ class Lane:
         worker = WorkerProcess(needs_network)
         with self._guard:
             self._processes[needs_network] = worker
-        if self._visits.closed:  # too late for `kill` to have seen it
+        if self._visits.closed:  # `kill` may have run before this process existed
             self.kill()
         self._clock.wind(START_TIMEOUT_S)
         wire.send(worker.stdin, self._job.to_header())

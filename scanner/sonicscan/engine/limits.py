@@ -1,4 +1,4 @@
-"""What bounds a worker: a clock for the file in its hands, and a budget for the windows on their way."""
+"""Limits for workers: a clock for the current file, and a budget for windows that are decoded and not yet scored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 
 class Clock:
-    """Runs only while its lane waits for the worker (as a context manager)."""
+    """Measures only the time in which the lane waits for the worker (a context manager)."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -40,7 +40,7 @@ class Clock:
 
 @dataclass
 class Budget:
-    """Windows that may be on their way; an acquire of more than there ever are waits for all."""
+    """Limits the decoded windows that are not yet scored; a request above the limit waits for the whole budget."""
 
     size: int
     _used: int = 0
@@ -48,7 +48,7 @@ class Budget:
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
     def acquire(self, n: int) -> bool:
-        """Wait for room for `n`; False where the scan is ending."""
+        """Waits until `n` windows are free in the budget; returns False where the scan is ending."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._used == 0 or self._used + n <= self.size)
             self._used += n

@@ -21,12 +21,12 @@ from sonicscan.report.row import FileResult
 from sonicscan.scoring.thresholds import Thresholds
 
 IN_FLIGHT_BYTES = 64 << 20
-CPU_BATCH, CUDA_BATCH = 4, 64  # a larger batch is no faster on a CPU, and leaves the last ones to fewer threads
+CPU_BATCH, CUDA_BATCH = 4, 64  # larger ones are no faster on a CPU, and idle threads at the end
 
 
 @dataclass
 class _Pending:
-    """A visit on its way: logits by window, and the worker's last message once it has come."""
+    """An unfinished visit: logits by window, and the worker's last message once it arrived."""
 
     starts_s: list[float] = field(default_factory=list)
     logits: dict[int, Float32] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class _Pending:
         return self.done is not None and len(self.logits) == len(self.starts_s)
 
     def reading(self, done: Done) -> Reading:
-        """What this visit and those before it have brought."""
+        """The results of this visit and of earlier ones."""
         logits = [self.logits[i] for i in range(len(self.starts_s))]
         return done.visit.before.and_then(done.outcome, self.starts_s, logits)
 
@@ -47,9 +47,9 @@ class LocalEngine:
 
     Args:
         model: the loaded model.
-        workers: decoding processes; 0 for one for each CPU, beside a model on the CPU too.
-        batch_size: windows the model takes at a time; 0 for what suits the device.
-        timeout_s: seconds a file may take to decode, twice.
+        workers: decoding processes; 0 starts one for each CPU, even if the model runs on the CPU.
+        batch_size: windows in a batch; 0 chooses a value for the device.
+        timeout_s: seconds a file may take to decode in each of two attempts.
     """
 
     def __init__(self, model: Model, workers: int = 0, batch_size: int = 0, timeout_s: float = 120.0) -> None:

@@ -1,4 +1,4 @@
-"""What a worker found out about a file, and what several visits to one track add up to."""
+"""A worker's result for a file, and the combined results of several visits to one track."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sonicscan.provenance.record import Provenance
 
 Float32 = npt.NDArray[np.float32]
 
-_HEARD: frozenset[Status] = frozenset({"ok", "truncated", "silent"})  # sound was read; the windows count
+_HEARD: frozenset[Status] = frozenset({"ok", "truncated", "silent"})  # sound was read, so the windows are used
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +26,9 @@ class Outcome:
     """The last message of a worker about a file. Columns of the report have the same names.
 
     Attributes:
-        whole_windows: windows that the track holds one after the other; 0 where no sound was read.
-        silent_windows: windows of this visit that are silent, which are never scored.
-        elapsed_ms: time that the worker took, without the time that it waited for the model.
+        whole_windows: number of consecutive windows that fit into the track; 0 where no sound was read.
+        silent_windows: silent windows of this visit; these are never scored.
+        elapsed_ms: milliseconds that the worker took, without its waiting time for the model.
     """
 
     status: Status
@@ -51,12 +51,12 @@ class Outcome:
 
     @property
     def heard(self) -> bool:
-        """Whether sound was read, so that its windows count."""
+        """Whether sound was read, so that the windows are used."""
         return self.status in _HEARD
 
     @classmethod
     def of_facts(cls, facts: AudioFacts, scored: int, silent: int) -> Outcome:
-        """The outcome of a file that was decoded: `scored` of its windows have an image, `silent` have none."""
+        """Builds the outcome of a decoded file: `scored` windows have an image, `silent` windows have none."""
         found = cls(**{field.name: getattr(facts, field.name) for field in dataclasses.fields(facts)})
         found = dataclasses.replace(found, silent_windows=silent)
         if facts.status in ("ok", "truncated") and not scored:
@@ -65,14 +65,14 @@ class Outcome:
 
     @property
     def facts(self) -> AudioFacts:
-        """What decoding found out.
+        """The facts that decoding found.
 
         Raises:
-            AudioError: the worker did not say it, though sound was read.
+            AudioError: the worker did not report them, though sound was read.
         """
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(AudioFacts)}
         if any(values[name] is None for name in ("duration_s", "sample_rate", "channels", "codec")):
-            raise AudioError("crashed", "the worker that decoded it did not say what it found.")
+            raise AudioError("crashed", "the worker that decoded it did not report its facts.")
         return AudioFacts(**values)
 
     def to_header(self) -> dict[str, Any]:
@@ -92,7 +92,7 @@ class Outcome:
         return outcome
 
 
-# The largest values that a report's columns hold and that make sense; none is negative.
+# The largest plausible values that also fit the report's columns; none is negative.
 _LARGEST: Mapping[str, float] = {
     "duration_s": 1e9,
     "sample_rate": 2**31 - 1,
@@ -107,8 +107,8 @@ _MOST_WARNINGS = 50
 
 
 def _check(name: str, value: object) -> None:
-    """Raise `ValueError` for a number out of range, or for text that a report cannot hold: a file may have taken the
-    worker over."""
+    """Raises `ValueError` for a number out of range, or for text that a report cannot hold. A hostile file may control
+    the worker."""
     texts = value if isinstance(value, tuple) else (value,)
     for text in texts:
         if isinstance(text, str) and (len(text) > _LONGEST_TEXT or not _is_unicode(text)):
@@ -128,7 +128,7 @@ def _is_unicode(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Reading:
-    """All that the visits to one track have brought so far.
+    """The combined results of all visits to one track so far.
 
     Attributes:
         outcome: status, facts and tags; None before the first visit.
@@ -142,17 +142,17 @@ class Reading:
 
     @property
     def windows(self) -> int:
-        """Windows that were read, silent ones included."""
+        """Number of windows that were read, silent ones included."""
         return len(self.logits) + (0 if self.outcome is None else self.outcome.silent_windows)
 
     def and_then(self, outcome: Outcome, starts_s: Sequence[float], logits: Sequence[Float32]) -> Reading:
-        """Add a further visit. Where that visit failed, its outcome replaces everything."""
+        """Adds a further visit. If that visit failed, its outcome replaces all earlier results."""
         before = self.outcome
         if before is None:
             return Reading(outcome, starts_s, logits)
         if not outcome.heard:
             return Reading(outcome)
-        # The facts are those of the first visit that found sound; tags and the hash may come from another one.
+        # The facts are those of the first visit that found sound; tags and the hash may come from a later visit.
         facts, other = (outcome, before) if before.status == "silent" else (before, outcome)
         unknown = {
             field.name: getattr(other, field.name)

@@ -1,7 +1,7 @@
-"""Worker processes under supervision: a lane for each, and one queue for everything that they send.
+"""Supervised worker processes: one lane for each, and one queue for all their messages.
 
-A budget of windows bounds the queue: a slow model stops the lanes from reading, the full pipes stop the
-workers, and memory stays flat whatever the files are.
+A budget of windows bounds the queue. If the model is slow, the lanes stop reading, the pipes fill up and the workers
+wait. So memory use stays constant for any files.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from sonicscan.engine.visits import VisitQueue
 from sonicscan.engine.wire import Job
 
 _TICK_S = 0.1
-_END_S = 1.0  # for all lanes; one that waits for a dead disk ends with the process
+_END_S = 1.0  # for all lanes; a lane that waits for a dead disk ends with the process
 
 
 class WorkerPool:
     """Decodes tracks in `workers` processes.
 
     Args:
-        job: what the jobs have in common.
+        job: the settings for every file.
         workers: how many processes.
         timeout_s: seconds a file may take, not counting the time that it waits for the model.
-        budget: windows that may be decoded and not yet taken (`took` gives them back).
+        budget: limit on windows that are decoded and not yet taken (`took` returns them to the budget).
 
     Use as a context manager; leaving it ends the processes. With an adaptive plan, call `finish` or `again`
     for each track that is done; until then the workers wait for it.
@@ -44,14 +44,15 @@ class WorkerPool:
         self.finish = self._visits.finish
 
     def start(self, visits: Iterable[Visit]) -> None:
-        """Begin with `visits`, one for each track; `events` yields what comes, then one None for each worker."""
+        """Starts the lanes with `visits`, one for each track; `events` yields their events, then one None for each
+        worker."""
         self._visits.fill(visits)
         for lane in self._lanes:
             lane.thread.start()
         threading.Thread(target=self._watch, name="sonicscan-watch", daemon=True).start()
 
     def took(self, windows: int) -> None:
-        """Give back the budget of `windows` windows that were taken out of `events`."""
+        """Returns `windows` windows, which were taken out of `events`, to the budget."""
         self._budget.release(windows)
 
     def __enter__(self) -> WorkerPool:
@@ -68,7 +69,7 @@ class WorkerPool:
                 lane.thread.join(max(0.0, limit - time.monotonic()))
 
     def _watch(self) -> None:
-        """Kill workers that are over their time; a stopped process dies of SIGKILL too."""
+        """Kills workers that exceed their time limit; SIGKILL also ends a stopped process."""
         while not self._visits.wait_closed(_TICK_S):
             for lane in self._lanes:
                 lane.kill_if_late()

@@ -1,4 +1,4 @@
-"""One worker process as its lane sees it: pipes for messages, and a socket over which open files are handed."""
+"""One worker process from the lane's side: pipes for messages, and a socket that passes open files."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _TICK_S = 0.1
 
 
 class WorkerProcess:
-    """A worker that has been started; it waits for a job.
+    """A started worker process that waits for a job.
 
     Args:
-        remote: whether it fetches files; one that does not gives up the network.
+        remote: whether it fetches files; any other worker gives up network access.
     """
 
     def __init__(self, remote: bool) -> None:
@@ -57,7 +57,7 @@ class WorkerProcess:
         _widen(self.stdout)
 
     def send(self, header: dict[str, Any], content: Any = None, files: Sequence[int] = ()) -> None:
-        """Send a job, with the bytes of a file or with open files; closes the latter here.
+        """Sends a job, with the bytes of a file or with open files; closes the open files in this process.
 
         Raises:
             OSError: the worker has gone.
@@ -72,7 +72,7 @@ class WorkerProcess:
         wire.send(self.stdin, {**header, "files": len(files)}, content)
 
     def end(self) -> int | None:
-        """Let the worker come to its end, and return its exit status."""
+        """Waits for the worker's end and returns its exit status."""
         for pipe in (self.stdin, self.stdout, self._socket):
             with contextlib.suppress(OSError):
                 if pipe is not None:
@@ -85,11 +85,11 @@ class WorkerProcess:
 
 
 def opened(path: bytes, seconds: float, closing: threading.Event) -> list[int]:
-    """A local file, opened for handing over.
+    """Opens a local file that will be passed to a worker.
 
     Args:
         path: the file's name.
-        seconds: how long opening may take: a dead network share lets it wait for ever.
+        seconds: how long opening may take, since opening a file on a dead network share never returns.
         closing: set where the scan is ending.
 
     Raises:
@@ -122,7 +122,7 @@ def opened(path: bytes, seconds: float, closing: threading.Event) -> list[int]:
 
 
 def _widen(pipe: Any) -> None:
-    """A pipe of a megabyte where the system allows it: fewer switches for each image."""
+    """Enlarges a pipe to a megabyte where the system allows it, which saves context switches."""
     with contextlib.suppress(ImportError, AttributeError, OSError):
         import fcntl
 

@@ -1,4 +1,4 @@
-"""From the reading of a track to its report row, or to the next visit that an adaptive plan needs."""
+"""Turns the reading of a track into its report row, or into the next visit that an adaptive plan needs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sonicscan.spec import ModelSpec
 def next_visit(
     track: Track, reading: Reading, job: Job, spec: ModelSpec, thresholds: Thresholds | None
 ) -> Visit | None:
-    """The visit that an adaptive plan still needs of a track; None where `reading` is enough."""
+    """Returns the next visit of a track under an adaptive plan; None where `reading` is enough."""
     outcome = reading.outcome
     if not job.plan.adaptive or thresholds is None or outcome is None or not outcome.heard:
         return None
@@ -36,7 +36,7 @@ def track_result(track: Track, reading: Reading, spec: ModelSpec, thresholds: Th
 
     Args:
         track: the file.
-        reading: what its visits brought; at least one.
+        reading: the results of its visits, at least one.
         spec: the model's contract, for the scores.
         thresholds: for the verdict.
     """
@@ -50,7 +50,7 @@ def track_result(track: Track, reading: Reading, spec: ModelSpec, thresholds: Th
         score = aggregate.score_of(aggregate.track_margin(margins, spec.shrink))
         verdict = None if thresholds is None else thresholds.verdict(score)
         classes = aggregate.class_scores(logits, spec, score)
-        # As the report stores them, so that a row judged again from the report comes out the same.
+        # The types that the report stores, so that verdicts computed again from the report are equal.
         starts = np.asarray(reading.starts_s, dtype=np.float32).tolist()
         stored = margins.astype(np.float32).tolist()
         scored = aggregate.judgement(score, starts, stored, spec, thresholds) | {

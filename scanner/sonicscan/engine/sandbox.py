@@ -1,11 +1,11 @@
-"""What a decoding process gives up before it opens the first file, as far as the system allows it.
+"""Drops the rights of a decoding process before it opens the first file, as far as the system allows it.
 
     every file   new privileges (PR_SET_NO_NEW_PRIVS), core dumps
     local files  further: writing files and growing them (Landlock, RLIMIT_FSIZE), reading any file but Python's own
                  and those that are handed over open (Landlock), the network, other programs, other processes (seccomp)
 
-A process that decodes files behind URLs needs the network, credentials and a place for what it fetched. The names and
-numbers are those of Linux' landlock(7), seccomp(2) and prctl(2); elsewhere only the resource limits apply.
+A process that decodes files behind URLs keeps the network, credentials and a place for fetched bytes. Names and numbers
+follow landlock(7), seccomp(2) and prctl(2) of Linux; elsewhere only the resource limits apply.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _CLONE_THREAD = 0x10000
 _X32 = 0x40000000  # the other system calls of x86_64
 _ALLOW, _REFUSE, _NOT_THERE = 0x7FFF0000, 0x00050000 | 1, 0x00050000 | 38  # EPERM, ENOSYS
 
-# What a local worker's environment keeps: what Python and the libraries need to start, and no secret.
+# The environment variables of a local worker: Python and the libraries need these to start. None is secret.
 _KEPT_NAMES = frozenset(
     """
     PATH HOME USER LANG LANGUAGE TZ TMPDIR TEMP TMP SYSTEMROOT WINDIR VIRTUAL_ENV CONDA_PREFIX
@@ -72,7 +72,7 @@ _KEPT_STARTS = ("LC_", "PYTHON")
 
 @dataclass(frozen=True)
 class Offer:
-    """What the system offers for shutting in a decoding process.
+    """The sandbox functions that the system offers.
 
     Attributes:
         no_new_privileges: whether a process can give up new privileges.
@@ -86,7 +86,7 @@ class Offer:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """What a worker for local files keeps here that it gives up elsewhere, in words."""
+        """Describes the rights that a worker for local files keeps on this system and gives up elsewhere."""
         lacks = []
         if not self.no_new_privileges:
             lacks.append("gaining privileges")
@@ -100,7 +100,7 @@ class Offer:
 
 
 def offered() -> Offer:
-    """What this system offers; asks the kernel and changes nothing."""
+    """Returns what this system offers; asks the kernel and changes nothing."""
     if sys.platform != "linux":
         return Offer(False, False, 0)
     libc = ctypes.CDLL(None, use_errno=True)
@@ -121,7 +121,7 @@ def kept_environment(remote: bool) -> dict[str, str]:
 
 
 def give_up(remote: bool) -> None:
-    """Give up what this process does not need; it cannot be taken back.
+    """Gives up the rights that this process does not need; this cannot be undone.
 
     Args:
         remote: whether it fetches files.

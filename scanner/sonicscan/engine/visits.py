@@ -1,6 +1,5 @@
-"""The visits that lanes take, one at a time: new tracks, and further visits of an adaptive plan first.
-
-Tracks are listed in a thread of their own, a few ahead: a listing that waits for a disk or a server holds no lock.
+"""The queue of visits for the lanes: further visits of an adaptive plan first, then new tracks. A separate thread lists
+tracks a few ahead, so a listing that waits for a disk or a server holds no lock.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from sonicscan.engine.events import Visit
 
 
 class VisitQueue:
-    """Hands out visits to lanes, which wait while an open track may still need another visit.
+    """Gives visits to lanes; lanes wait while an unfinished track may need another visit.
 
     Args:
         lanes: how many lanes take visits.
@@ -39,7 +38,7 @@ class VisitQueue:
         self.closing = threading.Event()
 
     def fill(self, visits: Iterable[Visit]) -> None:
-        """Begin to list the first visit of each track."""
+        """Starts the thread that lists the first visit of each track."""
         self._all_listed = False
         threading.Thread(target=self._list, args=(iter(visits),), name="sonicscan-list", daemon=True).start()
 
@@ -59,7 +58,7 @@ class VisitQueue:
             self._changed.notify_all()
 
     def take(self) -> Visit | None:
-        """The next visit; None where there is none left, or the queue is closed.
+        """Returns the next visit; None where no visit is left, or the queue is closed.
 
         Raises:
             SonicscanError: the listing has failed.
@@ -84,25 +83,25 @@ class VisitQueue:
         return None
 
     def again(self, visit: Visit) -> None:
-        """Add a further visit of an open track; it comes before any other track."""
+        """Adds a further visit of an unfinished track, before all other tracks."""
         with self._changed:
             self._again.append(visit)
             self._changed.notify()
 
     def finish(self) -> None:
-        """Count one track as done: it needs no further visit."""
+        """Counts one track as done: it needs no further visit."""
         with self._changed:
             self._open -= 1
             self._changed.notify_all()
 
     def ticket(self) -> int:
-        """A number that no other try of a visit has."""
+        """Returns a number that is unique among all tries of all visits."""
         with self._changed:
             self._tickets += 1
             return self._tickets
 
     def close(self) -> None:
-        """Let every lane come to its end."""
+        """Ends every lane."""
         self.closing.set()
         with self._changed:
             self._changed.notify_all()

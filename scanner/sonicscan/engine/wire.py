@@ -1,8 +1,8 @@
 """Messages between the scanner and its workers: a JSON header and, behind it, raw float32 images.
 
-Frames are `header length, payload length` (two little-endian uint32), the header, the payload.
-Nothing is pickled: a worker that a hostile file has taken over can send nothing but numbers and text.
-File names travel with surrogate escapes, so that every name survives.
+Frames are `header length, payload length` (two little-endian uint32), the header, the payload. Nothing is pickled: a
+worker that a hostile file controls can send only numbers and text. File names are sent with surrogate escapes, so that
+every name is preserved.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ READY: dict[str, object] = {"ready": True}  # a worker's first message
 CHUNK_WINDOWS = 8
 MAX_SECONDS = 1e7  # more than three months
 MAX_EXCERPT = 4_000_000  # samples
-EXCERPT_RATE = 32000  # Hz: one that MP3 has, over twice what the default model hears
-LARGEST_VALUE = 1e7  # of an image or a sample; a window is normalised, and sound lies far below
+EXCERPT_RATE = 32000  # Hz: a rate of MP3, over twice the highest frequency of the default model
+LARGEST_VALUE = 1e7  # limit on the values of an image or a sample; real values are far below it
 _FRAME = struct.Struct("<II")
 _MAX_HEADER = 16 << 20
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker does with every file of a scan; the first message it gets.
+    """The task of a worker for every file of a scan; its first message.
 
     Attributes:
         audio: the preprocessing.
         plan: which windows.
-        hash: whether the file's bytes are digested.
-        samples: whether the samples of every window are wanted, float32 [window_samples], in place of the images of
-            those that are not silent.
+        hash: whether to compute the SHA-256 of the file's bytes.
+        samples: whether to send the samples of every window, float32 [window_samples], instead of the images of windows
+            that are not silent.
     """
 
     audio: AudioSpec
@@ -72,8 +72,8 @@ class Job:
         """The job for one visit.
 
         Args:
-            part: a further part of a track's windows: what the first visit has told is not asked again.
-            plan: windows in place of the job's.
+            part: a further part of a track's windows; the hash and tags are not read again.
+            plan: a window plan that replaces the job's.
         """
         job = self if plan is None else dataclasses.replace(self, plan=plan)
         if part is None:
@@ -93,7 +93,7 @@ class Chunk:
     def from_message(
         cls, header: dict[str, Any], payload_bytes: int, job: Job, excerpts: bool = False
     ) -> Chunk | dict[str, Any]:
-        """A worker's message: a chunk, or the header itself where nothing follows.
+        """Checks a worker's message; returns a chunk, or the header itself where no values follow.
 
         Args:
             header, payload_bytes: as received.
@@ -101,7 +101,7 @@ class Chunk:
             excerpts: whether it was asked for stretches of sound, of any length up to `MAX_EXCERPT`.
 
         Raises:
-            ValueError: what was announced does not fit the header or the job, or makes no sense.
+            ValueError: the message does not fit its header or the job, or its values are impossible.
         """
         if not payload_bytes:
             return header
@@ -137,9 +137,8 @@ def send(stream: IO[bytes], header: dict[str, Any], images: Float32 | npt.NDArra
 
 
 def receive_header(stream: IO[bytes]) -> tuple[dict[str, Any], int] | None:
-    """Read a header and the number of payload bytes behind it.
-
-    None where the other side has gone, or speaks nonsense, after which nothing it sends can be read.
+    """Reads a header and the number of payload bytes behind it. Returns None where the other side has gone, or the
+    header is invalid; nothing after an invalid header can be read.
     """
     frame = stream.read(_FRAME.size)
     if len(frame) < _FRAME.size:
@@ -156,10 +155,8 @@ def receive_header(stream: IO[bytes]) -> tuple[dict[str, Any], int] | None:
 
 
 def receive_images(stream: IO[bytes], shape: tuple[int, ...]) -> Float32 | None:
-    """Read a payload straight into a new float32 array of `shape`.
-
-    None where the other side has gone, or a value is not a number or too large for any image or sound: the model would
-    make infinite logits of it, which end a scan.
+    """Reads a payload straight into a new float32 array of `shape`. Returns None where the other side has gone, or a
+    value is NaN or too large for an image or sound. Such a value would give infinite logits, which end a scan.
     """
     images = np.empty(shape, dtype=np.float32)
     view = images.data.cast("B")

@@ -1,9 +1,9 @@
 """The child process: takes one file at a time and answers with log-mel images and facts.
 
-It never imports onnxruntime or torch, ignores Ctrl-C (the parent decides), leaves when its pipe
-closes or its parent dies, keeps one BLAS thread, and may not use more than a gigabyte beyond what it starts with.
-Run as `python -P -m sonicscan.engine.worker SOCKET local|remote`. Jobs come on standard input, local files are handed
-over open through the socket with that number, answers go to standard output. `sandbox` says what it gives up.
+It never imports onnxruntime or torch, ignores Ctrl-C (the parent handles it), and ends when its pipe closes or its
+parent dies. It has one BLAS thread, and may use one gigabyte more memory than at its start. Run as `python -P -m
+sonicscan.engine.worker SOCKET local|remote`. It reads jobs from standard input, receives open local files through the
+socket with that number, and writes answers to standard output. `sandbox` lists the rights that it gives up.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def _die_with_parent() -> None:
-    """Have the kernel end this process with its parent (Linux), even where a file keeps it from its pipe."""
+    """Lets the kernel end this process with its parent (Linux), even while it decodes and does not read its pipe."""
     if sys.platform == "linux":
         import ctypes
 
@@ -87,7 +87,7 @@ def _die_with_parent() -> None:
 
 
 def _private_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Keep the pipes to ourselves: what C libraries print to 1 and 2 goes nowhere."""
+    """Keeps the pipes private: text that C libraries print to descriptors 1 and 2 is discarded."""
     jobs, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
@@ -96,7 +96,7 @@ def _private_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 def _limit_memory() -> None:
-    """Let a file that decodes to something monstrous fail with MemoryError (Linux)."""
+    """Limits the memory, so that a file that decodes to too much data fails with MemoryError (Linux)."""
     try:
         import resource
 
@@ -140,12 +140,12 @@ def _answer(
             try:
                 facts = _send_windows(path, job, outbox)
             finally:
-                if not (job.plan.adaptive and job.plan.part[0]):  # the first visit has told them
+                if not (job.plan.adaptive and job.plan.part[0]):  # the first visit has sent them
                     tags = read_tags(path)
                     if job.provenance:
                         provenance = read_provenance(path, tags.texts, job.trust)
         outcome = Outcome.of_facts(facts, outbox.sent, outbox.silent)
-    except Exception as error:  # noqa: BLE001 - whatever a decoder raises on a hostile file is that file's row
+    except Exception as error:  # noqa: BLE001 - any exception of a decoder becomes the file's row
         outcome = _failure(error)
     outcome = dataclasses.replace(
         outcome,
@@ -177,7 +177,7 @@ def _failure(error: Exception) -> Outcome:
 
 
 class _Outbox:
-    """Collects images and sends them a chunk at a time; counts what it sent and what was silent."""
+    """Collects images and sends them in chunks; counts the sent and the silent windows."""
 
     def __init__(self, answers: BinaryIO) -> None:
         self._answers = answers
@@ -215,7 +215,8 @@ def _send_windows(path: bytes | OpenFile, job: wire.Job, outbox: _Outbox) -> Aud
             facts: AudioFacts = end.value
             return facts
         if isinstance(window, Window):
-            # Only this process knows the channels: a silent window is sent as zeros.
+            # Only this process has the separate channels, so it decides about silence: a silent window is sent as
+            # zeros.
             outbox.put(window.start_s, np.zeros_like(window.samples) if window.silent else window.samples)
         elif window.image is None:
             outbox.silent += 1

@@ -1,4 +1,4 @@
-"""The cluster that the Ray engine runs on: how to reach it, and who gets how much of it."""
+"""The cluster of the Ray engine: connects to it, and divides its CPUs and GPUs among the actors."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from sonicscan.errors import InputError, SonicscanError
 from sonicscan.extras import missing_extra
 from sonicscan.files import open_to_append
 
-_WAIT_S = 120.0  # for a node where all have gone, and for the cluster to see that one has
+_WAIT_S = 120.0  # how long to wait for a first node, and for the cluster to notice that a node is gone
 _ANSWER_S = 10.0
 
 
 @dataclass(frozen=True)
 class Shares:
-    """What of a cluster goes to whom.
+    """How the CPUs and GPUs of a cluster are divided.
 
     Attributes:
         nodes: nodes that are alive.
@@ -49,10 +49,9 @@ class Shares:
 def share(
     nodes: Sequence[tuple[float, float]], gpus_per_actor: float = 0.0, workers: int = 0, threads: int = 0
 ) -> Shares | None:
-    """Divide nodes of (CPUs, GPUs) as the local engine divides a machine.
-
-    On the CPU half of each node decodes, and the model may use all its threads; beside GPUs each actor
-    takes one CPU, and the rest decodes. None where the nodes cannot hold one of each.
+    """Divides nodes of (CPUs, GPUs) as the local engine divides a machine. Without GPUs, half of each node's CPUs
+    decode, and the model may use all threads. With GPUs, each model actor takes one CPU, and the other CPUs decode.
+    Returns None where the nodes have no room for one actor of each kind.
     """
     nodes = [node for node in nodes if node[0] > 0]
     cpus = sum(node[0] for node in nodes)
@@ -79,16 +78,16 @@ class Cluster:
     """A Ray cluster; connects to it, or starts one on this machine.
 
     Args:
-        address: None for RAY_ADDRESS, or else a cluster of this machine alone.
-        gpus_per_actor, workers, threads: as `share` takes them.
+        address: None takes RAY_ADDRESS, or starts a cluster on this machine only.
+        gpus_per_actor, workers, threads: as for `share`.
 
     Raises:
         InputError: Ray is not installed, there is no such cluster, or it has no such GPUs.
     """
 
     def __init__(self, address: str | None, gpus_per_actor: float, workers: int, threads: int) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # what is audited here stays here
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what later versions do, without the warning
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # send no usage statistics
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as in later versions; no warning
         address = address or os.environ.get("RAY_ADDRESS") or "local"
         own = _private() if address == "local" else {}
         try:
@@ -98,7 +97,7 @@ class Cluster:
             raise InputError(missing_extra("--engine ray needs Ray", "ray")) from error
         self._ray: Any = ray
         self._wanted = gpus_per_actor, workers, threads
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails is said in rows, or raised
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # failures are reported in rows, or raised
         if not ray.is_initialized():
             _connect(ray, address, own)
         if self._shares() is None:
@@ -106,24 +105,24 @@ class Cluster:
             raise InputError(f"no node of the Ray cluster has {what}.")
 
     def put(self, value: object) -> Any:
-        """A reference to `value` that the cluster's processes can resolve."""
+        """Stores `value` and returns a reference that the cluster's processes can resolve."""
         return self._ray.put(value)
 
     def shares(self) -> Shares:
-        """The shares of the nodes that are alive, as far as the cluster knows; waits for one.
+        """Returns the shares of the nodes that the cluster lists as alive; waits for a first node.
 
         Raises:
-            SonicscanError: the cluster is gone, or stays without a node that could be used.
+            SonicscanError: the cluster is gone, or still has no usable node.
         """
         limit = time.monotonic() + _WAIT_S
         while (shares := self._shares()) is None:
             if time.monotonic() > limit:
-                raise SonicscanError("no node of the Ray cluster is left; the same command goes on once there is one.")
+                raise SonicscanError("no node of the Ray cluster is left; start one, then run the same command again.")
             time.sleep(1.0)
         return shares
 
     def settle(self) -> None:
-        """Wait until every node that counts as alive answers: a dead one counts for some seconds more."""
+        """Waits until every node that is listed as alive answers: a dead node stays listed for some seconds."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         answer = self._ray.remote(num_cpus=0, max_retries=0)(_answer)
@@ -146,24 +145,24 @@ class Cluster:
     def _alive(self) -> list[dict[str, Any]]:
         try:
             return [node for node in self._ray.nodes() if node["Alive"]]
-        except Exception as error:  # Ray has no one exception for a head node that is gone
-            raise SonicscanError("the Ray cluster is gone; the same command goes on once it is back.") from error
+        except Exception as error:  # Ray raises several types for a lost head node
+            raise SonicscanError("the Ray cluster is gone; start it, then run the same command again.") from error
 
 
 def _answer() -> None:
-    """Does nothing, somewhere."""
+    """An empty task, which shows that a node answers."""
 
 
 def _connect(ray: Any, address: str, own: dict[str, Any]) -> None:
-    # Ray takes SIGTERM for itself; the scan has its own way to end.
+    # Ray installs its own SIGTERM handler; the scan needs its own.
     main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
     if address == "local":
-        os.environ.setdefault("RAY_worker_niceness", "0")  # nothing else of Ray's is there to give way to
+        os.environ.setdefault("RAY_worker_niceness", "0")  # no other Ray work competes for the CPU
     try:
         _knock(address)
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
-    except Exception as error:  # Ray raises bare ones too, where a node does not start in time
+    except Exception as error:  # Ray also raises bare exceptions, where a node does not start in time
         what = "Ray does not start on this machine" if address == "local" else f"there is no Ray cluster at {address}"
         raise InputError(f"{what} ({(str(error) or type(error).__name__).splitlines()[0].rstrip('.')}).") from error
     finally:
@@ -172,29 +171,30 @@ def _connect(ray: Any, address: str, own: dict[str, Any]) -> None:
 
 
 def _private() -> dict[str, Any]:
-    """What keeps a cluster of this machine alone from everybody else on it: options of `ray.init`; sets environment.
+    """Protects a cluster on this machine from other users: sets environment variables and returns options of
+    `ray.init`.
 
-    Everything listens on 127.0.0.1 only, and asks for a token that only this user can read (Ray 2.52 and newer). There
-    is neither a dashboard nor a server of metrics. Sockets and logs are in a folder that only this user can enter.
+    All servers listen on 127.0.0.1 only, and require a token that only this user can read (Ray 2.52 and newer). The
+    dashboard and the metrics server are off. Sockets and logs are in a folder that only this user can enter.
     """
-    # Mode 0700. The names of Ray's sockets are long, and may not be too long.
+    # Mode 0700. A short path, since Ray's socket names are long and their length is limited.
     folder = Path(tempfile.mkdtemp(prefix="sonicscan-ray-", dir="/tmp" if Path("/tmp").is_dir() else None))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     with open_to_append(folder / "token") as file:  # mode 0600
         file.write(secrets.token_hex(32).encode())
-    if "ray" not in sys.modules:  # Ray reads it as it is imported
+    if "ray" not in sys.modules:  # Ray reads it during import
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # the name of "listen on 127.0.0.1 only", on Linux too
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # means "listen on 127.0.0.1 only", on Linux too
     return {
         "include_dashboard": False,
         "_node_ip_address": "127.0.0.1",
-        "_temp_dir": str(folder / "ray"),  # which Ray opens to everybody, inside of what nobody else can enter
+        "_temp_dir": str(folder / "ray"),  # Ray makes it open to everybody, inside a folder that nobody else can enter
         "_system_config": {"enable_metrics_collection": False},
     }
 
 
 def _knock(address: str) -> None:
-    """Raise OSError where nobody listens: Ray would try for minutes."""
+    """Raises OSError where no server listens at the address: Ray itself would retry for minutes."""
     host, colon, port = address.rpartition("//")[2].rpartition(":")
     if colon and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()

@@ -1,17 +1,17 @@
-"""The Ray engine: a cluster's processes decode and score where the local engine has a pool and a detector.
+"""The Ray engine: processes of a cluster decode and score, instead of a local pool and detector.
 
     tracks ─driver─▶ chunk ─Ray Data─▶ Decoding (CPU) ─▶ Detecting (CPU or GPU) ─▶ logits ─driver─▶ rows
 
-Both stages are made of the local engine's parts: Decoding owns a `WorkerPool` with one supervised process,
-so that time limits, crashes and memory limits give the same statuses; Detecting owns a `Detector` and the
-`Batcher` that fills it. Ray Data moves the images between them, spreads the work and holds it back where
-the next stage is slow; the driver sees paths, logits and rows, never sound.
+Both stages use the parts of the local engine. Decoding owns a `WorkerPool` with one supervised process, so time limits,
+crashes and memory limits give the same statuses. Detecting owns a `Detector` and the `Batcher` that fills it. Ray Data
+moves the images between them, distributes the work and applies backpressure where the next stage is slow. The driver
+handles paths, logits and rows, never sound.
 
-A Ray dataset has to be listed before it runs, and gives up as a whole when a node dies. So a library is
-scanned in chunks, each a dataset of its own, while the next chunk is listed. Their size follows the
-cluster's pace, so that starting one is a small part of it. A chunk that fails keeps the rows it gave; the
-rest goes into a new one on the nodes that are left, in halves where nothing came of it. So a node costs a
-retry, and a track that takes every process with it ends up alone and is reported as crashed.
+A Ray dataset must be listed before it runs, and fails as a whole when a node dies. So a library is scanned in chunks,
+and each chunk is one dataset. The next chunk is listed meanwhile. The chunk size follows the cluster's speed, so that
+the start of a dataset takes a small part of its time. When a chunk fails, its finished rows are kept. The other tracks
+go into a new chunk on the remaining nodes; if the chunk gave no rows, it is split in halves. So a lost node costs one
+retry. A track that crashes every process ends up alone in a chunk, and its row reports the crash.
 """
 
 from __future__ import annotations
@@ -45,26 +45,26 @@ from sonicscan.model.detector import Device, Model
 from sonicscan.report.row import FileResult
 from sonicscan.scoring.thresholds import Thresholds
 
-CHUNK_S = 300.0  # a chunk is to take about so long
+CHUNK_S = 300.0  # target duration of a chunk
 MAX_CHUNK = 100_000  # tracks
 _FIRST_CHUNK = 256  # tracks for each decoding process
-_MAX_BLOCK = 32  # tracks that a decoding process is given at a time
-_BLOCK_BYTES = 16 << 20  # images that travel together
-_STALL_S = 300.0  # beyond the time limits of a file
+_MAX_BLOCK = 32  # tracks per call of a decoding process
+_BLOCK_BYTES = 16 << 20  # bytes of images per message
+_STALL_S = 300.0  # in addition to the time limits of a file
 
 
 class RayEngine:
     """Scores tracks on a Ray cluster.
 
     Args:
-        model: loaded on the driver's CPU, for its contract; the actors load it again from its bytes.
-        address: of the cluster; None for RAY_ADDRESS, or else a cluster on this machine alone.
+        model: loaded on the driver's CPU to read its contract; the actors load it again from its bytes.
+        address: of the cluster; None takes RAY_ADDRESS, or starts a cluster on this machine only.
         gpus_per_actor: share of a GPU that each actor with the model takes; 0 for the CPU.
-        workers, threads, batch_size: 0 for what suits the cluster.
-        timeout_s: seconds a file may take to decode, twice.
+        workers, threads, batch_size: 0 chooses a value for the cluster.
+        timeout_s: seconds a file may take to decode in each of two attempts.
 
     Attributes:
-        retries: how often something died, and tracks were given to what was left.
+        retries: how often a process died and its tracks were given to the remaining ones.
 
     Raises:
         InputError: Ray is not installed, or there is no cluster at `address`.
@@ -129,7 +129,7 @@ class RayEngine:
             lister.shutdown(wait=False, cancel_futures=True)
 
     def _score_all(self, chunk: list[Visit], work: _Work) -> Iterator[FileResult]:
-        """Score a chunk, whatever fails; tracks that need another visit are put into `work.further`."""
+        """Scores a chunk and retries what fails; adds tracks that need another visit to `work.further`."""
         groups = [(chunk, 0)]  # with the number of times that a track has failed alone
         while groups:
             group, failed = groups.pop()
@@ -154,7 +154,8 @@ class RayEngine:
     def _score_once(
         self, chunk: list[Visit], missing: dict[int, Visit], work: _Work
     ) -> Generator[FileResult, None, str]:
-        """One dataset: yields rows and takes what is done out of `missing`; returns why some are left."""
+        """Runs one dataset: yields rows, removes finished tracks from `missing`, and returns the reason why others are
+        left."""
         import ray.exceptions
         from ray.data.exceptions import ExecutionTimeoutError
 
@@ -182,7 +183,7 @@ class RayEngine:
         return "its rows were lost"
 
     def _pieces(self, chunk: list[Visit], job: Job, s: Shares) -> Iterator[dict[str, Any]]:
-        """The rows of the second stage, as they come."""
+        """Yields the rows of the second stage as they arrive."""
         import ray.data
 
         context = ray.data.DataContext.get_current()
@@ -200,11 +201,11 @@ class RayEngine:
             }
         )
         blocks = [table.slice(k, block) for k in range(0, len(chunk), block)]
-        # A dead actor is not started again in place: there may be no room for it on the nodes that are left.
+        # A dead actor is not restarted in place: the remaining nodes may have no room for it.
         common: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": None, "max_restarts": 0}
         model = (self._model_ref, self.model.path.name, self._actor_device, s.threads, self._batch_size)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")  # max_restarts has no other way in
+            warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")  # no other way to set max_restarts
             dataset: ray.data.Dataset = ray.data.from_arrow(blocks)
             dataset = dataset.map_batches(
                 Decoding,
@@ -231,7 +232,7 @@ class RayEngine:
 
 @dataclass
 class _Work:
-    """What one `score` is about; `further` holds the visits that an adaptive plan still needs."""
+    """The state of one `score` call; `further` holds the visits that an adaptive plan still needs."""
 
     job: Job
     thresholds: Thresholds | None
@@ -240,7 +241,7 @@ class _Work:
 
 @dataclass
 class _Open:
-    """A track of which pieces have come, in whatever order."""
+    """A track with the pieces that have arrived so far, in any order."""
 
     starts_s: dict[int, float] = field(default_factory=dict)
     logits: dict[int, Float32] = field(default_factory=dict)
@@ -259,14 +260,14 @@ class _Open:
         return self.outcome is not None and len(self.logits) == self.windows
 
     def reading(self, visit: Visit) -> Reading:
-        """What this visit to the track and those before it have brought."""
+        """The results of this visit to the track and of earlier ones."""
         assert self.outcome is not None
         order = range(self.windows)
         return visit.before.and_then(self.outcome, [self.starts_s[k] for k in order], [self.logits[k] for k in order])
 
 
 def _absolute(track: Track, folder: bytes) -> bytes:
-    """What a process elsewhere opens: a URL, or a path on the storage that the nodes share."""
+    """The name by which a process on another node opens the track: a URL, or an absolute path on shared storage."""
     address = track.address or track.path
     return address if is_url(address) else os.path.join(folder, address)  # noqa: PTH118 - bytes
 

@@ -1,8 +1,8 @@
-"""The two stages of the Ray engine, as Ray's actors own them: what decodes, and what holds the model.
+"""The two stages of the Ray engine, each run by Ray actors: Decoding, and Detecting with the model.
 
-Between them travel pieces, tables of `PIECES`: up to eight windows of a track each, and a last one with
-no windows and the track's outcome. An error that is nobody's file's travels as an outcome too, since Ray
-keeps of an exception only its text.
+Decoding sends pieces to Detecting, as tables of schema `PIECES`. A piece holds up to eight windows of a track; the last
+piece holds the track's outcome and no windows. An error unrelated to a single file is also sent as an outcome, since
+Ray keeps only the text of an exception.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from sonicscan.model.batching import Batcher
 from sonicscan.model.detector import Detector, Device, load_model
 
 Float32 = npt.NDArray[np.float32]
-AHEAD_BYTES = 16 << 20  # images that a decoding process may have ready
+AHEAD_BYTES = 16 << 20  # limit on the images that wait in a decoding process
 
 _PLACE = [
     ("track", pa.int64()),  # number of the track in its chunk
-    ("ticket", pa.int64()),  # one for each try: pieces of a try that failed are never mixed in
+    ("ticket", pa.int64()),  # one for each try, so that pieces of a failed try are never mixed in
     ("first", pa.int64()),  # number of the piece's first window in its track
     ("starts_s", pa.list_(pa.float64())),
-    ("outcome", pa.string()),  # JSON, in the last piece alone
+    ("outcome", pa.string()),  # JSON, in the last piece only
 ]
 PIECES: pa.Schema = pa.schema([*_PLACE, ("images", pa.large_binary())])
 SCORED: pa.Schema = pa.schema([*_PLACE, ("logits", pa.list_(pa.float32())), ("model_s", pa.float64())])
 
 
 class Decoding:
-    """Decodes the tracks it is given in a supervised process of its own.
+    """Decodes tracks in its own supervised process.
 
     Args:
-        job: what is done with each file.
-        timeout_s: seconds a file may take, twice.
+        job: the task for each file.
+        timeout_s: seconds a file may take in each of two attempts.
     """
 
     def __init__(self, job: Job, timeout_s: float) -> None:
@@ -55,7 +55,7 @@ class Decoding:
         self._fatal: dict[str, Any] | None = None
 
     def __call__(self, visits: pa.Table) -> Iterator[pa.Table]:
-        """Pieces of `visits` (track, path, size, part), in their order."""
+        """Yields the pieces of `visits` (track, path, size, part), in their order."""
         if self._fatal is not None:
             yield _piece(-1, 0, 0, outcome=self._fatal)
             return
@@ -87,7 +87,7 @@ class Detecting:
     Args:
         model: reference to the bytes of the ONNX file.
         name: the file's name.
-        device, threads, batch_size: as of the local engine.
+        device, threads, batch_size: as for the local engine.
     """
 
     def __init__(self, model: Any, name: str, device: Device, threads: int, batch_size: int) -> None:
@@ -107,7 +107,7 @@ class Detecting:
         self._batcher = Batcher(Detector(loaded, batch_size), self._deliver, lambda: None)
 
     def __call__(self, pieces: pa.Table) -> pa.Table:
-        """The pieces with logits in the place of images."""
+        """Yields the pieces with logits instead of images."""
         if self._fatal is None:
             try:
                 return self._scored(pieces)
@@ -165,5 +165,5 @@ def _piece(
 
 
 def _fatal(error: BaseException) -> dict[str, Any]:
-    """An error that ends the scan, as an outcome."""
+    """Builds the outcome of an error that ends the scan."""
     return {"fatal": [type(error).__name__, str(error)]}
