@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from sonicscan.report.row import FileResult as FileResult
     from sonicscan.spec import ModelSpec as ModelSpec
 
-# ONNX Runtime 1.28 and later report to their maker from the moment they are imported, and leave a file
-# behind, unless one of these (the name has changed) is set before. What is audited here stays here.
+# ONNX Runtime 1.28 and later send telemetry as soon as they are imported, and leave a file behind. Setting
+# one of these variables (the name has changed) before the import prevents both.
 for _name in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"):
     os.environ.setdefault(_name, "1")
 

@@ -1,4 +1,4 @@
-"""The library: `Scanner` loads a model once and scores any number of folders, files and arrays; `scan` does it once."""
+"""The public API: `Scanner` loads a model once for any number of scans; `scan` does both for a single call."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ class Scanner:
 
     Args:
         model: ONNX file with the sonicscan contract, its URL, or the name of a bundled one; None for the default.
-        windows: windows of each track that are scored, evenly spread; None for all of them, "adaptive" for as
-            many as the verdict needs.
+        windows: number of evenly spread windows that are scored in each track. None scores all windows; "adaptive"
+            scores as many as the verdict needs.
         max_fpr: certified false-positive rate of the verdict `flagged`.
         threshold: score in 0..1 from which a track is flagged, in place of `max_fpr`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        workers, threads, batch_size: 0 for what suits the machine.
+        workers, threads, batch_size: 0 chooses a value for this machine.
         timeout_s: seconds a file may take to decode.
         hash: put the SHA-256 of each file's bytes into its result.
         provenance: read what each file declares about its own origin; never part of a score or verdict.
-        c2pa_trust: PEM file of the roots that make a signature `trusted`; None for none.
+        c2pa_trust: PEM file of the root certificates that make a signature `trusted`; None for no roots.
 
     Attributes:
         notes: sentences that a person should read before the scores.
 
     Raises:
-        InputError: a rate that the model's calibration cannot certify, or options that make no sense.
+        InputError: the model's calibration cannot certify the rate, or options contradict each other.
         ModelError, DeviceError: the model cannot be run as asked.
         RemoteError: the model's URL cannot be fetched.
 
@@ -102,7 +102,7 @@ class Scanner:
 
     @property
     def thresholds(self) -> Thresholds | None:
-        """Scores that part the verdicts; None where the model gives no verdicts."""
+        """Scores at which `review` and `flagged` begin; None if the model gives no verdicts."""
         return self._scan.thresholds
 
     @property
@@ -118,15 +118,15 @@ class Scanner:
         exclude: Sequence[str] = (),
         follow_symlinks: bool = False,
     ) -> Iterator[FileResult]:
-        """Score files, and those below folders, with decoding processes of its own.
+        """Score files and the files below folders; decoding runs in worker processes that this call starts.
 
         Args:
             paths: a file, a folder or a URL (`s3://bucket/catalogue`), or several.
             include, exclude, follow_symlinks: as in `library.discovery.Selection`.
 
         Yields:
-            one `FileResult` for each file found, in the order in which they are done. A file that cannot be
-            scored has a status and an error, and raises nothing.
+            one `FileResult` for each file found, in order of completion. A file that cannot be scored gives a result
+            with a status and an error, and raises nothing.
 
         Raises:
             InputError: a path that is not there.
@@ -139,7 +139,7 @@ class Scanner:
         return self._scan.score(tracks)
 
     def score_file(self, path: str | os.PathLike[str]) -> FileResult:
-        """Score one file, or one URL, in a decoding process of its own.
+        """Score one file or URL; decoding runs in a new worker process.
 
         Raises:
             InputError: it is a folder, or it is not there.
@@ -151,12 +151,12 @@ class Scanner:
         return results[0]
 
     def score(self, samples: npt.ArrayLike, sample_rate: int, name: str = "samples") -> FileResult:
-        """Score sound in memory, in this process, as the same sound in a WAV file would be scored.
+        """Score sound in memory, in this process; the score equals that of a WAV file with the same samples.
 
         Args:
             samples: float array [n] or [n, channels], full scale 1.0.
             sample_rate: Hz, 1 to 768,000.
-            name: what the result has for a path.
+            name: the `path` of the result.
 
         Raises:
             InputError: an array of another shape or type, or a sample rate out of range.
@@ -182,10 +182,10 @@ class Scanner:
             return track_result(track, self._reading(file), scan.model.spec, scan.thresholds)
 
     def explain(self, path: str | os.PathLike[str]) -> Evidence:
-        """Take the score of a sound file apart over windows, time and frequency.
+        """Decompose the score of a sound file over windows, time and frequency.
 
         Raises:
-            AudioError: no sound could be read, or none that is not silent.
+            AudioError: no sound could be read, or all of it is silent.
             ModelError: the model's class maps do not explain its logits.
         """
         from sonicscan.analysis.evidence import explain
@@ -212,7 +212,7 @@ class Scanner:
         return self._loaded
 
     def _reading(self, file: RemoteFile) -> Reading:
-        """The logits of all windows that the plan has of a file. An adaptive plan looks at all of them."""
+        """The logits of all windows of a file under the plan. An adaptive plan scores every window here."""
         scan = self._scan
         plan = WindowPlan.of(None) if scan.options.windows.adaptive else scan.options.windows
         windows = read_images(file, scan.model.spec.audio, plan)
@@ -264,7 +264,7 @@ def scan(
     exclude: Sequence[str] = (),
     follow_symlinks: bool = False,
 ) -> Iterator[FileResult]:
-    """Score audio files, and those below folders, for being AI-generated music, with a `Scanner` for this call alone.
+    """Score audio files, and those below folders, for being AI-generated music; creates a `Scanner` for this call.
 
     Args:
         paths, include, exclude, follow_symlinks: as in `Scanner.scan`.

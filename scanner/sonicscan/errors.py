@@ -1,16 +1,16 @@
-"""Everything sonicscan raises on purpose.
+"""The error tree of sonicscan.
 
     SonicscanError
-    ├── AudioError      one track cannot be scored; carries the status its report row gets
-    ├── ModelError      the model is not one this program can run, or it misbehaves
-    ├── DeviceError     the execution provider that was asked for does not start
+    ├── AudioError      one track cannot be scored; carries the status of its report row
+    ├── ModelError      the model cannot be run, or gives invalid output
+    ├── DeviceError     the requested execution provider does not start
     ├── ReportError     a report or journal cannot be read or written
-    ├── SignatureError  a signature or key is missing, or does not fit the file
+    ├── SignatureError  a signature or key is missing, or does not match the file
     ├── RemoteError     a URL cannot be read, listed or written; carries a status as well
-    └── InputError      paths, file lists or options that make no sense
+    └── InputError      paths, file lists or options are not valid
 
-An `AudioError` costs one row; each of the others ends the run with exit code 2. Messages are one
-sentence that says what happened, to which file, and what to do.
+An `AudioError` affects one row. Each of the others ends the run with exit code 2. A message is one sentence: what
+happened, to which file, and what to do.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Status = Literal[
 ]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
-# `silent` and `too_short` are answers about a sound file; these are failures to get one.
+# These statuses are failures. `silent` and `too_short` are results of a successful read.
 FAILED_STATUSES: frozenset[Status] = frozenset(STATUSES) - {"ok", "silent", "too_short"}
 
 
@@ -41,7 +41,7 @@ class SonicscanError(Exception):
 
 
 class AudioError(SonicscanError):
-    """A track that cannot be scored, or not as a whole.
+    """A track that cannot be scored, or only in part.
 
     Args:
         status: the report row's status, one of `STATUSES`.
@@ -54,26 +54,26 @@ class AudioError(SonicscanError):
 
 
 class ModelError(SonicscanError):
-    """A model file without the contract, damaged, of another shape, or giving NaN."""
+    """A model file has no contract, is damaged, has another shape, or gives NaN."""
 
 
 class DeviceError(SonicscanError):
-    """An execution provider that was asked for and does not start."""
+    """The requested execution provider does not start."""
 
 
 class ReportError(SonicscanError):
-    """A report or journal that cannot be read or written."""
+    """A report or journal cannot be read or written."""
 
 
 class SignatureError(SonicscanError):
-    """A key or signature that cannot be read or written, or a signature that does not fit its file."""
+    """A key or signature cannot be read or written, or a signature does not match its file."""
 
 
 class RemoteError(SonicscanError):
-    """A URL that cannot be read, listed or written; the message holds no credentials.
+    """A URL cannot be read, listed or written; the message holds no credentials.
 
     Args:
-        status: what the report row of a track says that is behind it.
+        status: the status of the report row, if the URL is a track.
         message: one sentence.
     """
 
@@ -83,4 +83,4 @@ class RemoteError(SonicscanError):
 
 
 class InputError(SonicscanError):
-    """Paths, file lists or options that make no sense together."""
+    """Paths, file lists or options are not valid, or contradict each other."""

@@ -1,4 +1,4 @@
-"""Optional dependencies: what to say where one is missing."""
+"""Optional dependencies: the messages for missing ones."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _EXTRAS = {
 
 
 def extra_of(module: str | None) -> str | None:
-    """The extra that a module's package belongs to; None for a module of another kind."""
+    """The extra that installs a module's package; None if no extra installs it."""
     package = (module or "").partition(".")[0]
     return next((extra for extra, packages in _EXTRAS.items() if package in packages), None)
 
 
 def how_to_install(extra: str) -> str:
-    """The command that adds an extra to this very installation.
+    """The command that adds an extra to this installation.
 
-    The command names this interpreter, so that a second Python on the machine is no trap. pip takes the
-    requirement for satisfied by the sonicscan that is installed, from a clone too, and adds the extra's packages.
+    The command names this interpreter, because the machine may have a second Python. pip keeps the installed sonicscan,
+    even one from a clone, and adds the packages of the extra.
     """
     return f"{sys.executable or 'python3'} -m pip install 'sonicscan[{extra}]'"
 
 
 def missing_extra(what: str, extra: str) -> str:
-    """One sentence for an error message: `what` cannot work, and the command that changes that."""
+    """One sentence for an error message: what is missing, and the command that installs it."""
     return f"{what}, which is not installed: {how_to_install(extra)}."

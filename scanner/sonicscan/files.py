@@ -1,4 +1,4 @@
-"""Writes files that appear whole or not at all, where other users may plant files; and digests of files."""
+"""Writes files atomically and safely in folders that other users can write to; computes digests of files."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _TOKEN = r"[0-9a-f]{16}"
 
 @contextlib.contextmanager
 def replacing(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
-    """A new file beside `path` that takes the name `path` once it is complete.
+    """Open a new file beside `path` and rename it to `path` once it is complete.
 
-    The new file has a random name and is created exclusively, so a file or link of somebody else is never written to.
-    It gets the permissions, group and owner of the file that it replaces. A symbolic link at `path` stays where it
-    belongs to this user: the file that it leads to is replaced. A link of another user is replaced itself.
+    The new file has a random name and is created exclusively, so that no file or link of another user is written to. It
+    gets the permissions, group and owner of the file that it replaces. If `path` is a symbolic link of this user, the
+    link stays and its target is replaced. A link of another user is itself replaced.
 
     Args:
         path: the file to write.
-        sync: wait until the file is on the disk before it takes its name. False for files that are soon written again.
+        sync: wait until the file is on the disk before the rename. False suits files that are rewritten soon.
 
     Raises:
-        OSError: the file cannot be written, or something that is not a regular file has the name. What was there stays.
+        OSError: the file cannot be written, or `path` is not a regular file. The earlier file stays.
     """
     target = _behind_own_links(path)
     earlier = _replaceable(target)
@@ -62,10 +62,10 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file by `replacing`; text as UTF-8.
+    """Write a file atomically with `replacing`; text is encoded as UTF-8.
 
     Raises:
-        OSError: it cannot be written; what was there stays.
+        OSError: it cannot be written; the earlier file stays.
     """
     with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
@@ -93,17 +93,17 @@ def only_users_own(path: Path) -> bool:
 
 
 def owned(found: os.stat_result) -> bool:
-    """Whether this user or root owns a file: no stranger chose what is in it."""
+    """Whether this user or root owns a file, so that no other user chose its content."""
     return found.st_uid in (_user(found), 0)
 
 
 def read_own(path: Path, limit: int) -> bytes:
-    """The first `limit` bytes of a file that this user or root owns and that nobody else may write.
+    """Read the first `limit` bytes of a file that only this user or root can write.
 
-    For files that are found where strangers may put files, and that change what the program does.
+    For files that change what the program does, in folders where other users may put files.
 
     Raises:
-        OSError: EPERM with the reason where another user could have written it; or it cannot be read.
+        OSError: another user could have written the file (EPERM, with the reason), or it cannot be read.
     """
     link = path.lstat()
     fd = os.open(path, os.O_RDONLY | _NO_WAIT | _BINARY)
@@ -129,7 +129,7 @@ def sha256_of(path: Path) -> str:
 
 
 def _behind_own_links(path: Path) -> Path:
-    """The file that `path` leads to by symbolic links of this user; the first link of another user stops it."""
+    """Follow symbolic links of this user from `path`; stops at the first link of another user."""
     for _ in range(_MAX_LINKS):
         try:
             found = path.lstat()
@@ -142,7 +142,7 @@ def _behind_own_links(path: Path) -> Path:
 
 
 def _replaceable(target: Path) -> os.stat_result | None:
-    """What has the name today: a regular file, another user's link (None), or nothing (None)."""
+    """The status of the regular file at `path`; None for a link of another user or for no file."""
     try:
         found = target.lstat()
     except FileNotFoundError:
@@ -159,7 +159,7 @@ def _not_regular(path: Path) -> OSError:
 
 
 def _take_over(fd: int, earlier: os.stat_result, target: Path) -> None:
-    """Give the open file the owner, group and permissions of `earlier`, where the user may rely on them."""
+    """Give the open file the owner, group and permissions of `earlier`, if this user or root chose them."""
     if os.name != "posix":
         return
     shared = target.parent.stat().st_mode & stat.S_IWOTH
@@ -168,13 +168,13 @@ def _take_over(fd: int, earlier: os.stat_result, target: Path) -> None:
     mode = earlier.st_mode & 0o777
     try:
         os.fchown(fd, earlier.st_uid, earlier.st_gid)
-    except OSError:  # the new file has a group that the earlier one was not open to
+    except OSError:  # the new file's group had no access to the earlier file
         mode = mode & ~0o070 | (mode & 0o007) << 3
     os.fchmod(fd, mode)
 
 
 def _remove_stale(target: Path) -> None:
-    """Remove what a process that was killed in `replacing` has left; a living one holds a lock on its file."""
+    """Remove files that killed processes left in `replacing`; a running process holds a lock on its file."""
     name = re.compile(rf"\.{re.escape(target.name[:40])}\.{_TOKEN}\.part")
     with contextlib.suppress(OSError), os.scandir(target.parent) as entries:
         for entry in entries:
@@ -196,7 +196,7 @@ def _remove_unlocked(path: Path) -> None:
 
 
 def _lock(fd: int) -> bool:
-    """Lock the open file for this process; False where another one holds it, or there are no locks."""
+    """Lock the open file for this process; False if another process holds the lock, or the system has no locks."""
     try:
         import fcntl
 
@@ -207,12 +207,12 @@ def _lock(fd: int) -> bool:
 
 
 def _user(found: os.stat_result) -> int:
-    """This user's number; the file's own where the system has none."""
+    """This user's id; on systems without user ids, the owner id of the file."""
     return os.geteuid() if hasattr(os, "geteuid") else found.st_uid
 
 
 def _sync_folder(folder: Path) -> None:
-    """Put the new name on the disk, so that a power cut leaves the earlier file or the new one."""
+    """Flush the folder entry to the disk, so that a power cut leaves either the earlier file or the new one."""
     with contextlib.suppress(OSError):  # not every system opens folders
         fd = os.open(folder, os.O_RDONLY)
         try:

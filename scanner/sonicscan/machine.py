@@ -1,4 +1,4 @@
-"""What this process may use of the machine."""
+"""The processors and memory that this process may use."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def usable_cpus() -> int:
 
 
 def save_address_space() -> None:
-    """Where the address space is limited (`ulimit -v`), have libraries that are loaded later reserve less of it.
+    """Make libraries that are loaded later reserve less address space, if it is limited (`ulimit -v`).
 
-    By default OpenBLAS, Arrow and glibc reserve more than a gigabyte and use a small part of it.
+    By default OpenBLAS, Arrow and glibc reserve more than a gigabyte and use only a small part of it.
     """
     try:
         import resource
@@ -68,7 +68,7 @@ def cgroup_quota(mount: Path, membership: Path) -> float | None:
 
 
 def _groups(mount: Path, membership: Path) -> list[Path]:
-    """The process' own group and those above it, up to the mount."""
+    """The cgroup of this process and its parents, up to the mount."""
     try:
         lines = membership.read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,10 +1,10 @@
-"""Ed25519 keys and detached signatures: of models, and of anything else that is signed here.
+"""Ed25519 keys and detached signatures of models and case files.
 
     key.pem     private key, PEM (PKCS #8), readable by its owner only
     key.pub     public key, PEM (SubjectPublicKeyInfo)
     FILE.sig    the signature: the 64 bytes of RFC 8032, over the bytes of FILE
 
-OpenSSL reads and writes the same formats, so that nobody needs sonicscan to check a signature:
+OpenSSL reads and writes the same formats, so a signature can be checked without sonicscan:
 
     openssl pkeyutl -verify -pubin -inkey key.pub -rawin -in FILE -sigfile FILE.sig
 """
@@ -41,11 +41,11 @@ class PublicKey:
 
     @classmethod
     def from_pem(cls, pem: bytes, name: str) -> PublicKey:
-        """From the content of a PEM file.
+        """Read a key from the content of a PEM file.
 
         Args:
             pem: its bytes.
-            name: what messages call it.
+            name: the name of the key in messages.
 
         Raises:
             SignatureError: not an Ed25519 public key, or the extra `sign` is not installed.
@@ -63,16 +63,16 @@ class PublicKey:
 
     @classmethod
     def read(cls, path: Path) -> PublicKey:
-        """From a PEM file.
+        """Read a key from a PEM file.
 
         Raises:
-            SignatureError: it cannot be read, is no Ed25519 public key, or the extra `sign` is not installed.
+            SignatureError: it cannot be read, is not an Ed25519 public key, or the extra `sign` is not installed.
         """
         return cls.from_pem(_content(path, "the public key"), str(path))
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the raw key, hex: what two people compare by telephone."""
+        """SHA-256 of the raw key, hex; two people can compare it by telephone."""
         return hashlib.sha256(self.raw).hexdigest()
 
     @property
@@ -111,11 +111,11 @@ class PrivateKey:
 
     @classmethod
     def read(cls, path: Path) -> PrivateKey:
-        """From a PEM file without a passphrase.
+        """Read a key from a PEM file without a passphrase.
 
         Raises:
-            SignatureError: it cannot be read, is no Ed25519 private key, is encrypted, others may read it, or the
-                extra `sign` is not installed.
+            SignatureError: it cannot be read, is not an Ed25519 private key, is encrypted, is readable by other users,
+                or the extra `sign` is not installed.
         """
         serialization, ed25519 = _cryptography()
         from cryptography.exceptions import UnsupportedAlgorithm
@@ -137,7 +137,7 @@ class PrivateKey:
 
     @property
     def public(self) -> PublicKey:
-        """The key that checks what this one signs."""
+        """The public key that checks signatures of this key."""
         public = self._key.public_key()
         return PublicKey(public.public_bytes_raw(), public)
 
@@ -168,12 +168,12 @@ class PrivateKey:
 
 
 def signature_path(path: Path) -> Path:
-    """Where the detached signature of a file is: beside it."""
+    """The path of a file's detached signature, beside the file."""
     return path.with_name(path.name + SIGNATURE_SUFFIX)
 
 
 def read_signature(path: Path) -> bytes:
-    """A detached signature.
+    """Read a detached signature.
 
     Raises:
         SignatureError: it cannot be read, or does not have 64 bytes.

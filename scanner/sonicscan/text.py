@@ -4,17 +4,17 @@ from __future__ import annotations
 
 
 def harmless(text: str) -> str:
-    """A message, on one line and harmless to a terminal: as `printable`, but backslashes stay."""
+    """Escape a message like `printable`, but keep its backslashes."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def printable(text: str) -> str:
-    """`text` on one line and harmless to a terminal or a tab-separated table.
+    """Escape `text` so that it is one line and safe for a terminal or a tab-separated table.
 
-    Backslashes, control, format (bidirectional and invisible) and unassigned characters are
-    escaped; `codecs.decode(..., "unicode_escape")` understands the result.
+    Escapes backslashes, and control, format (bidirectional and invisible) and unassigned characters.
+    `codecs.decode(..., "unicode_escape")` reads the result.
     """
     if text.isprintable() and "\\" not in text:
         return text

@@ -1,4 +1,4 @@
-"""Ogg files of several streams, one after the other, as recordings of web radio are: all of them are read."""
+"""Reads all streams of chained Ogg files, such as recordings of web radio."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SEARCHED = 128 << 10  # for the next page behind a damaged spot
 
 
 class ChainedSource:
-    """A `sources.Source` of all streams, at the sample rate of the first one. Owns `file` from then on.
+    """A `sources.Source` of all streams, at the sample rate of the first one. It owns `file`.
 
     Raises:
         AudioError: the first stream cannot be decoded.
@@ -62,7 +62,7 @@ class ChainedSource:
         return block
 
     def _more(self, frames: int) -> bool:
-        """Append to what is held; False at the end of the last stream."""
+        """Append a block to the buffer; False at the end of the last stream."""
         block = self._current.read(frames)
         if len(block):
             block = block if self._converter is None else self._converter.resample_chunk(block)
@@ -102,7 +102,7 @@ class ChainedSource:
         return self._current.channel_peak(round((first - self._began) * scale), round((end - self._began) * scale))
 
     def reaches_end(self) -> bool:
-        """True: nothing is claimed of all streams together."""
+        """True, because the file claims no length for all streams together."""
         return True
 
     def close(self) -> None:
@@ -111,7 +111,7 @@ class ChainedSource:
 
 
 def _starts(file: io.RawIOBase) -> list[int]:
-    """Where each stream begins: at a page that begins one, behind a page that does not (RFC 3533, 4)."""
+    """The start of each stream: a first page of a stream that follows a page of another kind (RFC 3533, 4)."""
     starts = [0]
     at, inside = 0, False
     for _ in range(_MAX_PAGES):

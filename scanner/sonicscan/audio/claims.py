@@ -1,7 +1,7 @@
-"""Lengths are claims: cheap checks whether there is sound behind the end that a header names.
+"""Cheap checks for sound behind the end that a header claims.
 
-Each looks at a few places of the file: FLAC, MP3, Ogg, WAV, RF64, AIFF, CAF and AU, since libsndfile stops at the
-named end. FFmpeg's packets are looked at in `packets`.
+Each check reads a few places of the file. The formats are FLAC, MP3, Ogg, WAV, RF64, AIFF, CAF and AU, because
+libsndfile stops at their claimed end. `packets` checks the formats that FFmpeg reads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PLACES = 16
 _PLACE = 8192
 _JUNK = 16 << 10
 _MAX_PAGES = 256
-# Sizes that programs write where they cannot go back to write the real one.
+# Placeholder sizes of programs that cannot seek back to write the real size.
 STREAMED_SIZES = (range(2**31 - 2**16, 2**31 + 1), range(2**32 - 2**16, 2**32))
 
 
@@ -27,7 +27,7 @@ STREAMED_SIZES = (range(2**31 - 2**16, 2**31 + 1), range(2**32 - 2**16, 2**32))
 
 
 def flac_end(file: io.RawIOBase) -> int | None:
-    """The sample behind the last frame in `file`, by that frame's own number; None where no frame is found."""
+    """The end of the last frame in `file`, in samples, from the frame's own number; None if no frame is found."""
     start = behind_id3(file)
     head = read_at(file, start, 42)
     if head[:4] != b"fLaC" or len(head) < 42:
@@ -43,7 +43,7 @@ def flac_end(file: io.RawIOBase) -> int | None:
 
 
 def flac_claims_too_little(file: io.RawIOBase) -> bool:
-    """Whether there are frames behind the length in the header of a FLAC; False where that length is unknown."""
+    """Whether a FLAC has frames behind the length in its header; False if that length is unknown."""
     head = read_at(file, behind_id3(file), 26)
     if head[:4] != b"fLaC" or len(head) < 26:
         return False
@@ -95,11 +95,11 @@ _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 
 
 @dataclass(frozen=True)
 class Mp3Claim:
-    """What the Xing or Info header of an MP3 says.
+    """The length in the Xing or Info header of an MP3.
 
     Attributes:
-        seconds: length; 0 where the header does not say it.
-        low: there are more frames in the file than that.
+        seconds: length; 0 if the header does not give it.
+        low: the file has more frames than the header counts.
         reached: the file holds the bytes that the header counts.
     """
 
@@ -109,7 +109,7 @@ class Mp3Claim:
 
 
 def mp3_claim(file: io.RawIOBase) -> Mp3Claim | None:
-    """What an MP3 claims about its length; None for any other file."""
+    """The length that an MP3 claims; None for any other file."""
     start = behind_id3(file)
     head = read_at(file, start, 512)
     length = _mp3_frame(head)
@@ -125,7 +125,7 @@ def mp3_claim(file: io.RawIOBase) -> Mp3Claim | None:
     seconds = frames * samples / _RATES[version][head[2] >> 2 & 3]
     size = file.seek(0, os.SEEK_END) - start
     counted = int.from_bytes(head[at + 12 : at + 16], "big") if flags & 2 else 0
-    # A few kilobytes more may be damage before that place. A second file or a wrong count is more than that.
+    # A few extra kilobytes may be damage before that place. A second file or a wrong count adds more.
     more = counted > 0 and size - counted > max(_JUNK, counted // 50)
     behind = more and _mp3_run(read_at(file, start + counted, _PLACE))[0] >= 3
     held = min(counted or size, size)
@@ -136,7 +136,7 @@ def mp3_claim(file: io.RawIOBase) -> Mp3Claim | None:
 
 
 def _mp3_frame(head: bytes) -> int:
-    """Bytes of the layer III frame that begins with `head`; 0 where none does."""
+    """Size in bytes of the layer III frame that begins with `head`; 0 if `head` begins no frame."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2 or head[1] >> 3 & 3 == 1:
         return 0
     version, kbit, rate = head[1] >> 3 & 3, head[2] >> 4, head[2] >> 2 & 3
@@ -147,7 +147,7 @@ def _mp3_frame(head: bytes) -> int:
 
 
 def _mp3_run(content: bytes) -> tuple[int, int]:
-    """How many frames follow one another in `content`, and their bytes; (0, 0) for fewer than three."""
+    """Number of consecutive frames in `content`, and their bytes; (0, 0) for fewer than three."""
     at = 0
     while (at := content.find(b"\xff", at)) >= 0:
         n, end = 0, at
@@ -182,10 +182,10 @@ _CHUNKED = {
 
 
 def longer_data(file: io.RawIOBase) -> tuple[int, bytes] | None:
-    """The patch (position, bytes) that makes the header of a WAV, RF64, AIFF, CAF or AU count all sound that is there.
+    """The patch (position, bytes) that makes the header of a WAV, RF64, AIFF, CAF or AU count all samples.
 
-    None where the header does so already. Sizes of 32 bits wrap around at 4 GiB, and recorders that lost power never
-    wrote them.
+    None if the header is correct. Sizes of 32 bits wrap around at 4 GiB, and recorders that lost power never wrote
+    them.
     """
     head, size = read_at(file, 0, 64), file.seek(0, os.SEEK_END)
     if head[:4] == b".snd":
@@ -224,7 +224,7 @@ def _streamed(size: int) -> bool:
 
 
 def _is_sound(file: io.RawIOBase, begin: int, size: int) -> bool:
-    """Whether the bytes from `begin` to the end are samples: no chunk, no tag, and not all zero."""
+    """Whether the bytes from `begin` to the end are samples: neither a chunk, nor a tag, nor all zero."""
     rest = size - begin
     if rest < 4096:
         return False
@@ -241,10 +241,10 @@ def _is_sound(file: io.RawIOBase, begin: int, size: int) -> bool:
 
 
 def odd_ogg(file: io.RawIOBase) -> Literal["late", "chained"] | None:
-    """Whether the first page of an Ogg file of Vorbis or Opus is dated late, or several streams follow one another.
+    """Whether an Ogg file of Vorbis or Opus begins with a late timestamp, or chains several streams.
 
-    libsndfile takes the last page's time for the length, also where the first page begins late, and ends with the first
-    of several streams that follow one another.
+    libsndfile uses the last page's timestamp as the length, even if the first page begins late. It reads only the first
+    stream of a chain.
     """
     head = read_at(file, 0, 512)
     if head[:4] != b"OggS" or not (longest := _longest_packet(head)):
@@ -256,7 +256,7 @@ def odd_ogg(file: io.RawIOBase) -> Literal["late", "chained"] | None:
         if page[:4] != b"OggS":
             break
         if at and page[5] & 2 and page[14:18] != serial:
-            return None  # several streams in turns
+            return None  # several multiplexed streams
         sizes = page[27 : 27 + page[26]]
         packets += sum(size < 255 for size in sizes)
         time = int.from_bytes(page[6:14], "little")
@@ -273,7 +273,7 @@ def odd_ogg(file: io.RawIOBase) -> Literal["late", "chained"] | None:
 
 
 def _longest_packet(head: bytes) -> int:
-    """Samples that a packet of this stream holds at most; 0 for neither Vorbis nor Opus."""
+    """The most samples in one packet of this stream; 0 if it is neither Vorbis nor Opus."""
     content = head[27 + head[26] :]
     if content[:8] == b"OpusHead":
         return 5760
@@ -286,7 +286,7 @@ def _longest_packet(head: bytes) -> int:
 
 
 def reaches_claim(file: io.RawIOBase, codec: str, claimed: int, sample_rate: int) -> bool:
-    """Whether a FLAC or MP3 reaches to its claimed end (`claimed` frames), however much is damaged before it."""
+    """Whether a FLAC or MP3 reaches its claimed end (`claimed` frames); damage before the end does not matter."""
     if codec == "flac":
         end = flac_end(file)
         return end is not None and end >= claimed - _LEAST_S * sample_rate

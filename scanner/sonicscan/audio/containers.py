@@ -1,4 +1,4 @@
-"""What a container says before anything is decoded: encryption, a missing index, a format known by its start."""
+"""Checks of a container before decoding: encryption, a missing index, and formats known by their first bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MP4_ENCRYPTED = {b"enca": "CENC", b"drms": "FairPlay", b"drmi": "FairPlay", b"a
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_ENCRYPTION = (bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e"), bytes.fromhex("14e68a292226174cb935dae07ee9289c"))
 _EBML = b"\x1a\x45\xdf\xa3"
-# Matroska (RFC 9559): Segment, Tracks, TrackEntry, ContentEncodings, ContentEncoding; and what is looked for in them.
+# Matroska (RFC 9559): the path Segment, Tracks, TrackEntry, ContentEncodings, ContentEncoding; and the elements sought.
 _EBML_PATH = {0x18538067, 0x1654AE6B, 0xAE, 0x6D80, 0x6240}
 _EBML_TRACK_TYPE, _EBML_ENCRYPTION, _EBML_CLUSTER, _EBML_AUDIO = 0x83, 0x5035, 0x1F43B675, 2
 _TS_PACKET = 188
@@ -68,7 +68,7 @@ def refuse_encrypted(file: io.RawIOBase) -> None:
 
 
 def why_unreadable(file: io.RawIOBase) -> AudioError:
-    """The error of a file that no decoder opens."""
+    """The error for a file that no decoder opens."""
     head = read_at(file, 0, 64)
     if _is_mp4(head):
         if not {b"moov", b"moof"} & {name for name, _, _ in _boxes(file, 0, file.seek(0, os.SEEK_END))}:
@@ -104,7 +104,7 @@ def _boxes(file: io.RawIOBase, start: int, end: int) -> Iterator[tuple[bytes, in
 
 
 def _mp4_encryption(file: io.RawIOBase) -> str | None:
-    """The encryption of the sound; None where a track of it is not encrypted, or there is none."""
+    """The encryption of the sound; None if a sound track is not encrypted, or the file has no sound track."""
     found: list[str | None] = []
     for name, begin, end in _boxes(file, 0, file.seek(0, os.SEEK_END)):
         if name == b"moov":
@@ -133,7 +133,7 @@ def _matroska_encrypted(file: io.RawIOBase) -> bool:
 
 
 def _elements(file: io.RawIOBase) -> Iterator[tuple[int, bytes]]:
-    """Elements before the first cluster: masters of `_EBML_PATH` are entered, of others the first bytes are given."""
+    """Elements before the first cluster. Masters of `_EBML_PATH` are entered; other elements give their first bytes."""
     at, size = 0, file.seek(0, os.SEEK_END)
     for _ in range(_MAX_BOXES):
         head = read_at(file, at, 12)

@@ -1,11 +1,10 @@
-"""From a file to the windows the model wants: one open, one forward pass, bounded blocks.
+"""Decodes a file into the model's windows: one open, one forward pass, bounded blocks.
 
     Source ─blocks─▶ mono ─soxr─▶ sample rate of the model ─cut─▶ windows
 
-Windows far apart are reached by seeking; windows close together are cut from one stretch. Each
-stretch starts a little early, so that the resampler's filter has settled. A file is read twice where it
-makes no claim about its length, or ends before the length it claims: the second time, the windows are
-laid over what there really is.
+Windows far apart are reached by seeking; windows close together are cut from one stretch. Each stretch starts a little
+early, to leave out the start-up of the resampler's filter. A file is read twice if it claims no length, or ends before
+the claimed length. The second time, the windows are spread over the real length.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _LEAD_S = 0.05  # read before a stretch and dropped: soxr's filters are shorter
 _DELAY_S = 0.06  # the resampler holds back about this much at most
 _JOIN_S = 1.0  # windows closer than this are cut from one stretch
 SILENT_PEAK = 1e-3  # -60 dBFS
-_HELD_WINDOWS = 32  # of more, none is held back: a long file's would not fit into memory
+_HELD_WINDOWS = 32  # a plan of more windows is not buffered: the windows of a long file would not fit into memory
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def read_windows(path: bytes | OpenFile, spec: AudioSpec, plan: WindowPlan) -> G
         plan: which windows.
 
     Yields:
-        windows by ascending start; none for a track under one second.
+        windows by ascending start; no windows for a track under one second.
 
     Returns:
         the track's facts (as the generator's return value).
@@ -107,10 +106,11 @@ def _all_windows(source: Source, spec: AudioSpec, meter: Meter) -> Generator[Win
 def _planned_windows(
     path: bytes | OpenFile, source: Source, spec: AudioSpec, plan: WindowPlan, meter: Meter
 ) -> Generator[Window, None, Found]:
-    """Windows here and there in the track; returns the frames found, or claimed where nothing speaks against it."""
+    """Windows spread over the track; returns the frames found, or the claimed ones if decoding did not contradict
+    them."""
     frames = source.frames
     if frames is not None and plan.at_most <= _HELD_WINDOWS:
-        # None is given out before the last is there: the file may end before the length it claims.
+        # Windows are yielded only after the last one is read: the file may end before the claimed length.
         windows = list(_at(source, spec, plan, frames, meter))
         if None not in windows:
             yield from (window for window in windows if window is not None)
@@ -122,7 +122,7 @@ def _planned_windows(
 
 
 def _at(source: Source, spec: AudioSpec, plan: WindowPlan, frames: int, meter: Meter) -> Iterator[Window | None]:
-    """Windows over a track of `frames` frames; None, and no more, where it ends before one of them."""
+    """Windows over a track of `frames` frames; yields None and stops if the track ends before one of them."""
     rate, length = spec.sample_rate, spec.window_samples
     total = resampled_frames(frames, source, spec)
     if total < MIN_TRACK_S * rate:
@@ -130,7 +130,7 @@ def _at(source: Source, spec: AudioSpec, plan: WindowPlan, frames: int, meter: M
             yield None
         return
     wanted = min(length, total)
-    # Where samples of both rates fall together: from there, resampling gives what it gives from the start.
+    # Samples of both rates coincide here, so resampling gives the same values as from the start of the track.
     step = rate // math.gcd(rate, source.sample_rate)
     for starts in _stretches(plan.starts(total, length), length + round(_JOIN_S * rate)):
         first = max(0, starts[0] - round(_LEAD_S * rate)) // step * step
@@ -150,7 +150,7 @@ def _at(source: Source, spec: AudioSpec, plan: WindowPlan, frames: int, meter: M
 
 
 def _window(source: Source, spec: AudioSpec, start: int, samples: Float32) -> Window:
-    """The window that begins at sample `start`, at the model's rate; silent where no channel is heard in it."""
+    """The window that begins at sample `start`, at the model's rate; silent if all its channels are silent."""
     silent = bool(np.abs(samples).max() < SILENT_PEAK)
     if silent and source.channels > 1:
         first, end = (at * source.sample_rate // spec.sample_rate for at in (start, start + len(samples)))
@@ -159,7 +159,7 @@ def _window(source: Source, spec: AudioSpec, start: int, samples: Float32) -> Wi
 
 
 def _filled(held: Float32, blocks: Iterator[Float32], n: int) -> Float32:
-    """`held` and what follows it, n samples or more; fewer only at the end."""
+    """`held` plus the samples that follow, at least n in total; fewer only at the end."""
     parts, have = [held], len(held)
     while have < n and (block := next(blocks, None)) is not None:
         parts.append(block)
@@ -179,12 +179,12 @@ def _stretches(starts: list[int], reach: int) -> list[list[int]]:
 
 
 def _even_blocks(frames: int) -> int:
-    """A block size that ends where `frames` end, so that hardly more than they is decoded."""
+    """A block size that divides `frames` almost evenly, so that little more than `frames` is decoded."""
     return -(-frames // -(-frames // BLOCK_FRAMES))
 
 
 def _resampled(source: Source, rate: int, meter: Meter, block_frames: int = BLOCK_FRAMES) -> Iterator[Float32]:
-    """Mono blocks at `rate`, from where the source stands to its end."""
+    """Mono blocks at `rate`, from the current position of the source to its end."""
     resample: Callable[[Float32, bool], Float32]
     if source.sample_rate == rate:
         resample = _unchanged
@@ -203,7 +203,7 @@ def _unchanged(block: Float32, last: bool) -> Float32:
 
 
 def _count_frames(path: bytes | OpenFile) -> Found:
-    """Frames that can really be decoded, by decoding them all."""
+    """Count the frames that can be decoded, by decoding all of them."""
     with contextlib.closing(open_source(path)) as source:
         n = 0
         while block := len(source.read(BLOCK_FRAMES)):

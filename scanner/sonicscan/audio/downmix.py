@@ -1,7 +1,7 @@
-"""From channels to mono: the mean of the channels, and another mix where they cancel each other.
+"""Mixes channels to mono: the mean of the channels, or another mix if they cancel each other.
 
-Silence is judged on the channels, so this keeps the peaks of what it has mixed. It also recognises compressed
-bitstreams that were written as if they were samples.
+Silence is tested on each channel, so the mixer keeps the channel peaks. The module also recognises compressed
+bitstreams that were stored as samples.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sonicscan.errors import AudioError
 
 Float32 = npt.NDArray[np.float32]
 
-_CANCELLED = 0.02  # of the power that the mean of unrelated channels has; 17 dB
+_CANCELLED = 0.02  # share of the power of the mean of unrelated channels; 17 dB
 _AUDIBLE = 1e-8  # mean square; below it nothing cancels
 _CELL = 1024  # frames for which one peak is kept
 _KEPT_CELLS = 32768
@@ -36,7 +36,7 @@ _DTS_SYNC = ((0x1FFF, 0xE800), (0xFF1F, 0x00E8), (0x7FFE, 0x8001), (0xFE7F, 0x01
 
 
 class Downmix:
-    """Mixes blocks of one source, in their order.
+    """Mixes the blocks of one source, in order.
 
     Attributes:
         position: frame of the source at which the next block begins; set it after a jump.
@@ -51,8 +51,8 @@ class Downmix:
     def mono(self, block: Float32) -> Float32:
         """Mix a block, float32 [n, channels], to float32 [n].
 
-        The mean of the channels. Where that is 17 dB quieter than the mean of unrelated channels would be, each channel
-        that is out of phase with the first audible one is inverted before the mean is taken.
+        Returns the mean of the channels. If it is 17 dB quieter than the mean of unrelated channels would be, the
+        channels out of phase with the first audible one are inverted first.
         """
         first, self.position = self.position, self.position + len(block)
         channels = block.shape[1]
@@ -60,7 +60,7 @@ class Downmix:
             return block[:, 0]
         if channels != len(self._weights):
             self._weights = np.full(channels, 1.0 / channels, dtype=np.float32)
-        # The same operation as the block lies in memory: sums of more than two channels depend on it.
+        # The order of summation follows the memory layout: sums of more than two channels depend on it.
         planar = block.flags.f_contiguous and not block.flags.c_contiguous
         mixed: Float32 = self._weights @ block.T if planar else block @ self._weights
         if len(block):
@@ -73,7 +73,7 @@ class Downmix:
         return mixed
 
     def peak(self, first: int, end: int) -> float:
-        """Largest sample of any channel in the frames from `first` up to `end`, as far as the blocks are remembered.
+        """Largest sample of any channel in the frames from `first` up to `end`, from the stored peaks.
 
         Frames at both ends that do not fill a cell of 1,024 are left out. 0 for a source with one channel.
         """
@@ -104,13 +104,13 @@ def _signs(block: Float32) -> Float32:
 
 
 def bitstream_in(block: Float32) -> str | None:
-    """What is coded in a block of two channels, if its samples are the words of a compressed bitstream.
+    """The codec of a block of two channels, if its samples are the words of a compressed bitstream.
 
     Args:
         block: samples in -1..1, float32 [n, channels].
 
     Returns:
-        the name of the code: `DTS`, `AC-3` ...; None where these are samples.
+        the name of the codec: `DTS`, `AC-3` ...; None if the block holds real samples.
     """
     if block.shape[1] != 2 or not len(block):
         return None
@@ -129,5 +129,5 @@ def bitstream_in(block: Float32) -> str | None:
 
 
 def bitstream_error(kind: str) -> AudioError:
-    """The error of a file whose samples are a bitstream of this kind, which nothing here decodes."""
+    """The error for a file whose samples are a bitstream that no decoder here reads."""
     return AudioError("unsupported", f"its samples hold a compressed bitstream ({kind} in PCM, IEC 61937), not sound.")

@@ -1,4 +1,4 @@
-"""What a decoded track turned out to be: its length against what it claims, its bandwidth, its clipping."""
+"""Facts about a decoded track: found and claimed length, bandwidth, clipping."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _BANDWIDTH_EVERY = 50_000  # frames: a second or so
 
 @dataclass(frozen=True)
 class AudioFacts:
-    """What decoding found out about a track.
+    """Facts about a track, from decoding it.
 
     Attributes:
         status: `ok`, `too_short` or `truncated`.
-        error: a sentence where the status is not `ok`, and what was skipped or is odd where it is.
-        duration_s: length that was found; the claimed one where the file was not read to its end, or where damage
-            before that end took sound away.
+        error: the reason if the status is not `ok`. With `ok`: what was skipped, or what is unusual; else None.
+        duration_s: length that was found. It is the claimed length if the file was not read to its end, or if damage
+            before that end removed sound.
         bandwidth_hz: the highest frequency within 75 dB of the strongest, measured on the blocks
             that were read; None where they were silent.
         warnings: of `band_limited`, `short`, `clipped`, `duration_mismatch`, `damaged`.
