@@ -117,7 +117,7 @@ class AvSource:
         except (av.error.FFmpegError, ValueError) as error:
             raise why_unreadable(self._content) from error
         stream = container.streams.best("audio")
-        if not isinstance(stream, av.AudioStream):
+        if not isinstance(stream, av.AudioStream) or getattr(stream, "codec_context", None) is None:
             unknown = any(track.type == "audio" for track in container.streams)
             container.close()
             what = "a sound format that FFmpeg does not decode" if unknown else "no audio stream"
