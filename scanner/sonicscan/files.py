@@ -142,7 +142,7 @@ def _behind_own_links(path: Path) -> Path:
 
 
 def _replaceable(target: Path) -> os.stat_result | None:
-    """The status of the regular file at `path`; None for a link of another user or for no file."""
+    """The status of the regular file at `target`; None for a link of another user or for no file."""
     try:
         found = target.lstat()
     except FileNotFoundError:
@@ -159,7 +159,7 @@ def _not_regular(path: Path) -> OSError:
 
 
 def _take_over(fd: int, earlier: os.stat_result, target: Path) -> None:
-    """Give the open file the owner, group and permissions of `earlier`, if this user or root chose them."""
+    """Give the open file the owner, group and permissions of `earlier`, unless another user may have chosen them."""
     if os.name != "posix":
         return
     shared = target.parent.stat().st_mode & stat.S_IWOTH

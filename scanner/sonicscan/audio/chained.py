@@ -111,7 +111,7 @@ class ChainedSource:
 
 
 def _starts(file: io.RawIOBase) -> list[int]:
-    """The start of each stream: a first page of a stream that follows a page of another kind (RFC 3533, 4)."""
+    """The start of each stream: a page with the begin flag that follows a page without it (RFC 3533, 4)."""
     starts = [0]
     at, inside = 0, False
     for _ in range(_MAX_PAGES):

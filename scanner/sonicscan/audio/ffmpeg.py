@@ -1,4 +1,4 @@
-"""Sound files that FFmpeg reads: what libsndfile does not (AAC, ALAC, WMA, Matroska ...), and Ogg, where quicker."""
+"""Reads sound files with FFmpeg: formats that libsndfile lacks (AAC, ALAC, WMA, Matroska ...), and Ogg if quicker."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _INTEGER_SAMPLES = {"uint8": (128.0, 128.0), "int16": (0.0, 2.0**15), "int32": (
 
 
 def _decoder(context: av.AudioCodecContext) -> av.AudioCodecContext:
-    """The stream's own, but libopus for Opus, where there is one: FFmpeg's is up to -36 dB off it."""
+    """The stream's decoder, but libopus for Opus if available: FFmpeg's own Opus decoder differs by up to -36 dB."""
     if context.codec.canonical_name != "opus":
         return context
     try:
@@ -60,7 +60,7 @@ def _decoder(context: av.AudioCodecContext) -> av.AudioCodecContext:
 
 
 class AvSource:
-    """A `sources.Source` that jumps where timestamps count samples, else decodes and drops. Owns `file` from then on.
+    """A `sources.Source` that seeks if timestamps are exact, and else decodes and drops samples. It owns `file`.
 
     Raises:
         AudioError: there is no sound in it that FFmpeg can decode.
@@ -71,8 +71,8 @@ class AvSource:
 
         Args:
             file: a seekable file.
-            counted: its claim is known to be wrong, so that its frames must be counted.
-            note: what is odd about it, for the report row.
+            counted: the claimed length is known to be wrong, so the frames must be counted.
+            note: what is unusual about the file, for the report row.
         """
         av.logging.set_level(None)
         self._file = file
@@ -135,7 +135,7 @@ class AvSource:
         self._open()
 
     def reaches_end(self) -> bool:
-        """Whether there are packets up to the claimed end; to be asked once nothing more is read."""
+        """Whether there are packets up to the claimed end; call it only after the last read."""
         if self._length.moved or self._length.claimed_s is None:
             return self._length.reached
         end = end_s(self._container, self._stream, self._length.claimed_s)
@@ -145,7 +145,7 @@ class AvSource:
         return self._downmix.peak(first, end)
 
     def _from_start(self) -> Iterator[av.AudioFrame]:
-        """All frames. The first ones show what timestamps are worth, so that a jump can tell where it ends."""
+        """All frames. The first frames show how exact timestamps are, so that the end of a seek can be located."""
         container, first = self._container.format.name, list[tuple[int, float | None, int]]()
         n = 0
         for k, frame in enumerate(self._decoded()):
@@ -163,7 +163,7 @@ class AvSource:
         self._rest = next(self._frames, None)
 
     def _joined(self, frames: Iterator[av.AudioFrame]) -> Iterator[av.AudioFrame]:
-        """Longer frames: turning each of FFmpeg's own into an array takes longer than decoding it."""
+        """Join frames into longer ones: converting each frame of FFmpeg to an array takes longer than decoding it."""
         kind, queue = None, AudioFifo()
         for frame in frames:
             frame.pts = None  # the queue would insist on times without gaps
@@ -221,7 +221,7 @@ class AvSource:
         return self._changed
 
     def _at_first_rate(self, mono: Float32, rate: int) -> Float32:
-        """Sound whose rate changes on the way: chained streams, HE-AAC that says so late."""
+        """Resample sound whose rate changes within the file: chained streams, or HE-AAC with a late header."""
         if rate not in SAMPLE_RATES:
             raise AudioError("unsupported", f"a sample rate of {rate} Hz is out of range.")
         if self._converter is None or self._converter[0] != rate:
@@ -236,7 +236,7 @@ class AvSource:
             pass
 
     def _jump(self, frame: int) -> None:
-        """Go on shortly before `frame`, or from the start where the container leads elsewhere."""
+        """Seek to shortly before `frame`; restart from the beginning if the seek ends elsewhere."""
         landed = None
         try:
             time_base = self._stream.time_base or Fraction(1, self.sample_rate)
@@ -282,7 +282,7 @@ class AvSource:
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
 
     def put_back(self, block: Float32) -> None:
-        """Have the next read begin with `block`, which the last one gave."""
+        """Put `block` back, so that the next read returns it first."""
         self._rest = block if self._rest is None else np.concatenate([block, self._rest])
         self._position -= len(block)
 

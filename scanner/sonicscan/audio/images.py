@@ -1,4 +1,4 @@
-"""From a sound file to the log-mel images of its windows: the one path for scans, training, export and evidence.
+"""Turns a sound file into the log-mel images of its windows, for scans, training, export and evidence alike.
 
 file -> read_windows -> silent? -> log-mel image
 """
@@ -57,7 +57,7 @@ def read_images(path: bytes | OpenFile, spec: AudioSpec, plan: WindowPlan) -> Ge
             facts: AudioFacts = end.value
             return facts
         if not isinstance(path, bytes):
-            path.check()  # a decoder takes a network that fails for the end of the file
+            path.check()  # a decoder mistakes a network failure for the end of the file
         yield window_image(window.start_s, window.samples, image_of, window.silent)
 
 

@@ -1,4 +1,4 @@
-"""Where a jump in a container has led: timestamps that count samples, or that tell one frame from the next."""
+"""Finds the position after a seek in a container, from timestamps that count samples or identify frames."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import av
 
-# Codecs whose frames all have one length. Vorbis is none of them.
+# Codecs with frames of constant length. Vorbis frames vary.
 _EVEN = frozenset({"opus", "aac", "flac", "alac", "mp3", "mp2", "ac3", "eac3", "wmav1", "wmav2", "dts"})
 _TOLERANCE_S = 1.1e-3  # two times that are rounded to a millisecond
 LOOKED_AT = 4  # frames from the start that show what timestamps are worth
@@ -23,7 +23,7 @@ def rounds_times(container: str, codec: str) -> bool:
 
 
 def samples_before(frame: av.AudioFrame) -> int | None:
-    """What the frame's timestamp says of its place; None where that is no whole number of samples."""
+    """The frame's position in samples by its timestamp; None if that is not a whole number."""
     if frame.pts is None or frame.time_base is None:
         return None
     samples = frame.pts * frame.time_base * frame.sample_rate

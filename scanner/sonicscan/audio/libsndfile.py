@@ -23,7 +23,7 @@ _UNKNOWN_FRAMES = 2**62  # libsndfile's "unknown" is the largest number of 63 bi
 _PROMISED = re.compile(r"^\s*(?:data|SSND|Data Size|riff)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 
 
-# In Vorbis, libsndfile reaches what is less than 2 s ahead by counting what it decodes, and what is on the last page by
+# In Vorbis, libsndfile seeks less than 2 s ahead by counting the samples that it decodes, and to the last page by
 # counting from the end that the page notes; both are out by up to a block. There we read on instead of seeking.
 _VORBIS_AHEAD_S, _VORBIS_END_S = 2.5, 5.0
 _SEARCHED_FRAMES, _SEARCHED_BLOCKS = 16384, 30  # for a bitstream: behind up to ten seconds of zeros
@@ -31,11 +31,10 @@ _MPG123_PREFRAMES = 4  # that it decodes before the frame it is sent to
 
 
 class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
-    """Reads on where the last read ended.
+    """A sound file that continues at the end of the last read, without a seek.
 
-    soundfile seeks there after every read of a file that says it is seekable, and a decoder that keeps bits from frame
-    to frame, as MP3's does, starts anew: at low bit rates, each read would begin with a few hundredths of a second of
-    something else.
+    soundfile seeks after every read of a seekable file. That resets a decoder that keeps bits from frame to frame, such
+    as MP3's. At low bit rates, each read would begin with a few hundredths of a second of wrong sound.
     """
 
     def seekable(self) -> bool:
@@ -43,7 +42,7 @@ class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has 
 
 
 class SndfileSource:
-    """A `sources.Source` that seeks to the sample. Owns `file` from then on, unless it refuses it.
+    """A `sources.Source` that seeks to the sample. It owns `file` unless the constructor raises.
 
     Raises:
         soundfile.LibsndfileError: libsndfile does not read it.
@@ -99,7 +98,7 @@ class SndfileSource:
         return self._downmix.mono(block)
 
     def bitstream(self) -> str | None:
-        """What is coded in the first samples that are not zero, if they are no sound; to be asked before any read."""
+        """The codec of a compressed bitstream in the first non-zero samples, if any; call it before any read."""
         if not self._seekable or self.channels != 2 or not self.codec.startswith(("pcm_", "flac", "alac")):
             return None
         found = None
@@ -118,7 +117,7 @@ class SndfileSource:
         return self._downmix.peak(first, end)
 
     def reaches_end(self) -> bool:
-        """Whether the file reaches to its claimed end; to be asked once nothing more is read."""
+        """Whether the file reaches its claimed end; call it only after the last read."""
         if self._sound.format == "OGG":
             return True  # the claim is the time of the last page
         return reaches_claim(self.file, self.codec, self.claimed_frames or 0, self.sample_rate)
@@ -137,10 +136,10 @@ class SndfileSource:
 
 
 def _mp3_settling(sample_rate: int) -> int:
-    """For how many samples after a seek an MP3 may sound otherwise, at the lowest bit rate there is.
+    """The number of samples after a seek that an MP3 decoder may get wrong, at the lowest possible bit rate.
 
-    A frame of layer III may begin in the bits of the frames before it (up to 511 bytes, ISO/IEC 11172-3, 2.4.2.7; 255
-    in 13818-3), overlaps with one more, and comes out of the decoder up to one later.
+    A layer III frame may use bits of earlier frames (up to 511 bytes, ISO/IEC 11172-3, 2.4.2.7; 255 in 13818-3). It
+    also overlaps with one more frame, and the decoder returns it up to one frame late.
     """
     if sample_rate >= 32000:
         samples, borrowed, side_information, bit_rate = 1152, 511, 17, 32000

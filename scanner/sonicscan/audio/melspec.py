@@ -1,11 +1,14 @@
-"""The only log-mel in the project: training imports it, so it cannot differ from scanning.
+"""The only log-mel spectrogram of the project: training imports it, so that it equals the scanner's.
 
-Equal to librosa's `melspectrogram` + `power_to_db` within 1e-3 dB, at a fraction of its time
-(`benchmarks/melspec.py` measures it): frames are a strided view of the padded window, the FFT is
-numpy's real one in float64 (float32 errs by 0.002 dB, 80 dB below a pure tone), a few frames at a
-time so that all stays in the processor's cache, and the filterbank, which is 99% zeros, is cut into
-bands: a few neighbouring filters, and the bins that they cover. The mel scale is Slaney's (Auditory
-Toolbox, 1998), the one librosa uses by default.
+It equals librosa's `melspectrogram` + `power_to_db` within 1e-3 dB, in a fraction of the time (measured by
+`benchmarks/melspec.py`):
+
+- Frames are a strided view of the padded window.
+- The FFT is numpy's real FFT in float64; float32 errs by 0.002 dB, 80 dB below a pure tone.
+- A few frames are transformed at a time, so that all data stay in the processor's cache.
+- The filterbank is 99% zeros. It is cut into bands: a few neighbouring filters and the bins that they cover.
+
+The mel scale is Slaney's (Auditory Toolbox, 1998), librosa's default.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A file that libsndfile reads, read on by FFmpeg where libsndfile stops before the end.
+"""Continues with FFmpeg if libsndfile stops before the end of a file.
 
-libsndfile ends at the first frame of a FLAC or MP3 that it does not understand: a flipped bit, some kilobytes of zeros,
-a change from stereo to mono. FFmpeg searches for the next frame.
+libsndfile stops at the first invalid frame of a FLAC or MP3: a flipped bit, some kilobytes of zeros, or a change from
+stereo to mono. FFmpeg searches for the next frame.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LEAST_S = 0.1  # before the end: less is rounding
 
 
 class MendedSource:
-    """A `sources.Source` of a FLAC or MP3. Owns `sound` from then on."""
+    """A `sources.Source` of a FLAC or MP3. It owns `sound`."""
 
     def __init__(self, sound: SndfileSource) -> None:
         self._sound = sound
@@ -86,7 +86,7 @@ class MendedSource:
         return highest if self._rest is None else max(highest, self._rest.channel_peak(first, end))
 
     def reaches_end(self) -> bool:
-        """Whether the file reaches to its claimed end; to be asked once nothing more is read."""
+        """Whether the file reaches its claimed end; call it only after the last read."""
         return self._sound.reaches_end()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The length of a track in a container that FFmpeg reads: what it claims, and what its packets show undecoded."""
+"""The length of a track in a container that FFmpeg reads: the claimed length, and the length by its packets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Length:
     """What is known of a track's length before it is decoded.
 
     Attributes:
-        claimed_s: what the container says, or its packets where it says nothing reliable; None for nothing at all.
+        claimed_s: the length from the container, or from its packets if the container's is unreliable; None if unknown.
         low: there are packets behind the claimed end.
         reached: there are packets up to the claimed end.
         moved: packets were read, so that the container must be opened again.
@@ -46,7 +46,7 @@ def measure(container: av.container.InputContainer, stream: av.AudioStream) -> L
     end = end_s(container, stream, claimed)
     start = _start_s(stream)
     if end is not None:
-        if not own:  # it may count from zero or from the stream's start, and be the length of another stream
+        if not own:  # the length may count from zero or from the stream's start, or belong to another stream
             if start > _LEAST_S:
                 claimed = min(claimed, claimed - start, key=lambda seconds: abs(seconds - end))
             if len(container.streams) > 1 and container.format.name != "ogg":
@@ -57,9 +57,9 @@ def measure(container: av.container.InputContainer, stream: av.AudioStream) -> L
 
 
 def end_s(container: av.container.InputContainer, stream: av.AudioStream, claimed_s: float) -> float | None:
-    """Where the last packet of `stream` ends, in seconds from its start; None where packets have no times.
+    """The end of the last packet of `stream`, in seconds from its start; None if packets have no times.
 
-    Only packets from shortly before the claimed end on are looked at.
+    Reads only packets from shortly before the claimed end.
     """
     start, base = _start_s(stream), stream.time_base
     if base is None:
@@ -91,7 +91,7 @@ def _start_s(stream: av.AudioStream) -> float:
 
 
 def _claimed_s(container: av.container.InputContainer, stream: av.AudioStream) -> tuple[float | None, bool]:
-    """What is claimed, and whether that is of this stream alone."""
+    """The claimed length, and whether it is of this stream alone."""
     if stream.duration is not None and stream.time_base is not None:
         seconds = float(stream.duration * stream.time_base)
         head = stream.codec_context.extradata or b""
@@ -117,7 +117,7 @@ def _clock_s(text: str) -> float | None:
 
 
 def _table_agrees(container: av.container.InputContainer, stream: av.AudioStream, claimed_s: float) -> bool:
-    """Whether an MP4's table of samples holds as many frames of AAC as the length that is claimed for them takes."""
+    """Whether the sample table of an MP4 holds enough AAC frames for the claimed length."""
     if not container.format.name.startswith("mov,") or stream.codec_context.name != "aac" or not stream.frames:
         return False
     counted = stream.frames * _AAC_FRAME / (stream.codec_context.sample_rate or 1)

@@ -1,10 +1,11 @@
-"""Opens a sound file, whatever it is, as one forward stream of mono float32 blocks.
+"""Opens a sound file of any format as one forward stream of mono float32 blocks.
 
-libsndfile reads most files and seeks to the sample; what it cannot read (AAC, ALAC, WMA, WavPack, Matroska ...)
-goes to FFmpeg through PyAV. So do Ogg Opus, and Ogg Vorbis that is read from start to end: FFmpeg takes two fifths and
-two thirds of libsndfile's time for the same samples. The content decides, never the name. Both are given an open file
-rather than a name: names that are not UTF-8 work, a sibling `._track.mp3` is not taken for a resource fork, and a
-playlist cannot make FFmpeg open anything else.
+libsndfile reads most files and seeks to the sample. FFmpeg, through PyAV, reads the other formats (AAC, ALAC, WMA,
+WavPack, Matroska ...). It also reads Ogg Opus, and Ogg Vorbis from start to end: it takes two fifths and two thirds of
+libsndfile's time for the same samples. The choice depends on the content, never on the name.
+
+Both libraries get an open file, not a name. So names that are not UTF-8 work, a sibling `._track.mp3` is not read as a
+resource fork, and a playlist cannot make FFmpeg open another file.
 """
 
 from __future__ import annotations
@@ -54,9 +55,9 @@ class Source(Protocol):
         codec: short lower-case name.
         claimed_frames: length that the file claims, in frames; None where it makes no claim.
         frames: length that may be relied on; None where the frames must be counted by decoding them.
-        ended_badly: the decoder met an error after some sound, in words; empty otherwise.
-        note: what is odd about the file, as a sentence; empty otherwise.
-        damage: what was skipped because it is damaged, in words; empty otherwise.
+        ended_badly: the decoder's error after some sound, in words; empty otherwise.
+        note: what is unusual about the file, as a sentence; empty otherwise.
+        damage: which damaged parts were skipped, in words; empty otherwise.
     """
 
     sample_rate: int
@@ -82,9 +83,9 @@ class Source(Protocol):
         """Largest sample of any channel from frame `first` up to `end`, which were just read; 0 for one channel."""
 
     def reaches_end(self) -> bool:
-        """Whether the file reaches to its claimed end, so that what is missing was lost before it.
+        """Whether the file reaches its claimed end, so that missing sound was lost before the end.
 
-        To be asked once nothing more is read.
+        Call it only after the last read.
         """
 
     def close(self) -> None: ...
@@ -95,10 +96,10 @@ def open_source(path: bytes | OpenFile, forwards: bool = False) -> Source:
 
     Args:
         path: the file's name, as bytes, or an open remote file.
-        forwards: it is read from its start on, with no seek.
+        forwards: the file is read from its start, without seeks.
 
     Raises:
-        AudioError: with the status that says why there is no sound to be had.
+        AudioError: the file gives no sound; the status says why.
     """
     file = open_regular(path)
     try:
@@ -112,7 +113,7 @@ def open_source(path: bytes | OpenFile, forwards: bool = False) -> Source:
 
 
 def _opened(file: io.RawIOBase, forwards: bool) -> Source:
-    """libsndfile's source; FFmpeg's where it is quicker, or libsndfile refuses the file or cannot tell its length."""
+    """The source of libsndfile, or of FFmpeg if it is quicker or libsndfile cannot read the file or its length."""
     if oddity := odd_ogg(file):
         with contextlib.suppress(AudioError):
             return ChainedSource(file) if oddity == "chained" else _by_ffmpeg(file, counted=True, note=_LATE)
@@ -151,7 +152,7 @@ def _by_ffmpeg(file: io.RawIOBase, counted: bool = False, note: str = "") -> AvS
 
 
 def _by_libsndfile(file: io.RawIOBase) -> SndfileSource | None:
-    """libsndfile's source, with a header that counts all sound that is there; None where it refuses the file."""
+    """The source of libsndfile, with a header that counts all samples; None if libsndfile refuses the file."""
     patch = longer_data(file)
     file.seek(0)
     try:
@@ -167,10 +168,10 @@ def _by_libsndfile(file: io.RawIOBase) -> SndfileSource | None:
 
 
 def _decoded_bitstream(file: io.RawIOBase, known: SndfileSource, kind: str) -> Source:
-    """FFmpeg's source of what is coded in the samples of a WAV.
+    """FFmpeg's source for a compressed bitstream in the samples of a WAV.
 
     Raises:
-        AudioError: FFmpeg takes it for samples as well.
+        AudioError: FFmpeg also reads the bitstream as samples.
     """
     known.close_sound()
     with contextlib.suppress(AudioError):
@@ -181,7 +182,7 @@ def _decoded_bitstream(file: io.RawIOBase, known: SndfileSource, kind: str) -> S
 
 
 def open_regular(path: bytes | OpenFile) -> io.RawIOBase:
-    """Open a regular file for reading, never waiting for a FIFO or a device to speak.
+    """Open a regular file for reading; never waits for data of a FIFO or device.
 
     Raises:
         AudioError: `permission_denied`, `vanished`, `unreadable`, or `unsupported` for anything
@@ -217,9 +218,8 @@ def _checked(source: Source) -> Source:
 def _is_ogg_for_ffmpeg(file: io.RawIOBase, forwards: bool) -> bool:
     """Whether this is Ogg Opus, or Ogg Vorbis to be read from start to end: FFmpeg is quicker there.
 
-    Of remote Opus, libsndfile reads fewer bytes. But Opus is a stream of 48 kHz: its header also notes the rate of what
-    was encoded, 0 for unknown (RFC 7845, 5.1), and libsndfile decodes at that rate, 0 as 8 kHz, and drops all sound
-    above half of it.
+    libsndfile reads fewer bytes of remote Opus. But it decodes Opus, always a 48 kHz stream, at the input rate that the
+    header notes (RFC 7845, 5.1). It treats 0, for unknown, as 8 kHz, and so drops all sound above 4 kHz.
     """
     head = file.read(512) or b""
     file.seek(0)
@@ -227,7 +227,7 @@ def _is_ogg_for_ffmpeg(file: io.RawIOBase, forwards: bool) -> bool:
         return False
     next_page = head[27 + head[26] + sum(head[27 : 27 + head[26]]) :]
     if len(next_page) < 6 or next_page[:4] != b"OggS" or next_page[5] & _BEGINS_STREAM:
-        return False  # several streams in turns: the two may choose different ones
+        return False  # several multiplexed streams: the two libraries may choose different ones
     if head[28:36] == b"OpusHead":
         noted_rate = int.from_bytes(head[40:44], "little")
         return forwards or isinstance(file, io.FileIO) or noted_rate <= _NARROW_OPUS_RATE

@@ -1,8 +1,8 @@
 """Title, artist, album and ISRC of a sound file: by its content, never by its name.
 
-tinytag reads MP3, MP4, Ogg, FLAC, WAV, AIFF and WMA. An APEv2 tag at the end, then FFmpeg, fill what is missing:
-Matroska, CAF, MP2 and the rest. Tags come from strangers: reading them costs at most about `MAX_SECONDS` and
-`MAX_BYTES`, and what is wrong with them costs the tags, never the track.
+tinytag reads MP3, MP4, Ogg, FLAC, WAV, AIFF and WMA. An APEv2 tag at the end, then FFmpeg, give missing tags: Matroska,
+CAF, MP2 and others. Tags are untrusted input. Reading them takes at most about `MAX_SECONDS` and `MAX_BYTES`. Damaged
+tags are left out; the track is still scored.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Tags:
-    """What a file says of itself; None where it says nothing. At most 2,000 characters each.
+    """The tags of a file; None for a missing tag. Each has at most 2,000 characters.
 
     Attributes:
         texts: all tags with a text, as (name in lower case, text); at most 500. They do not count for equality.
@@ -54,7 +54,7 @@ class Tags:
     texts: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
     def completed_by(self, other: Tags) -> Tags:
-        """These tags, and those of `other` where these say nothing."""
+        """These tags, with missing ones taken from `other`."""
         return Tags(
             self.title or other.title,
             self.artist or other.artist,
@@ -65,7 +65,7 @@ class Tags:
 
 
 class _OutOfTimeError(BaseException):
-    """Not an `Exception`, so that no parser takes it for a damaged tag."""
+    """Not an `Exception`, so that no parser catches it as a damaged tag."""
 
 
 def read_tags(path: bytes | OpenFile) -> Tags:
@@ -75,7 +75,7 @@ def read_tags(path: bytes | OpenFile) -> Tags:
         path: the file's name, as bytes, or an open remote file.
 
     Returns:
-        what was found within the bounds; no tags where the file cannot be opened or its tags make no sense.
+        the tags found within the bounds; no tags if the file cannot be opened or its tags are damaged.
     """
     tags = Tags()
     with contextlib.suppress(AudioError, OSError), open_regular(path) as file:
@@ -89,7 +89,7 @@ def read_tags(path: bytes | OpenFile) -> Tags:
 
 
 class _BoundedFile(io.RawIOBase):
-    """A file that is at its end once `MAX_BYTES` were read of it, wherever they were, or `MAX_SECONDS` have passed."""
+    """A file that reports its end after `MAX_BYTES` were read in total, or after `MAX_SECONDS`."""
 
     def __init__(self, file: io.RawIOBase) -> None:
         self._file = file
@@ -119,9 +119,9 @@ class _BoundedFile(io.RawIOBase):
 
 @contextlib.contextmanager
 def _alarm(seconds: float) -> Iterator[None]:
-    """Raise `_OutOfTimeError` in the block after `seconds`, where it is the main thread that runs it (not on Windows).
+    """Raise `_OutOfTimeError` in the block after `seconds`; only in the main thread, and not on Windows.
 
-    Some parsers loop over what they have read without reading on, in time that grows with its square.
+    Some parsers loop over data in memory, in time that grows with the square of its size.
     """
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield

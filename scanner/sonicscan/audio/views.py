@@ -1,4 +1,4 @@
-"""A file as decoders should see it: without the ID3 tags before it, and with a header that tells its true length."""
+"""Views of a file for decoders: without leading ID3 tags, and with the true length in the header."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class View(io.RawIOBase):
 
 
 def read_at(file: io.RawIOBase, position: int, n: int) -> bytes:
-    """Up to `n` bytes of `file` from `position`; fewer at its end. The file stands behind them then."""
+    """Read up to `n` bytes of `file` from `position`, fewer at its end; leaves the position behind them."""
     file.seek(position)
     parts = []
     while n and (part := file.read(n)):
@@ -81,7 +81,7 @@ def read_at(file: io.RawIOBase, position: int, n: int) -> bytes:
 
 
 def behind_id3(file: io.RawIOBase) -> int:
-    """Where the ID3v2 tags at the start of `file` end, with zero bytes behind them; 0 where there are none.
+    """The end of the ID3v2 tags at the start of `file`, and of zero bytes behind them; 0 without such tags.
 
     Source: https://id3.org/id3v2.4.0-structure, 3.1; a footer adds ten bytes.
     """

@@ -1,10 +1,10 @@
-"""Where in a track the model looks: a pure plan of window starts.
+"""Window plans: which windows of a track are scored.
 
-`count` spreads up to that many windows evenly from the first sample to the last; a track with less sound
-than that gets just enough windows to cover all of it, the last ones overlapping. `all` is every whole
-window from the start, one after the other. `adaptive` takes a part of those: they are put into an order in
-which any first few lie well apart, and a scan reads along that order as far as the verdict needs it
-(`sonicscan.scoring.adaptive`).
+- `count` spreads up to that many windows evenly from the first sample to the last. A track with less sound gets just
+  enough windows to cover all of it; the last ones overlap.
+- `all` takes every whole window from the start, one after the other.
+- `adaptive` takes a part of those windows. It orders them so that the first few always lie far apart. A scan reads
+  along that order until the verdict is decided (`sonicscan.scoring.adaptive`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sonicscan.errors import InputError
 
 MIN_TRACK_S = 1.0
 MAX_WINDOWS = 10_000
-FIRST_ROUND = 6  # of an adaptive plan: what the smallest useful estimate of a deviation takes
+FIRST_ROUND = 6  # first round of an adaptive plan: the smallest useful sample for a deviation
 
 Mode = Literal["count", "all", "adaptive"]
 
@@ -43,7 +43,7 @@ class WindowPlan:
 
     @classmethod
     def parse(cls, text: str, adaptive: bool = False) -> WindowPlan:
-        """A plan from the command line's `--windows N|all`, or `N|all|adaptive` where that makes sense."""
+        """Read the value of `--windows N|all`, or of `--windows N|all|adaptive` if the command supports it."""
         if text == "all":
             return ALL_WINDOWS
         if text == "adaptive" and adaptive:
@@ -66,7 +66,7 @@ class WindowPlan:
 
     @property
     def adaptive(self) -> bool:
-        """Whether further visits to a track may follow."""
+        """Whether a track may be read again in a later round."""
         return self.mode == "adaptive"
 
     @property
@@ -76,13 +76,13 @@ class WindowPlan:
 
     @property
     def at_most(self) -> float:
-        """Windows that a track can have at most."""
+        """The largest possible number of windows of a track."""
         if self.mode == "adaptive":
             return self.part[1] - self.part[0]
         return math.inf if self.mode == "all" else self.count
 
     def first(self, n: int) -> WindowPlan:
-        """Of an adaptive plan, all that was read of a track once `n` windows were."""
+        """The adaptive plan that covers the first `n` windows of a track."""
         return replace(self, part=(0, n)) if self.adaptive else self
 
     def starts(self, n_samples: int, window: int) -> list[int]:
@@ -115,8 +115,8 @@ ADAPTIVE_WINDOWS = WindowPlan(mode="adaptive")
 def spread_order(n: int) -> list[int]:
     """0..n-1 in van der Corput's order: the middle, the quarters, the eighths, and so on.
 
-    The first 2^k - 1 of them lie evenly, and none of them at an end, where tracks fade.
-    Van der Corput 1935, "Verteilungsfunktionen".
+    The first 2^k - 1 positions are evenly spaced. None lies at an end of the track, where it fades. Van der Corput
+    1935, "Verteilungsfunktionen".
     """
     bits = (n - 1).bit_length()
     turned = (int(f"{i:0{bits}b}"[::-1], 2) for i in range(1, 1 << bits))

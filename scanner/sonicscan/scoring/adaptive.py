@@ -1,21 +1,20 @@
-"""`--windows adaptive`: a track is looked at only as long as its verdict is open.
+"""`--windows adaptive`: scores windows of a track until its verdict is decided.
 
-The windows are the track's whole windows, those of `--windows all`, along `windows.spread_order`. After
-each round of them the test asks how likely it is that all windows together would give another verdict.
-Where the margins of the track's windows are normal, and nothing is known of their mean and deviation
-beforehand, then, given n of N margins, the (trimmed) mean of all N is distributed as
+The windows are those of `--windows all`, in the order of `windows.spread_order`. After each round, a test computes how
+likely it is that all windows together would give another verdict. Assume normal margins with unknown mean and
+deviation. Given n of N margins, the (trimmed) mean of all N is then distributed as
 
     mean of the n + t(n - 1) * s * sqrt(1/n - 1/N)
 
 (Cochran 1977, "Sampling Techniques", 2.15, for drawing without replacement; Tukey and McLaughlin 1963 for a
-trimmed mean, with its Winsorised deviation for s and the windows that are left for n in t). A track is
-settled once less than `ERROR_RATE` of that distribution lies over the next threshold. This is
-stochastic curtailment (Lan, Simon and Halperin 1982, "Stochastically curtailed tests in long-term clinical
-trials"): the bound holds for the round at which a track is settled, however many came before it, so that
-at most `ERROR_RATE` of the tracks settled early, and far less where most are far from a threshold, may get
-another verdict than from all windows. `benchmarks/adaptive_windows.py` measures how many do.
+trimmed mean, with its Winsorised deviation for s and the number of untrimmed windows for n in t). A verdict is decided
+once less than `ERROR_RATE` of that distribution lies beyond the next threshold. This is stochastic curtailment (Lan,
+Simon and Halperin 1982, "Stochastically curtailed tests in long-term clinical trials"). The bound holds for the round
+that decides, however many rounds came before it. So at most `ERROR_RATE` of the verdicts decided early may differ from
+those of all windows; far fewer differ if most tracks are far from a threshold. `benchmarks/adaptive_windows.py`
+measures how many differ.
 
-Nothing here depends on other tracks, on batches or on time: a file, a model and thresholds give one result.
+The result depends only on the file, the model and the thresholds, not on other tracks, batches or time.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ from sonicscan.scoring.thresholds import Thresholds
 
 ERROR_RATE = 0.035
 _AT_LEAST = 2  # windows a round: opening a file again costs as much as one or two
-_GROWTH = 1.5  # how far a round may go beyond what is known, since what is known says how many are needed
+_GROWTH = 1.5  # largest ratio of a round's windows to those before it, whose margins predict how many are needed
 
 
 def next_part(
     margins: npt.ArrayLike, silent: int, whole: int, thresholds: Thresholds, shrink: float = 0.0
 ) -> tuple[int, int] | None:
-    """Which part of the spread order must still be read; None where the verdict is decided.
+    """The part of the spread order that must still be read; None once the verdict is decided.
 
     Args:
         margins: of the windows that were scored, [n].
@@ -61,14 +60,14 @@ def next_part(
 def windows_needed(
     margins: npt.NDArray[np.float64], population: float, thresholds: Thresholds, shrink: float = 0.0
 ) -> float:
-    """How many windows settle the verdict, if further ones are like these; at most `len(margins)` where it is.
+    """Number of windows that decide the verdict, if further ones are similar; at most `len(margins)` once decided.
 
     Args:
         margins: of the windows that are known, float64 [n].
         population: windows in all.
-        thresholds: scores that part the verdicts.
-        shrink: the model's. The margin of n windows and that of all windows, which are shrunk differently, must lie on
-            the same side of each threshold.
+        thresholds: scores at which the verdict changes.
+        shrink: the model's. The margins of n windows and of all windows are shrunk differently; both must lie on the
+            same side of each threshold.
     """
     n = len(margins)
     if n < 2:

@@ -1,4 +1,4 @@
-"""From window logits to a track's score, verdict and flagged ranges; pure functions, float64."""
+"""Computes a track's score, verdict and flagged ranges from window logits; pure functions, float64."""
 
 from __future__ import annotations
 
@@ -44,16 +44,17 @@ def trimmed_mean(values: npt.ArrayLike, axis: int = 0) -> Float64:
 
 
 def pooling_factor(n: float, shrink: float) -> float:
-    """n / (n + shrink), by which the mean of n windows' margins is multiplied: few windows give a weaker margin.
+    """n / (n + shrink), the factor for the mean margin of n windows: few windows give a weaker margin.
 
-    It is the posterior mean of a track's mean margin where windows scatter `shrink` times as much as tracks do, in
-    variance, and tracks scatter around 0 (Efron and Morris 1973, "Stein's estimation rule and its competitors").
+    The product is the posterior mean of a track's mean margin, if tracks scatter around 0 and the variance between
+    windows is `shrink` times that between tracks (Efron and Morris 1973, "Stein's estimation rule and its
+    competitors").
     """
     return n / (n + shrink)
 
 
 def track_margin(margins: npt.ArrayLike, shrink: float = 0.0) -> float:
-    """The track's margin, from those of its windows that are not silent; their order does not matter.
+    """The track's margin, from the margins of its windows that are not silent, in any order.
 
     Args:
         margins: [n], n at least 1.
@@ -127,9 +128,9 @@ def flagged_ranges(
 def judgement(
     score: float, starts_s: Sequence[float], margins: Sequence[float], spec: ModelSpec, thresholds: Thresholds | None
 ) -> dict[str, object]:
-    """The report columns that follow from margins and thresholds, by column name.
+    """The report columns that depend on margins and thresholds only, by column name.
 
-    They can be made anew for a row of an earlier scan, without its sound.
+    They can be computed again for a row of an earlier scan, without its sound.
     """
     columns: dict[str, object] = {
         "verdict": None,

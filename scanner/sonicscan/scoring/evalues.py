@@ -1,9 +1,10 @@
-"""Evidence about a group of tracks (an artist, an album, a folder), whatever the dependence between its tracks.
+"""Evidence about a group of tracks (an artist, an album, a folder), valid under any dependence between its tracks.
 
-The tracks of one album are alike, so that their p-values must not be multiplied: one studio that the model takes for AI
-gives twenty small ones. E-values can be averaged under any dependence: each is 1 at most on average where the track is
-by a person, and so is their mean (Vovk and Wang 2021, "E-values: calibration, combination and applications"). By
-Markov's inequality a group by a person reaches an e-value of 1 / a in at most a share `a` of all draws.
+The tracks of one album are similar, so their p-values must not be multiplied: if the sound of one studio scores high,
+all of its tracks have small p-values. E-values can be averaged under any dependence. The mean of each e-value is at
+most 1 if the track is by a person, and so is the mean of their average (Vovk and Wang 2021, "E-values: calibration,
+combination and applications"). By Markov's inequality, a group by people reaches an e-value of 1 / a in at most a share
+`a` of all draws.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ Float64 = npt.NDArray[np.float64]
 def calibrated_e_values(p_values: npt.ArrayLike) -> Float64:
     """E-values of p-values in (0, 1]: (1 - p + p ln p) / (p ln(p)^2), the mean of k p^(k-1) over k in 0..1.
 
-    It needs no parameter and is never beaten by another calibrator everywhere (Vovk and Wang 2021, section 2).
+    It needs no parameter, and no other calibrator is better everywhere (Vovk and Wang 2021, section 2).
     """
     p = np.clip(np.asarray(p_values, dtype=np.float64), 1e-300, 1.0)
     log = np.log(p)

@@ -4,10 +4,10 @@
 
 Slope and shift come from a logistic regression on the calibration's scores of both classes. The bounds are the
 empirical bounds of Vergeer, van Es, de Jongh, Alberink and Stoel 2016, "Numerical likelihood ratios outputted by LR
-systems are often based on extrapolation: when to stop extrapolating?": one further track on the wrong side must not
-make the ratios less useful than no ratios at all. They are never wider than n + 1, for n calibration tracks.
+systems are often based on extrapolation: when to stop extrapolating?": with one more misleading track, the ratios must
+still be more useful than no ratios. They are never wider than n + 1, for n calibration tracks.
 
-A likelihood ratio is no probability that a track is AI. That takes the share of AI beforehand: `posterior`.
+A likelihood ratio is not the probability that a track is AI. `posterior` computes that from an assumed share of AI.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PROPOSITIONS = (
 
 @dataclass(frozen=True)
 class LikelihoodScale:
-    """From scores to likelihood ratios.
+    """Converts scores to likelihood ratios.
 
     Attributes:
         slope, shift: of the natural logarithm of the ratio over the margin.
@@ -59,15 +59,15 @@ class LikelihoodScale:
         return float(np.clip((self.slope * _margins([score])[0] + self.shift) / _LN10, self.low, self.high))
 
     def bounded(self, log10_lr: float) -> bool:
-        """Whether a ratio lies at a bound: with more calibration tracks it might be further from 1."""
+        """Whether a ratio lies at a bound; with more calibration tracks it might be further from 1."""
         return not self.low < log10_lr < self.high
 
 
 @functools.lru_cache(maxsize=8)
 def likelihood_scale(calibration: Calibration) -> LikelihoodScale | None:
-    """The scale that a calibration gives.
+    """Fit the scale of a calibration.
 
-    None where it has fewer than `MIN_TRACKS` tracks of a class, or holds only its highest human scores.
+    None if a class has fewer than `MIN_TRACKS` tracks, or only the highest human scores are stored.
     """
     if min(calibration.n, calibration.n_ai) < MIN_TRACKS or (human := calibration.weighted_scores()) is None:
         return None
@@ -89,8 +89,8 @@ def log10_lr(score: float, calibration: Calibration) -> float | None:
 def empirical_bounds(log10_lrs: Float64, truth: npt.NDArray[np.bool_], weights: Float64) -> tuple[float, float]:
     """The lowest and highest log10 LR that the tracks support (Vergeer et al. 2016).
 
-    For a decision that costs as much as a ratio of `t` says, ratios with one more misleading track of either class
-    must cost no more than deciding without them, for every t between the bound and 1.
+    Add one misleading track of each class. For every decision threshold t between the bound and 1, decisions by these
+    ratios must cost no more than decisions without ratios.
 
     Args:
         log10_lrs: float64 [n].

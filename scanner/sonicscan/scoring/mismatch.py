@@ -1,4 +1,4 @@
-"""Whether a scanned library is like the tracks that a model was calibrated on: what its certificate rests on.
+"""Tests whether a scanned library resembles the calibration tracks, which the certified false-positive rate assumes.
 
 Four comparisons, each at a quarter of `ALARM_RATE` (Bonferroni), so that together they raise a false alarm in at most
 that share of libraries whose tracks are independent draws like the calibration's:
@@ -8,7 +8,7 @@ that share of libraries whose tracks are independent draws like the calibration'
 - the lower half of the scores: the same test, among the tracks that score no higher than the calibration's median.
   The share of AI in a library moves the upper scores and hardly the shape of the lower ones.
 
-A difference that is certain and small does not count: a distance under `SMALLEST` never raises an alarm.
+A small difference does not count, even if it is significant: a distance below `SMALLEST` never raises an alarm.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _MIN_EXPECTED = 5.0  # tracks of a category; rarer ones are counted together
 
 @dataclass(frozen=True)
 class Library:
-    """What the scored tracks of a library are like, one value a track.
+    """Properties of the scored tracks of a library, one value for each track.
 
     Attributes:
-        codecs, sample_rates: None where a track's is not known.
-        bandwidth_hz: NaN where it is not known.
+        codecs, sample_rates: None if unknown.
+        bandwidth_hz: NaN if unknown.
         scores: 0..1.
     """
 

@@ -2,8 +2,8 @@
 
 From the scores of n tracks known to be by people, the Neyman-Pearson order statistic (Tong, Feng and
 Li 2018, "Neyman-Pearson classification algorithms and NP receiver operating characteristics") gives the
-lowest threshold for which P(FPR > alpha) <= 0.05, whatever the distribution of scores. With too few
-tracks there is none, and saying so is the only honest answer.
+lowest threshold for which P(FPR > alpha) <= 0.05, whatever the distribution of scores. With too few tracks there is no
+such threshold, and `InputError` says how many tracks it needs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_REVIEW_FPR = 0.1  # so that `review` never holds more than a tenth of the tr
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Scores from which a track is flagged or up for review.
+    """Scores from which a track gets the verdict `flagged` or `review`.
 
     Attributes:
         flagged: score at or over which a track is `flagged`.
@@ -52,7 +52,7 @@ class Thresholds:
 
 
 def tracks_needed(alpha: float) -> int:
-    """How many known-human tracks certify a false-positive rate of `alpha` (1%: 299)."""
+    """The smallest number of known-human tracks that certifies a false-positive rate of `alpha` (1%: 299)."""
     return math.ceil(math.log(1.0 - CONFIDENCE) / math.log1p(-alpha))
 
 
@@ -95,9 +95,9 @@ def _lowest_rate(n: int) -> float:
 
 
 def certified_thresholds(calibration: Calibration, max_fpr: float) -> Thresholds:
-    """Thresholds for `flagged` at `max_fpr` and for `review` at ten times that rate, or at 10% where that is less.
+    """Thresholds for `flagged` at `max_fpr` and for `review` at ten times that rate, but at most at 10%.
 
-    At a `max_fpr` of 10% or more there is no track for review.
+    With a `max_fpr` of 10% or more, no track gets the verdict `review`.
 
     Raises:
         InputError: too few calibration tracks for `max_fpr`.
@@ -108,7 +108,8 @@ def certified_thresholds(calibration: Calibration, max_fpr: float) -> Thresholds
 
 
 def caught_at_rates(calibration: Calibration) -> tuple[Caught, ...]:
-    """How much of the calibration's AI the thresholds of the usual rates flag; without AI tracks, nothing."""
+    """The shares of the calibration's AI tracks that the thresholds of the usual rates flag; empty without AI
+    tracks."""
     found = []
     for rate in CAUGHT_RATES:
         if calibration.n >= tracks_needed(rate) and calibration.ai_scores:

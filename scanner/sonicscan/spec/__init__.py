@@ -1,9 +1,8 @@
 """The contract between training and scanning, stored in every model file.
 
-`AudioSpec` says how sound becomes the model's input. `Calibration` holds the scores of known tracks. `ModelSpec`
-adds what the outputs mean. All of it travels as JSON: under `sonicscan.spec` in an ONNX file's metadata, and beside
-every training checkpoint. The scanner takes all preprocessing from there, so a model can only be run the way it was
-trained.
+`AudioSpec` defines the preprocessing. `Calibration` holds the scores of known tracks. `ModelSpec` adds the meaning of
+the outputs. The contract is stored as JSON: under `sonicscan.spec` in an ONNX file's metadata, and beside every
+training checkpoint. The scanner takes all preprocessing from it, so that a model is run as it was trained.
 """
 
 from sonicscan.spec.audio import PRESETS, AudioSpec, digest_of

@@ -26,9 +26,9 @@ class AudioSpec:
         n_frames: columns of the image.
         fmin, fmax: edges of the mel filterbank in Hz.
         top_db: range kept, in dB below the window's own maximum.
-        reference: "max" does no more than that; "unit" then maps [-top_db, 0] dB re 1.0 to 0..1
-            and clips outside it, as the published notebook does.
-        db_floor: smallest power that is told from zero.
+        reference: "max" keeps the dB values as they are; "unit" maps [-top_db, 0] dB re 1.0 to 0..1 and clips values
+            outside, as the published notebook does.
+        db_floor: smallest power that is distinguished from zero.
 
     Raises:
         ModelError: a value outside its range.
@@ -77,7 +77,7 @@ class AudioSpec:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON: equal exactly where preprocessing is equal."""
+        """SHA-256 of the canonical JSON; two digests are equal exactly if the preprocessing is equal."""
         return digest_of(dataclasses.asdict(self))
 
 

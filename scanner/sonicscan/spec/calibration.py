@@ -1,4 +1,4 @@
-"""What is known about a model's scores: those of tracks by people, and those of AI tracks."""
+"""The calibration of a model: its scores of tracks by people and of AI tracks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WINDOW_PLANS = re.compile(r"[1-9][0-9]{0,4}|all|adaptive|" + UNKNOWN_WINDOWS)
 
 @dataclass(frozen=True)
 class Material:
-    """What the human calibration tracks are like. A scan compares its library with it.
+    """Properties of the human calibration tracks. A scan compares its library with them.
 
     Attributes:
         codecs: number of tracks by codec, as the report's column `codec` names it.
@@ -46,7 +46,7 @@ class Material:
         duration_s: Iterable[float | None] = (),
         loudness_db: Iterable[float | None] = (),
     ) -> Material:
-        """What tracks are like, from one value a track; None where a value was not measured."""
+        """Summarise tracks, from one value for each track; None for a value that was not measured."""
         return cls(
             _counts(codec for codec in codecs if codec),
             _counts(str(rate) for rate in sample_rates if rate),
@@ -71,8 +71,8 @@ class Caught:
 
     Attributes:
         max_fpr: the rate, 0..1.
-        share: share of the AI tracks that reach the threshold which certifies it, 0..1.
-        n: how many AI tracks the share was measured on.
+        share: share of the AI tracks that reach the threshold for this rate, 0..1.
+        n: number of AI tracks that the share was measured on.
     """
 
     max_fpr: float
@@ -93,14 +93,15 @@ class Calibration:
 
     Attributes:
         scores: the highest `min(n, MAX_STORED_SCORES)` scores of tracks known to be by people, ascending, 0..1.
-        n: how many tracks by people were scored in all.
-        data: what the tracks are, in words.
-        lower: of the tracks by people whose scores are not stored, at most `MAX_LOWER_SCORES` scores at evenly
-            spaced ranks, ascending. Empty where all scores are stored, and in version 1.
-        ai_scores: scores of AI tracks, ascending; of more than `MAX_STORED_SCORES`, scores at evenly spaced ranks.
-        n_ai: how many AI tracks were scored in all.
-        windows: the window plan of all these scores, as `WindowPlan` prints it; `unknown` where it is not known.
-        material: what the tracks by people are like; None where that is not known.
+        n: number of all scored tracks by people.
+        data: description of the tracks.
+        lower: at most `MAX_LOWER_SCORES` of the scores that `scores` leaves out, at evenly spaced ranks, ascending.
+            Empty if `scores` holds all, and in version 1.
+        ai_scores: scores of AI tracks, ascending; if there are more than `MAX_STORED_SCORES`, those at evenly spaced
+            ranks.
+        n_ai: number of all scored AI tracks.
+        windows: the window plan of all these scores, as `WindowPlan` prints it; `unknown` if it was not recorded.
+        material: properties of the tracks by people; None if unknown.
 
     Raises:
         ModelError: numbers that contradict each other, or scores that are not ascending within 0..1.
@@ -162,9 +163,9 @@ class Calibration:
         )
 
     def weighted_scores(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-        """Scores that stand for all tracks by people, ascending, and how many tracks each of them stands for.
+        """Scores that represent all tracks by people, ascending, and the number of tracks that each represents.
 
-        None where only the highest scores are known.
+        None if only the highest scores are known.
         """
         rest = self.n - len(self.scores)
         if rest and not self.lower:
@@ -174,7 +175,7 @@ class Calibration:
 
 
 def _counts(values: Iterable[str]) -> dict[str, int]:
-    """How often each value comes, the most frequent first; at most `MAX_COUNTED` of them."""
+    """Number of occurrences of each value, the most frequent first; at most `MAX_COUNTED` values."""
     return dict(Counter(values).most_common(MAX_COUNTED))
 
 
@@ -186,7 +187,7 @@ def _quantiles(values: Iterable[float | None]) -> tuple[float, ...]:
 
 
 def spaced(ordered: Sequence[float], n: int) -> tuple[float, ...]:
-    """`n` of the values at evenly spaced ranks, the middle of each n-th part; all of them where there are no more."""
+    """`n` values at evenly spaced ranks, the middle of each n-th part; all values if there are at most `n`."""
     if len(ordered) <= n:
         return tuple(ordered)
     return tuple(ordered[int((i + 0.5) * len(ordered) / n)] for i in range(n))

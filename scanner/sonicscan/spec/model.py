@@ -1,4 +1,4 @@
-"""What a model file says about itself."""
+"""The contract in a model file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_CAUGHT = 100
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """All that a scanner needs to know about a model, and all that a reader should know.
+    """The contract of a model: everything that a scanner and a reader of its reports need.
 
     Attributes:
         architecture: timm name of the backbone, or the project's own.
@@ -35,19 +35,19 @@ class ModelSpec:
         audio: the preprocessing.
         temperature, offset: a window's margin is (raw margin - offset) / temperature, so that scores are calibrated
             probabilities where people and AI are equally likely.
-        shrink: c in the pooling of a track of n windows that are not silent: its margin is the trimmed mean of the
-            windows' margins times n / (n + c). 0 leaves the mean as it is.
-        calibration: scores of known tracks; empty where there were none.
+        shrink: c in n / (n + c), which multiplies the trimmed mean of the margins of n windows that are not silent. 0
+            leaves the mean unchanged.
+        calibration: scores of known tracks; empty without calibration.
         caught: share of AI that reaches the threshold of each certified rate.
         untrained: random weights: scores mean nothing and no verdict is given.
-        unknown_below: share of the non-human probability under which the likeliest generator
-            family is reported as `unknown` (several classes only); None where uncalibrated.
-        metrics: measured quality, by name; what the model card's figures are made of.
+        unknown_below: share of the non-human probability below which the likeliest generator family is reported as
+            `unknown` (several classes only); None if uncalibrated.
+        metrics: measured quality, by name; the model card uses these figures.
         data_digest: digest of the training manifest and split.
         provenance: checkpoint digest, precision, verification results: free-form, for `inspect`.
         tool_version: the sonicscan version that wrote the file.
         license_note: terms of weights and training data, in words.
-        card: where the model card is.
+        card: address of the model card.
 
     Raises:
         ModelError: an impossible value; the message names its field.
@@ -117,8 +117,8 @@ class ModelSpec:
         """Read the JSON of `to_json`, of this version or of version 1.
 
         Raises:
-            ModelError: not JSON, of a version that this program does not read, or with a field that
-                is missing, unknown, of another type or impossible; the message names it.
+            ModelError: the text is not JSON, has an unknown version, or has a field that is missing, unknown, of
+                another type or impossible; the message names the field.
         """
         import msgspec  # here, because programs that read no model need not load it
 
@@ -162,9 +162,9 @@ _ADDED_TO_CALIBRATION: Mapping[str, Any] = {"lower": [], "ai_scores": [], "n_ai"
 
 
 def _upgraded(raw: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 as version 2; fields that version 1 does not have stay unknown ones, and are refused.
+    """Convert version 1 to version 2; refuses fields that version 1 does not have.
 
-    In version 1 a recalibration named its window plan in the provenance, and metrics held how much AI is caught.
+    In version 1 a recalibration stored its window plan in `provenance`, and `metrics` held the shares of `caught`.
     """
     provenance, calibration, metrics = (raw.get(name) for name in ("provenance", "calibration", "metrics"))
     for name in raw.keys() & (_ADDED.keys() | {"caught"}):
