@@ -1,4 +1,4 @@
-"""Calibration scores of a converted model, and of a model at a new user's.
+"""Measures the calibration scores of a converted model.
 
 A threshold certifies a false-positive rate for the scores of one file. Another precision gives other scores, so
 calibration is measured again on the file that will scan.
@@ -31,7 +31,7 @@ from sonicscan_train.metrics import auc
 Say = Callable[[str], None]
 PLAN = WindowPlan()  # the scanner's default: what most scans will use
 MIN_AGREEMENT = 0.99
-# With fewer tracks than this, one track that changes sides is over one in a hundred.
+# With fewer tracks than this, one changed verdict is more than 1%.
 _TRACKS_FOR_AGREEMENT = 100
 _MAX_SKIPPED = 0.05
 
@@ -64,7 +64,7 @@ def rescore(reference: Model, converted: Model, data: CalibrationData, say: Say)
     human = np.array([clip.label == "human" for clip, _ in before])
     old = np.array([score for _, score in before])
     new = np.array([score for _, score in after])
-    # A certificate rests on independent draws, as the trainer's does: one track of each group.
+    # A certificate needs independent draws, as in training: one track of each group.
     drawn = {clip.path for clip in one_clip_of_each_group([c for c, _ in before if c.label == "human"], seed=0)}
     independent = np.array([clip.path in drawn for clip, _ in before])
     if spec.calibration.n:
@@ -72,7 +72,7 @@ def rescore(reference: Model, converted: Model, data: CalibrationData, say: Say)
         calibration = Calibration.of(new[independent].tolist(), what, ai_scores=new[~human].tolist(), windows=str(PLAN))
         spec = dataclasses.replace(spec, calibration=calibration, caught=caught_at_rates(calibration))
         check_enough(spec.calibration.n, 0.5, f"{data.name} has")
-    # Each file is judged by its own thresholds, on the same tracks: that is how they will be used.
+    # Each file gets verdicts by its own thresholds, on the same tracks, as in later scans.
     old_spec = dataclasses.replace(
         spec, calibration=Calibration.of(old[independent].tolist()) if spec.calibration.n else spec.calibration
     )
@@ -98,7 +98,7 @@ def rescore(reference: Model, converted: Model, data: CalibrationData, say: Say)
 
 
 def too_far(facts: dict[str, Any]) -> str:
-    """What is wrong with a rescoring; empty where nothing is."""
+    """Describes why a rescoring fails; empty if it passes."""
     tracks = facts["human_tracks"] + facts["other_tracks"]
     if tracks >= _TRACKS_FOR_AGREEMENT and facts["agreement"] < MIN_AGREEMENT:
         return (

@@ -19,7 +19,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class _ConvertByDefault(ProgramGroup):
-    """A group in which `convert` need not be named: `sonicscan-export CHECKPOINT --out swin.onnx`."""
+    """A command group that runs `convert` if no command is named: `sonicscan-export CHECKPOINT --out swin.onnx`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         own = {*self.commands, "-h", "--help", "--version"}
@@ -36,7 +36,7 @@ class _ConvertByDefault(ProgramGroup):
 def main() -> None:
     """Turn a checkpoint into an ONNX file that carries its whole contract inside, verified.
 
-    A first argument that is no command is taken for a checkpoint, so `convert` need not be typed.
+    If the first argument is not a command, it is read as a checkpoint, and `convert` runs.
     """
 
 

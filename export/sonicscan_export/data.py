@@ -22,7 +22,7 @@ Float32 = npt.NDArray[np.float32]
 
 VERIFYING_WINDOWS = 40  # batches of 1, 7 and 32
 RANGING_WINDOWS = 64
-_CODEC = "codec"  # people's music through a neural codec: neither class
+_CODEC = "codec"  # music by people after a neural codec: counts as neither class
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def real_windows(clips: Sequence[Clip], audio: AudioSpec, n: int, name: str) -> 
     """
     order = sorted(clips, key=lambda clip: clip.path)
     random.Random(0).shuffle(order)
-    # Few tracks give several windows each; many give one each, which is the more varied.
+    # Few tracks give several windows each; many tracks give one each, which is more varied.
     plan = WindowPlan(max(1, -(-n // len(order))))
     images: list[Float32] = []
     tracks = 0

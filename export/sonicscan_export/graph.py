@@ -1,8 +1,7 @@
 """From a network in PyTorch to an ONNX graph, in float32.
 
-The graph holds standard ONNX operators only, so it runs on any execution provider. Logits are the mean of the
-class maps in the graph itself: the decomposition that the maps stand for cannot drift from the score,
-whatever precision the file is converted to later.
+The graph holds standard ONNX operators only, so it runs on any execution provider. The graph itself computes logits as
+the mean of the class maps. So maps and score agree in every precision that the file is converted to later.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from sonicscan_train.nets.backbones import INPUT_SHAPE, Detector
 
 OPSET = 20  # the first with Gelu as one operator; LayerNormalization is one since 17
 _FOLDED_ELEMENTS = 1 << 20
-_SMALL_TABLE = 1024  # elements under which a table stays as it is
+_SMALL_TABLE = 1024  # smallest number of elements of a table that is changed
 
 
 class _BothOutputs(nn.Module):
@@ -49,7 +48,7 @@ def to_onnx(detector: Detector) -> onnx.ModelProto:
     network = _BothOutputs(detector).eval()
     example = torch.zeros(2, *INPUT_SHAPE)
     with warnings.catch_warnings():
-        # torch and its dependencies deprecate parts of themselves that only they can change.
+        # torch and its dependencies raise deprecation warnings about their own code.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
         try:
@@ -79,7 +78,7 @@ def to_onnx(detector: Detector) -> onnx.ModelProto:
 
 
 def _fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Compute what does not depend on the input, but for gathers that would blow a small table up.
+    """Computes the parts that do not depend on the input, except gathers that would enlarge a small table.
 
     Swin's relative position bias is such a table: the two-layer network that makes it is folded away, and
     the gather that spreads its 961 rows over 65,536 cells stays.
@@ -98,7 +97,7 @@ def _fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _anonymise(model: onnx.ModelProto) -> None:
-    """Drop the exporter's notes: they hold stack traces, with the paths of the machine that exported."""
+    """Removes the exporter's notes: they contain stack traces with paths of the exporting machine."""
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer):
         value.doc_string = ""
         del value.metadata_props[:]
@@ -111,9 +110,8 @@ def _anonymise(model: onnx.ModelProto) -> None:
 
 
 def _drop_idle_nodes(model: onnx.ModelProto) -> None:
-    """Remove nodes that move data and change nothing: pads by zero, and expansions that a division does itself.
-
-    Swin has 27 of the one and 48 of the other, and ONNX Runtime runs each of them.
+    """Removes nodes without effect on values: pads by zero, and expansions before a division, which broadcasts itself.
+    Swin has 27 of the former and 48 of the latter, and ONNX Runtime would run each of them.
     """
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}

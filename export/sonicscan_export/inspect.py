@@ -1,4 +1,4 @@
-"""What a model file says of itself, for people and for programs."""
+"""Describes a model file from its contract, for people and for programs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """ONNX files with the contract in their metadata: read safely, written whole.
 
-A sonicscan model is one file. A file that keeps weights elsewhere is refused, whatever the place: to follow
-such a name is to let a model read any file of the machine.
+A sonicscan model is one file. A file with weights in other files is always refused: following such names would let a
+model read any file of the machine.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def read(path: Path) -> onnx.ModelProto:
         model = onnx.load_model_from_string(blob)
         if not model.graph.node:
             raise ValueError("it has no nodes")
-    except Exception as error:  # protobuf's DecodeError has another home in each of its versions
+    except Exception as error:  # protobuf moves DecodeError between modules from version to version
         raise ModelError(f"{path} is not an ONNX model, or is cut short ({error}).") from error
     outside = next(_external(model), None)
     if outside is not None:
@@ -77,7 +77,7 @@ def read_spec(model: onnx.ModelProto, path: Path) -> ModelSpec:
 
 
 def contract_problem(model: onnx.ModelProto, n_classes: int) -> str:
-    """How inputs and outputs differ from the contract; empty where they do not."""
+    """Describes how inputs and outputs differ from the contract; empty if they match."""
     wanted = {
         INPUT_NAME: [3, 256, 256],
         OUTPUT_NAMES[0]: [n_classes],

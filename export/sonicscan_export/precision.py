@@ -26,7 +26,7 @@ Float32 = npt.NDArray[np.float32]
 Precision = Literal["fp32", "half-weights", "byte-weights", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
-# Half of what float16 can hold: windows louder inside the network than those that were measured must fit too.
+# Half of the float16 range: other windows may give larger activations than the measured ones.
 LARGEST_ACTIVATION = 32752.0
 _RANGING_BATCH = 2  # while ranges are taken, every activation of a batch is kept: Swin needs gigabytes
 _SMALL = 1024  # numbers under which a tensor stays in float32
@@ -80,7 +80,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     with warnings.catch_warnings():
-        # Each weight too small for float16 is announced; verification says what they amount to.
+        # The converter warns about each weight too small for float16; verification measures their effect.
         warnings.filterwarnings("ignore", message="the float32 number .* will be truncated")
         half: onnx.ModelProto = convert_float_to_float16(copy, keep_io_types=True, node_block_list=head_nodes(model))
     _restore_head(half, model)
@@ -92,7 +92,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
 def largest_activation(detector: Detector, images: Float32) -> float:
     """The largest magnitude that any layer gives on these windows, float32 [n, n_mels, n_frames].
 
-    A CPU computes float16 graphs in float32, so an overflow that a GPU would have does not show there.
+    A CPU computes float16 graphs in float32, so it does not show an overflow that would occur on a GPU.
     """
     largest = 0.0
 
@@ -119,7 +119,7 @@ class Quantised:
     Attributes:
         model: the graph, QuantizeLinear/DequantizeLinear pairs around float operators.
         kept: the layers that stay in float32, the most harmful first.
-        drift: what `measure` said of it.
+        drift: its drift from the float32 graph, by `measure`.
     """
 
     model: onnx.ModelProto
@@ -130,9 +130,8 @@ class Quantised:
 class Quantiser:
     """Makes int8 versions of one graph; activations are ranged once.
 
-    Weights are symmetric and per output channel, in 7 bits: CPUs with AVX2 and without VNNI add pairs of
-    products in 16 bits, which 8-bit weights overflow silently, so a file of theirs would give other scores on
-    other machines.
+    Weights are symmetric, per output channel, and have 7 bits. CPUs with AVX2 and without VNNI add pairs of products in
+    16 bits. With 8-bit weights these sums overflow silently, and scores would differ between machines.
 
     Args:
         model: the float32 graph.
@@ -179,11 +178,11 @@ class Quantiser:
     ) -> Quantised:
         """The int8 graph with as few layers in float32 as `max_drift` allows.
 
-        Layers are ranked by how much of the drift goes when each alone stays in float32, and the worst 1, 2, 4, ...
-        of them stay so until the drift is small enough.
+        Each layer in turn is left in float32, and layers are ranked by the drift that this removes. The first 1, 2, 4,
+        ... layers stay in float32 until the drift is small enough.
 
         Args:
-            max_drift: what `measure` may say.
+            max_drift: largest allowed result of `measure`.
             measure: how far a graph is from the float32 one, at least 0.
 
         Raises:
@@ -242,9 +241,8 @@ class Quantiser:
 
 
 def _restore_head(half: onnx.ModelProto, full: onnx.ModelProto) -> None:
-    """Undo the rounding to float16 that the converter puts behind each node, where the head is concerned.
-
-    The mean over cells must read the very maps that are given out, or maps would no longer add up to logits.
+    """Removes the rounding to float16 that the converter adds behind each node of the head. The mean over cells must
+    read the output maps themselves, or the maps would no longer add up to the logits.
     """
     heads = {node.name: node for node in full.graph.node if node.name in head_nodes(full)}
     for node in half.graph.node:
@@ -268,7 +266,7 @@ def _restore_head(half: onnx.ModelProto, full: onnx.ModelProto) -> None:
 
 
 def _sorted(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph with each node behind those it needs, and no operator sets declared that it does not use."""
+    """Sorts the nodes so that each one follows its inputs, and removes unused operator sets."""
     from onnxscript import ir
 
     graph = ir.from_proto(model)

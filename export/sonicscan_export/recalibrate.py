@@ -27,7 +27,7 @@ from sonicscan.text import printable
 
 GroupBy = Literal["artist", "album", "none"]
 GROUP_BY: tuple[GroupBy, ...] = get_args(GroupBy)
-_CHOSEN_BY_SCORE = 0.8  # lowest score of a whole library, as a rank among the calibration's, that raises a doubt
+_CHOSEN_BY_SCORE = 0.8  # rank of a library's lowest score among the calibration scores, above which a warning is given
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Recalibrated:
     Attributes:
         content: the ONNX file.
         spec: its contract.
-        notes: what a person should read, in sentences.
+        notes: messages that the user should read.
     """
 
     content: bytes
@@ -133,7 +133,7 @@ def check_enough(n: int, max_fpr: float, who: str) -> None:
 def one_of_each(table: pa.Table, group_by: GroupBy, seed: int = 0) -> list[int]:
     """Row numbers of one track of each group, and of all tracks without a tag; ascending.
 
-    A certificate rests on independent draws, and twenty tracks of one artist are hardly more than one.
+    A certificate needs independent draws, and twenty tracks of one artist count hardly more than one.
     """
     names = ("artist", "album")[: GROUP_BY.index(group_by) + 1] if group_by != "none" else ()
     columns = [table.column(name).to_pylist() for name in names]

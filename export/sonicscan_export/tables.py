@@ -1,4 +1,4 @@
-"""What a calibration certifies, at which rates."""
+"""The thresholds that a calibration certifies, by false-positive rate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sonicscan.scoring.thresholds import Thresholds, certified_threshold, certif
 from sonicscan.spec import Calibration, ModelSpec
 
 RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
-NO_CALIBRATION = 0.5  # score that tells the classes apart in a model without calibration
+NO_CALIBRATION = 0.5  # threshold for a model without calibration
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def thresholds_of(spec: ModelSpec) -> Thresholds:
 
 
 def certified_from(calibration: Calibration) -> str:
-    """One line that says how far a calibration reaches."""
+    """One line about the false-positive rates that a calibration certifies."""
     certified = [row for row in calibration_table(calibration) if row.threshold is not None]
     if not certified:
         return "no calibration" if not calibration.n else f"{calibration.n} tracks by people, too few to certify a rate"

@@ -1,7 +1,6 @@
-"""Does the file say what the network says? Part of every export; its answer travels in the file.
-
-The reference is the PyTorch network in float32; the file runs in ONNX Runtime through the scanner's own
-loader, so what is verified is what will scan.
+"""Compares the outputs of the ONNX file with those of the network. Every export does this and stores the result in the
+file. The reference is the PyTorch network in float32. The file runs in ONNX Runtime through the scanner's own loader,
+as in a scan.
 """
 
 from __future__ import annotations
@@ -91,7 +90,7 @@ class Verification:
 
 
 def reference_outputs(detector: Detector, images: Float32) -> Outputs:
-    """What PyTorch says of images float32 [n, n_mels, n_frames]."""
+    """The outputs of the PyTorch network for images float32 [n, n_mels, n_frames]."""
     logits, maps = [], []
     detector.eval()
     with torch.inference_mode():
@@ -108,7 +107,7 @@ def load_for_cpu(path: Path) -> Model:
 
 
 def run(model: Model, images: Float32, batch: int) -> Outputs:
-    """What the file says of images, `batch` at a time."""
+    """The outputs of the file for images, `batch` at a time."""
     parts = [
         model.session.run(list(OUTPUT_NAMES), {INPUT_NAME: as_batch(images[start : start + batch])})
         for start in range(0, len(images), batch)
@@ -153,7 +152,7 @@ def verify(model: Model, reference: Outputs, windows: Windows) -> Verification:
 
 
 def check(verification: Verification, precision: str, max_drift: float) -> None:
-    """Raise unless the file is as near to the network as its precision promises.
+    """Raises an error unless the file's outputs are within the tolerance of its precision.
 
     Raises:
         ModelError: an error over tolerance; the message says which.

@@ -1,7 +1,7 @@
-"""How good scores are: the seed's five figures, and the ones that a catalogue needs. Pure functions.
+"""Quality figures of scores: the seed's five figures, and those that a catalogue needs. Pure functions.
 
-Everything takes weights, because the bootstrap is one: drawing groups with replacement is giving each
-track the weight of how often its group was drawn.
+All functions take weights, because the bootstrap uses them: the weight of a track is how often its group was drawn with
+replacement.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def draw_roc(curves: Mapping[str, tuple[npt.NDArray[np.bool_], Float64]], path: Path) -> None:
-    """ROC curves by name, on a logarithmic scale of false positives: what matters happens at the left."""
+    """ROC curves by name, on a logarithmic scale of false positives, since low rates matter most."""
     figure, (axes,) = _figure(5.0, 4.4, 1)
     for name, (truth, scores) in curves.items():
         fpr, tpr, _ = roc(truth, scores)

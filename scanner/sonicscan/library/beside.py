@@ -1,4 +1,4 @@
-"""Listings of servers, run beside what is listed on this machine."""
+"""Lists remote folders in threads, while local folders are listed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _SERVERS, _AHEAD, _TICK_S = 8, 1000, 0.1
 
 
 class Beside(Generic[T]):
-    """Runs listings of servers in threads of their own, a few at a time.
+    """Runs listings of remote folders in separate threads, a few at a time.
 
     Args:
-        listings: each gives what is below one URL.
+        listings: each one yields the tracks below one URL.
     """
 
     def __init__(self, listings: Sequence[Callable[[], Iterator[T]]]) -> None:
@@ -35,13 +35,13 @@ class Beside(Generic[T]):
         self._closed.set()
 
     def told(self) -> Iterator[T]:
-        """What has come so far."""
+        """Yields the tracks that have arrived so far."""
         with contextlib.suppress(queue.Empty):
             while True:
                 yield from self._taken(self._found.get_nowait())
 
     def rest(self) -> Iterator[T]:
-        """All that is still to come."""
+        """Yields all remaining tracks, and waits for them."""
         while self._threads:
             yield from self._taken(self._found.get())
 

@@ -1,9 +1,9 @@
 """Finds the files of a library: folders, files and file lists become a stream of `Track`s.
 
-Listing never waits for the end of the tree and keeps nothing but the folders still to be entered, so
-that the first track is scored at once and a million files cost no memory. Whatever cannot be looked
-into, a folder without permission for instance, is yielded too, so that it gets its row.
-URLs are asked for beside local folders, a few at a time: a server that does not answer holds up nothing but itself.
+Listing yields tracks while it walks the tree, and stores only the folders still to be entered. So the first track is
+scored at once, and a million files need no memory. A folder that cannot be read is yielded too, so that it gets a row.
+Remote folders are listed at the same time as local ones, a few at a time: a server that does not answer delays only its
+own files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sonicscan.library.patterns import Matches, Patterns, Rule, ignore_file, ign
 from sonicscan.library.remote import Url
 from sonicscan.library.tracks import Track, int64
 
-# Names that are taken for sound inside a folder; a file that is named by itself is always taken.
+# Suffixes of sound files inside a folder; a file that is named itself is always scanned.
 _SUFFIXES = (
     "3g2 3ga 3gp 3gpp 8svx aa3 aac aax ac3 adts aea aif aifc aiff alac amr ape asf au awb bwf caf dff dsf dts dtshd "
     "eac3 ec3 f4a flac iff ircam latm loas m4a m4b m4p m4r mac mka mp+ mp1 mp2 mp3 mp4 mpa mpc mpga mpp nist oga "
@@ -33,7 +33,7 @@ _SUFFIXES = (
     "wv xi xwma"
 )
 AUDIO_SUFFIXES = frozenset(_SUFFIXES.split())
-# What operating systems leave in folders: AppleDouble and NFS files may be named as sound and are none.
+# Files of operating systems: AppleDouble and NFS files may have a suffix of sound, and hold none.
 _SYSTEM_PREFIXES, _SYSTEM_NAMES = ("._", ".nfs"), (".DS_Store", "Thumbs.db")
 
 
@@ -50,8 +50,8 @@ class Selection:
     Attributes:
         include: patterns that a file must match one of; empty: the names that sound files have.
         exclude: patterns that leave out a file, or a folder with all below it.
-        follow_symlinks: whether linked folders are entered, each folder once, by the first way that
-            leads to it. Linked files are always listed.
+        follow_symlinks: whether linked folders are entered; each folder is entered once, under the first path found.
+            Linked files are always listed.
         shard: (i, n): only the i-th of n parts (1 <= i <= n), by digest of the path below its root.
         ignore_files: files with further patterns of what is left out.
         ignore: whether the file .sonicscanignore in the root of a library counts.
@@ -96,7 +96,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 @dataclass
 class Listing:
-    """An iterable of the tracks below `roots`; counts what it passes over.
+    """An iterable of the tracks below `roots`; counts the files that it skips.
 
     Attributes:
         roots: files, folders and URLs, as given.
@@ -140,7 +140,7 @@ class Listing:
         return [rule for rule, matches in given if not matches.of(rule) and not rule.text.startswith("!")]
 
     def _all(self) -> Iterator[_Found]:
-        """What is below all roots: of local ones in their order, with what servers have told put in between."""
+        """Yields the tracks below all roots: local roots in their order, with tracks of remote roots in between."""
         remote_roots = [root for root in self.roots if remote.is_url(root)]
         if not remote_roots:
             for root in self.roots:
@@ -178,11 +178,11 @@ class Listing:
                 continue
             if identity is not None:
                 if identity in entered:
-                    continue  # links can lead to a folder in more ways than there are files
+                    continue  # links can give a folder more paths than there are files
                 entered.add(identity)
             folders = []
             while found:
-                entry = found.pop()  # it keeps what `stat` said of it: of a million, that would be half a gigabyte
+                entry = found.pop()  # it keeps its `stat` result: a million of them would take half a gigabyte
                 path = below + entry.name
                 if of_system(os.fsdecode(entry.name)):
                     self.system_files += 1
@@ -243,7 +243,7 @@ def listing(
     selection: Selection | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> Listing:
-    """The tracks of `paths`. A URL is asked for at once where it is the only path, else when its turn comes.
+    """The tracks of `paths`. A URL that is the only path is requested at once; otherwise it is requested in its turn.
 
     Args:
         paths: files, folders and URLs.

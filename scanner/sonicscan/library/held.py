@@ -1,4 +1,4 @@
-"""A local file that another process has opened and handed over, for a process that may open nothing itself."""
+"""A local file that another process opened and passed on, since the worker itself may not open files."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 
 from sonicscan.library.ranges import OpenFile
 
-DESCRIPTORS = 2  # decoding looks at a file with two readers at most at one time
+DESCRIPTORS = 2  # decoding uses at most two readers of a file at a time
 
 
 class HeldFile(OpenFile):
     """An open file.
 
     Args:
-        descriptors: of the same file, each opened by itself, so that each has a position of its own. This object closes
+        descriptors: of the same file, each opened separately, so that each has its own position. This object closes
             them.
     """
 
@@ -24,7 +24,7 @@ class HeldFile(OpenFile):
         self._closed = False
 
     def reader(self) -> io.RawIOBase:
-        """A new reader, at the start; closing it lets another one take its place.
+        """Returns a new reader at the start of the file; closing it frees its descriptor for another reader.
 
         Raises:
             OSError: as many readers are open as there are descriptors.
@@ -36,7 +36,7 @@ class HeldFile(OpenFile):
         return _Reader(fd, self._give_back)
 
     def check(self) -> None:
-        """Nothing can have failed on the way: the file is on this machine."""
+        """Does nothing: a local file cannot fail in transfer."""
 
     def close(self) -> None:
         """Close the file; a reader that is still open closes its part later."""

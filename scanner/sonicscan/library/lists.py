@@ -20,11 +20,11 @@ _WIDE = (  # UTF-32 first: its mark begins with that of UTF-16
 
 
 def file_list(content: bytes, name: str, nul: bool = False) -> list[bytes]:
-    """The paths that a list names; those that are not there stay in.
+    """Returns the paths that a list names; paths that do not exist are kept.
 
     UTF-8 and UTF-16 with a byte-order mark are recognised; otherwise the bytes are the paths. A carriage return at the
-    end of a line belongs to the line's end, unless a file of that very name is there. A playlist (.m3u, .m3u8, or a
-    first line `#EXTM3U`) has comment lines, and its paths are relative to its own folder.
+    end of a line is removed, unless a file with exactly that name exists. A playlist (.m3u, .m3u8, or a first line
+    `#EXTM3U`) has comment lines, and its paths are relative to its own folder.
 
     Args:
         content: the list's bytes.
@@ -64,7 +64,7 @@ def as_utf8(content: bytes, what: str) -> bytes:
 
 
 def normal(path: bytes) -> bytes:
-    """Without `./`, doubled and trailing slashes, so that one file has one name; URLs stay as they are."""
+    """Removes `./` and repeated and trailing slashes, so that one file has one name; URLs stay as they are."""
     place = remote.located(path)
     if isinstance(place, Url):
         return place.encoded()
@@ -80,7 +80,7 @@ def _line(line: bytes) -> bytes:
 
 
 def _entry(line: bytes, folder: bytes) -> bytes:
-    """A playlist's path; backslashes separate folders where that is what leads to a file."""
+    """Reads a playlist's path; backslashes separate folders if that path exists."""
     if remote.is_url(line):
         return line
     path = os.path.join(folder, line)  # noqa: PTH118 - bytes

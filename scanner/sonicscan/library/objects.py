@@ -1,7 +1,7 @@
-"""Lists what is below a URL as it goes: page by page from S3, folder by folder elsewhere.
+"""Lists the files below a URL step by step: page by page from S3, folder by folder elsewhere.
 
-A report row knows a file by size and `mtime_ns`. Object stores tell times to the second and content by its
-ETag: the fraction of the second is a digest of the ETag, so that a change of either is seen.
+A report row identifies a file by size and `mtime_ns`. Object stores give times in whole seconds, and identify content
+by its ETag. So the fraction of the second is a digest of the ETag, and a change of either is detected.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _S = 1_000_000_000
 
 
 def track_at(url: Url, info: dict[str, Any]) -> Track:
-    """The track of a file at `url`, of which fsspec says `info`."""
+    """Returns the track of a file at `url`; `info` is fsspec's description of it."""
     size = info.get("size")
     public = str(url).encode("utf-8", "surrogateescape")
     whole = url.encoded()
@@ -35,22 +35,22 @@ def track_at(url: Url, info: dict[str, Any]) -> Track:
 
 
 def unseen(url: Url) -> Track:
-    """The track of a file that cannot be asked about."""
+    """Returns the track of a file whose size and time are unknown."""
     return track_at(url, {"size": -1})
 
 
 def listed(
     url: Url, left_out: Callable[[bytes], bool], timeout_s: float | None = None
 ) -> Iterator[tuple[bytes, Track]]:
-    """Every file below a folder, as its path below it and its `Track`, as the listing comes in.
+    """Yields the relative path and the `Track` of every file below a folder, as the listing arrives.
 
     Args:
         url: the folder.
-        left_out: of paths below it: a file to pass over, or a folder, whose path ends in a slash, with all below it.
+        left_out: whether to skip a relative path: a file, or a folder (its path ends in a slash) with all its files.
         timeout_s: how long the server may take for each page or folder; None for as long as the library waits.
 
     Raises:
-        RemoteError: the listing fails; what came before stands.
+        RemoteError: the listing fails; tracks that were yielded before remain valid.
     """
     flat = url.protocol in ("s3", "s3a")
     pages = _s3_pages(url, timeout_s) if flat else _folders(url, left_out, timeout_s)
@@ -82,7 +82,7 @@ def _s3_pages(url: Url, timeout_s: float | None) -> Iterator[tuple[str, dict[str
         with remote.reaching(url, "listed"):
             page = remote.within(timeout_s, functools.partial(files.call_s3, "list_objects_v2", **request), url)
         for found in page.get("Contents", []):
-            if not found["Key"].endswith("/"):  # what stands for a folder
+            if not found["Key"].endswith("/"):  # a placeholder for a folder
                 yield found["Key"][len(prefix) :], {**found, "size": found["Size"]}
         if not page.get("IsTruncated"):
             return
@@ -124,7 +124,7 @@ def _mtime_ns(info: dict[str, Any]) -> int:
 
 
 def _ns(time: object) -> int:
-    """Nanoseconds since 1970 of a time as the various libraries tell it; 0 where it is none."""
+    """Converts a time, in the formats of the various libraries, to nanoseconds since 1970; 0 where it is not a time."""
     if isinstance(time, str):
         time = _parsed(time)
     if isinstance(time, datetime.datetime):
@@ -133,7 +133,7 @@ def _ns(time: object) -> int:
 
 
 def _parsed(text: str) -> datetime.datetime | None:
-    """A time as ISO 8601 or HTTP writes it."""
+    """Parses a time in the format of ISO 8601 or HTTP."""
     for parse in (datetime.datetime.fromisoformat, email.utils.parsedate_to_datetime):
         with contextlib.suppress(ValueError):
             return parse(text)

@@ -1,4 +1,4 @@
-"""Patterns of files and folders, in the syntax of .gitignore, and how much each of them decided."""
+"""Patterns of files and folders, in the syntax of .gitignore, and the number of files that each one matched."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Matches:
 
 
 class Patterns:
-    """Patterns that paths below one folder are compared with; where several match, the last one counts.
+    """Compares paths below one folder with patterns; where several match, the last one counts.
 
     Args:
         rules: the patterns. An absolute path below `root` is taken for the path below it.
@@ -119,7 +119,7 @@ def ignore_file_of(root: bytes) -> list[Rule]:
     """The rules of the ignore file in a library's root folder; none where there is no such file.
 
     Raises:
-        InputError: it is not used, since somebody else could have written it, or it cannot be read.
+        InputError: it cannot be read, or another user could have written it and it is not used.
     """
     path = Path(os.fsdecode(root)) / IGNORE_FILE
     try:

@@ -1,8 +1,7 @@
-"""A remote sound file as decoders want it: a file that seeks, fetched as they ask, each byte at most once.
-
-WAV, AIFF and FLAC are reached into: of a long track, some windows cost a fraction of it. Where a decoder
-has to see every frame (MP3, ADTS), what is fetched grows to the whole file, in few requests. What has
-been fetched lies in a nameless temporary file until the track is done, so reading twice costs no traffic.
+"""A remote sound file with random access: bytes are fetched on request, each byte at most once. From WAV, AIFF and
+FLAC, only the ranges of the windows are fetched, a fraction of a long track. MP3 and ADTS decoders read every frame, so
+the whole file is fetched, in few requests. Fetched bytes stay in a nameless temporary file until the track is done, so
+reading them again causes no traffic.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ BLOCK = 64 << 10
 _FIRST_RUN = 2  # blocks
 _LONGEST_RUN = 64
 _WHOLE_RUN = 256
-_SMALL = 16 * BLOCK  # up to here one request for all is less than several for parts
+_SMALL = 16 * BLOCK  # below this size, one request for the whole file is cheaper than several for parts
 
 
 class OpenFile(Protocol):
-    """A sound file that is read without its name."""
+    """An open sound file, read without its name."""
 
     def reader(self) -> io.RawIOBase:
         """A new reader, at the start."""
@@ -41,7 +40,7 @@ class RemoteFile(OpenFile):
     Args:
         fetch: the bytes from one position up to another.
         size: of the file, bytes.
-        whole: it will be read to its end anyway.
+        whole: whether the file will be read to its end.
 
     Attributes:
         fetched: bytes that came over the network.
@@ -56,7 +55,7 @@ class RemoteFile(OpenFile):
         self._store = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         self._held = bytearray(-(-size // BLOCK))  # 1 for each block that is there
         self._whole = whole or size <= _SMALL
-        # A stretch is fetched in growing runs; the next one begins with a run as long as this one was.
+        # A stretch is fetched in growing runs; the first run of the next stretch is as long as this stretch.
         self._stretch = self._reached = self._next = 0
 
     def reader(self) -> io.RawIOBase:
@@ -80,7 +79,7 @@ class RemoteFile(OpenFile):
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Let go of what was fetched; where fetching has failed, that is what went wrong, not what came of it."""
+        """Deletes the fetched bytes; if fetching failed, raises that error instead of errors that followed from it."""
         self._store.close()
         self.check()
 
@@ -145,16 +144,16 @@ class _Reader(io.RawIOBase):
 
 @contextlib.contextmanager
 def sound_at(path: bytes, size: int, whole: bool, content: bytes | None = None) -> Iterator[bytes | RemoteFile]:
-    """What the decoder opens: `path` itself, or the `RemoteFile` behind it where it is a URL.
+    """Yields the object that the decoder opens: `path` itself, or for a URL its `RemoteFile`.
 
     Args:
         path: a file's name, or a URL.
-        size: what the listing said of it, bytes; -1 where it said nothing, and a URL is asked.
+        size: bytes, from the listing; -1 where unknown, and the server of a URL is asked.
         whole: all of it will be read.
         content: the file's bytes, where they came along.
 
     Raises:
-        AudioError: it is not there or cannot be fetched, now or in the block of the `with`.
+        AudioError: it does not exist or cannot be fetched, now or in the `with` block.
     """
     if not remote.is_url(path):
         yield path

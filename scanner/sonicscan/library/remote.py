@@ -1,8 +1,8 @@
 """Files behind URLs: `s3://`, `gs://`, `hf://`, `https://` and whatever else fsspec knows.
 
-fsspec and the libraries below it are imported when the first URL is used. Credentials are theirs: they
-find them in the environment and in their own files. What a URL itself may hold of them is used and never shown:
-`str(url)` shows `***` for user and password and `?…` for query and fragment. So do the sentences of a `RemoteError`.
+fsspec and the libraries below it are imported when the first URL is used. These libraries find their credentials in the
+environment and in their own files. Credentials in a URL are used and never shown: `str(url)` shows `***` for user and
+password and `?…` for query and fragment. The messages of a `RemoteError` do the same.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sonicscan.extras import how_to_install
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _LOCAL = ("file", "local")
 _WEB = ("http", "https")
-# What puts an object there whole or not at all; elsewhere it is renamed once it is whole.
+# Stores whose uploads are atomic; elsewhere a complete upload is renamed.
 _ATOMIC = ("abfs", "az", "gcs", "gs", "hf", "s3", "s3a")
 _BUCKETS = ("gcs", "gs", "s3", "s3a")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "hf": "hf"}
@@ -33,7 +33,7 @@ _PACKAGES |= dict.fromkeys(_WEB, "aiohttp")
 
 # The part before the `@` is a container there, not a user.
 _CONTAINERS = ("abfs", "abfss", "az", "wasb", "wasbs")
-# Of an object store, `?` and `#` may be part of a name; a query has `name=value`.
+# In object stores `?` and `#` may be part of a name; a query contains `name=value`.
 _QUERY = re.compile(r"[?#][^/?#]*=.*", re.DOTALL)
 _WEB_QUERY = re.compile(r"[?#].*", re.DOTALL)
 _USER = re.compile(r"(?<=://)[^/\s'\"]*@")
@@ -42,7 +42,7 @@ _PARAMETER = re.compile(
     r"((?:signature|credential|token|secret|password|passwd|sig|key|keyid|key-id|policy)=)[^&\s'\"]+", re.I
 )
 _SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSW|CREDENTIAL|ACCESS_KEY|API_KEY|ACCOUNT_KEY|CONNECTION_STRING|SAS", re.I)
-_MIN_VALUE = 4  # shorter values of a query are numbers and switches, and would be found in any sentence
+_MIN_VALUE = 4  # shorter values of a query are numbers and switches, and would match parts of any message
 _MIN_SECRET = 8  # shorter values of such variables are switches and numbers
 _HIDDEN, _LEFT_OUT = "***", "?…"
 
@@ -66,7 +66,7 @@ class Url:
         self.address = self.protocol + address[match.end(1) :]
 
     def __str__(self) -> str:
-        """The address without what is secret in it."""
+        """The address without secrets."""
         scheme, rest = self.address.split("://", 1)
         host, slash, path = rest.partition("/")
         user, at, place = host.rpartition("@")
@@ -77,7 +77,7 @@ class Url:
 
     @property
     def _query(self) -> re.Pattern[str]:
-        """What query and fragment look like in such a URL."""
+        """The pattern of query and fragment in such a URL."""
         return _WEB_QUERY if self.protocol in _WEB else _QUERY
 
     def __repr__(self) -> str:
@@ -133,7 +133,7 @@ def filesystem(url: Url) -> tuple[Any, str]:
     """The fsspec file system behind `url`, and the URL's path in it.
 
     Raises:
-        RemoteError: nothing that is installed knows the protocol.
+        RemoteError: no installed package supports the protocol.
     """
     with reaching(url, "opened"):
         import fsspec
@@ -158,7 +158,7 @@ def _what_to_install(url: Url) -> str:
 
 @contextlib.contextmanager
 def reaching(url: Url, what: str) -> Iterator[None]:
-    """Turn whatever the libraries raise into a `RemoteError` that holds no secret.
+    """Converts any exception of the libraries into a `RemoteError` without secrets.
 
     Args:
         url: what is reached for.
@@ -169,7 +169,7 @@ def reaching(url: Url, what: str) -> Iterator[None]:
     except RemoteError:
         raise
     except Exception as error:  # noqa: BLE001 - the libraries' exceptions have no common base but Exception
-        # Without its cause: a traceback would show the library's own words, and addresses.
+        # Without its cause: a traceback would show the library's messages and addresses.
         raise _remote_error(url, what, error) from None
 
 
@@ -200,9 +200,9 @@ def scrubbed(text: str, url: Url) -> str:
 
 
 def _secrets_of(url: Url) -> list[str]:
-    """What a message must not hold: user, password and the values of the query, as they are and decoded; longest first.
-
-    Libraries write addresses in other ways than they were given, and servers redirect to others with the same values.
+    """The secrets that a message must not contain: user, password and query values, as typed and decoded, longest
+    first. Single values are replaced because libraries rewrite addresses, and servers redirect to other addresses with
+    the same values.
     """
     rest = url.address.split("://", 1)[1]
     user = rest.partition("/")[0].rpartition("@")[0] if url.protocol not in _CONTAINERS else ""
@@ -217,14 +217,14 @@ def _secrets_of(url: Url) -> list[str]:
 
 
 def info(url: Url, timeout_s: float | None = None) -> dict[str, Any]:
-    """What fsspec knows of a file or folder: `type`, `size` and more.
+    """Returns fsspec's description of a file or folder: `type`, `size` and more.
 
     Args:
         url: the file or folder.
         timeout_s: how long the answer may take; None for as long as the library waits.
 
     Raises:
-        RemoteError: `vanished` where it is not there, `timeout`, or it cannot be asked for.
+        RemoteError: `vanished` where it does not exist, `timeout`, or the request failed.
     """
 
     def ask() -> dict[str, Any]:
@@ -236,12 +236,12 @@ def info(url: Url, timeout_s: float | None = None) -> dict[str, Any]:
 
 
 def within(seconds: float | None, call: Callable[[], T], url: Url) -> T:
-    """What `call` returns, or a `RemoteError` after `seconds`; the thread that waits for the server is then left alone.
+    """Returns the result of `call`, or raises `RemoteError` after `seconds`; the waiting thread is then abandoned.
 
     Args:
         seconds: the limit; None for none.
-        call: asks a server.
-        url: what is asked for.
+        call: sends the request.
+        url: the address, for messages.
 
     Raises:
         RemoteError: `timeout`.
@@ -286,7 +286,7 @@ def download(url: Url, target: Path, max_bytes: int | None = None) -> None:
         max_bytes: a longer file is not fetched; None for no limit.
 
     Raises:
-        RemoteError: it cannot be fetched, is too long, or is not as long as the server says.
+        RemoteError: it cannot be fetched, is too long, or its length differs from the server's figure.
     """
     files, path = filesystem(url)
     with reaching(url, "read"):
@@ -300,7 +300,7 @@ def download(url: Url, target: Path, max_bytes: int | None = None) -> None:
 
 
 def _counter(url: Url, max_bytes: int | None) -> Any:
-    """An fsspec callback that ends a transfer of more than `max_bytes`, whatever the server has announced."""
+    """An fsspec callback that ends a transfer of more than `max_bytes`, whatever length the server announced."""
     from fsspec.callbacks import Callback
 
     class Counter(Callback):  # type: ignore[misc]
@@ -328,7 +328,7 @@ def upload(source: Path, url: Url) -> None:
 
 
 def check_target(url: Url) -> None:
-    """Raise `RemoteError` where nothing can be written at `url`, as far as that is seen without writing."""
+    """Raises `RemoteError` if `url` cannot be written, as far as this can be checked without writing."""
     if url.protocol in _WEB:
         raise RemoteError("unsupported", f"{url} cannot be written: {url.protocol}:// is only read from.")
     if url.protocol not in _BUCKETS:
@@ -338,5 +338,5 @@ def check_target(url: Url) -> None:
     try:
         info(bucket)
     except RemoteError as error:
-        if error.status != "permission_denied":  # writing may be allowed where listing is not
+        if error.status != "permission_denied":  # the user may have the right to write and not to list
             raise

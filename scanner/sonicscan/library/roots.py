@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sonicscan.library.remote import is_url
 
-_MAX_ROOTS = 1000  # of those that a report names; a scan of more single folders has no spelling worth keeping
+_MAX_ROOTS = 1000  # limit on the folders that a report stores; above it none is stored
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Roots:
 
     @classmethod
     def of(cls, roots: Iterable[bytes]) -> Roots:
-        """From `Listing.roots`; files and URLs among them have one spelling and are left out."""
+        """Builds from `Listing.roots`; files and URLs are left out, since they have one spelling."""
         found = [
             (_prefix(root), os.path.realpath(root))
             for root in roots
@@ -33,7 +33,7 @@ class Roots:
         return cls(tuple(sorted(found, key=lambda folder: len(folder[0]), reverse=True)))
 
     def real(self, path: bytes) -> bytes:
-        """The one name of a track, however the command line spelled its folder."""
+        """Returns the same name of a track for any spelling of its folder on the command line."""
         for prefix, folder in self.folders:
             if path.startswith(prefix):
                 return os.path.join(folder, path[len(prefix) :])  # noqa: PTH118 - bytes
@@ -44,7 +44,8 @@ class Roots:
 
     @property
     def kept(self) -> tuple[tuple[str, str], ...]:
-        """What a report keeps: each prefix with a digest of its folder's real path, which itself stays private."""
+        """The values that a report stores: each prefix with a digest of its folder's real path. The real path itself
+        stays private."""
         folders = self.folders if len(self.folders) <= _MAX_ROOTS else ()
         return tuple((os.fsdecode(prefix), _digest(folder)) for prefix, folder in folders)
 
@@ -60,7 +61,7 @@ def respelled(kept: Iterable[tuple[str, str]], now: Roots) -> dict[bytes, bytes]
         now: the folders of this scan.
 
     Returns:
-        only the prefixes that have changed; mostly none.
+        only the prefixes that have changed; usually none.
     """
     prefixes = {_digest(folder): prefix for prefix, folder in now.folders}
     earlier = [(os.fsencode(prefix), digest) for prefix, digest in kept]
@@ -72,7 +73,7 @@ def respelled(kept: Iterable[tuple[str, str]], now: Roots) -> dict[bytes, bytes]
 
 
 def _prefix(root: bytes) -> bytes:
-    """What the path of every track below the folder begins with, as `Listing` names it."""
+    """The prefix of the path of every track below the folder, as `Listing` writes it."""
     return b"" if root == b"." else root.rstrip(b"/") + b"/"
 
 

@@ -17,9 +17,9 @@ class Track(NamedTuple):
 
     Attributes:
         path: as the operating system names it; a URL without what is secret in it.
-        size: bytes; -1 where it could not be asked.
-        mtime_ns: time of the last change, nanoseconds since 1970; 0 where it could not be asked.
-        address: what opens it, where that is not `path`: a URL with a password or a signature.
+        size: bytes; -1 where it is unknown.
+        mtime_ns: time of the last change, nanoseconds since 1970; 0 where it is unknown.
+        address: the address that opens it, if it differs from `path`: a URL with a password or a signature.
     """
 
     path: bytes
@@ -34,5 +34,5 @@ class Track(NamedTuple):
 
     @property
     def path_raw(self) -> bytes | None:
-        """The path's bytes where `name` does not say them all."""
+        """The path's bytes, where `name` cannot represent them all."""
         return None if self.name.encode() == self.path else self.path

@@ -1,7 +1,7 @@
 """Fills fixed-size batches with windows of many files and brings the logits back to them.
 
-As many batches run at once as the model takes, each in a thread of its own (ONNX Runtime leaves the
-interpreter to others meanwhile), and the next one is put together in a buffer more.
+`Model.parallel` batches run at the same time, each in its own thread; ONNX Runtime releases the interpreter lock
+meanwhile. The next batch is filled in one additional buffer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Deliver = Callable[[int, int, Float32], None]
 
 @dataclass
 class _Batch:
-    """Images, float32 [batch, 3, n_mels, n_frames], and whose they are."""
+    """Images, float32 [batch, 3, n_mels, n_frames], and the windows that they belong to."""
 
     images: Float32
     owners: list[tuple[int, int]] = field(default_factory=list)
@@ -35,12 +35,12 @@ class Batcher:
     Args:
         detector: what runs the batches.
         deliver: takes each window's logits, in the thread that calls `add`, `collect` and `flush`.
-        finished: called, from a thread of the model's, when a batch is done and `collect` would find it.
+        finished: called from a model thread when a batch is done and ready for `collect`.
 
     Attributes:
         windows: how many have been scored.
-        busy_s: how long that took, as a share of all that run at once: close to the wall clock, the model is always
-            at work.
+        busy_s: inference time divided by the number of parallel batches. If it is close to the wall-clock time, the
+            model is never idle.
     """
 
     def __init__(self, detector: Detector, deliver: Deliver, finished: Callable[[], None]) -> None:
@@ -67,7 +67,7 @@ class Batcher:
             self._submit()
 
     def flush(self) -> None:
-        """Run what is left and wait for all logits."""
+        """Runs the last batch and waits for all logits."""
         if self._filling.owners:
             self._submit()
         wait(self._running)
@@ -86,12 +86,12 @@ class Batcher:
             self._free.append(batch)
 
     def close(self) -> None:
-        """End the batches that are running; this detector runs no more."""
+        """Ends the running batches; the detector cannot run again."""
         self._detector.runs.stop()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _submit(self) -> None:
-        """Run the batch that is full, and begin another one as soon as there is a buffer for it."""
+        """Runs the full batch, and starts another one as soon as a buffer is free."""
         future = self._threads.submit(self._run, self._filling.images, len(self._filling.owners))
         self._running[future] = self._filling
         future.add_done_callback(lambda _: self._finished())

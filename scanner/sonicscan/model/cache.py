@@ -3,8 +3,8 @@
     models/<SHA-256>/<name>.onnx      the model
     models/<SHA-256 of URL and version>   names the digest
 
-The version is what the server says: size, time and ETag. A model that says none is fetched each time. What
-is in the cache is digested again before it is used, and fetched again where it is not what it was.
+The version is the size, time and ETag that the server gives. If it gives none, the model is fetched each time. The
+digest of a cached file is checked before each use, and the file is fetched again if it has changed.
 """
 
 from __future__ import annotations

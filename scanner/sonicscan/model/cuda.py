@@ -1,4 +1,4 @@
-"""Whether CUDA can start on this machine, and what ONNX Runtime says where it does not."""
+"""Checks whether CUDA can start on this machine, and captures ONNX Runtime's message if it does not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CUDA = "CUDAExecutionProvider"
 
 
 def cuda_missing() -> str:
-    """What stands in the way of CUDA before a session is even tried; empty where nothing does."""
+    """Returns the reason why CUDA cannot start, before any session is tried; empty if none is known."""
     if CUDA not in ort.get_available_providers():
         return f"this onnxruntime has no CUDA provider; install onnxruntime-gpu ({how_to_install('cuda')})."
     driver = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
@@ -32,7 +32,7 @@ def cuda_missing() -> str:
 
 @contextlib.contextmanager
 def captured_stderr() -> Iterator[Callable[[], list[str]]]:
-    """Catch what C code writes to descriptor 2: ONNX Runtime says why CUDA fails only there."""
+    """Captures the text that C code writes to descriptor 2: ONNX Runtime reports CUDA failures only there."""
     with tempfile.TemporaryFile() as file:
         kept = os.dup(2)
         os.dup2(file.fileno(), 2)

@@ -70,14 +70,14 @@ class Model:
     note: str = ""
 
     def outputs(self, names: Sequence[str], images: Float32) -> list[Any]:
-        """What the model gives for a batch; a signal ends it.
+        """Returns the model's outputs for a batch; a signal ends the run.
 
         Args:
             names: of the outputs.
             images: float32 [batch, 3, n_mels, n_frames].
 
         Raises:
-            ModelError: it fails, or takes longer than a batch may.
+            ModelError: it fails, or exceeds the time limit of a batch.
         """
         limit_s = batch_limit_s(len(images))
         runs = Runs()
@@ -109,11 +109,12 @@ def load_model(
 
     Args:
         path: an ONNX file written by sonicscan-export.
-        device: where to run it; `auto` takes CUDA where it really starts.
+        device: where to run it; `auto` takes CUDA if it starts.
         threads: CPU threads; 0 leaves it to ONNX Runtime.
-        parallel: batches among which they are divided on the CPU. A batch to a thread scans faster than all threads on
-            one batch, which wait for each other after every layer, and longer where a decoder has one's processor.
-        trust: what the file is checked against before it is opened.
+        parallel: batches among which they are divided on the CPU. One thread for each batch scans faster than all
+            threads on one batch. Threads that share a batch wait for each other after every layer, and longest when a
+            decoder uses one of the CPUs.
+        trust: the digest or key that the file is checked against before it is opened.
 
     Raises:
         ModelError: not there, damaged, not the file that is trusted, or without the contract.
@@ -153,7 +154,7 @@ def load_model(
         running, parallel = Device("cuda", device.index), 1
     try:
         contract = _contract(session, path)
-    except UnicodeDecodeError as error:  # names and metadata come as text, whatever bytes they are
+    except UnicodeDecodeError as error:  # ONNX Runtime converts names and metadata to text, whatever their bytes are
         raise ModelError(f"{path} holds names or metadata that are not UTF-8; it is damaged.") from error
     return Model(path, digest, contract, session, running, parallel, note)
 
@@ -180,7 +181,7 @@ def _session(blob: bytes, path: Path, providers: list[object], threads: int) -> 
 
 
 def _cuda_session(blob: bytes, path: Path, device: Device, threads: int) -> tuple[ort.InferenceSession | None, str]:
-    """A session that really runs on the GPU, or None and what ONNX Runtime said."""
+    """Returns a session that really runs on the GPU, or None and the message of ONNX Runtime."""
     with captured_stderr() as said:
         if hasattr(ort, "preload_dlls"):
             ort.preload_dlls()
@@ -199,7 +200,7 @@ def _cuda_session(blob: bytes, path: Path, device: Device, threads: int) -> tupl
 
 
 def _contract(session: ort.InferenceSession, path: Path) -> ModelSpec:
-    """The ModelSpec in the file, once inputs and outputs are what it says."""
+    """Returns the ModelSpec in the file, after checking inputs and outputs against it."""
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     spec = ModelSpec.from_metadata(text, path)
     image = [3, spec.audio.n_mels, spec.audio.n_frames]
@@ -224,13 +225,12 @@ def _contract(session: ort.InferenceSession, path: Path) -> ModelSpec:
 
 
 class BoundSession:
-    """Runs batches of one shape from a buffer on the device that is made once, where `session.run` makes one a batch.
-
-    Neither copying nor running holds the interpreter, so the next batch is put together meanwhile.
+    """Runs batches of one shape from a device buffer that is allocated once; `session.run` allocates one for each
+    batch. Copying and running release the interpreter lock, so the next batch is filled meanwhile.
 
     Args:
         session: a session that runs on `device`.
-        device: `cuda`; or `cpu`, where it saves nothing.
+        device: `cuda`; or `cpu`, which gives no gain.
         shape: of the batches.
     """
 
@@ -246,20 +246,20 @@ class BoundSession:
         """Logits of one batch, float32 [batch, classes]; `options` are those of the run."""
         self._input.update_inplace(images)
         self._session.run_with_iobinding(self._binding, options)
-        # The array is ONNX Runtime's own memory, which the next run uses again.
+        # The array is ONNX Runtime's own memory, which the next run overwrites.
         logits: Float32 = self._binding.get_outputs()[0].numpy().copy()
         return logits
 
 
 class Detector:
-    """Runs fixed-size batches, in smaller pieces once memory has run out.
+    """Runs fixed-size batches, and smaller ones after memory has run out.
 
     Args:
         model: the loaded model.
         batch_size: images at a time.
 
     Attributes:
-        runs: what is running; once it was stopped, this detector runs no more.
+        runs: the current runs; once they are stopped, this detector cannot run again.
     """
 
     def __init__(self, model: Model, batch_size: int) -> None:

@@ -1,6 +1,6 @@
 """Reads the protobuf wire format of ONNX files: finds tensors that keep their values elsewhere, sets metadata.
 
-ONNX Runtime would open that other file, in the current folder where the model is given as bytes. The scanner does not
+ONNX Runtime would open that other file; for a model given as bytes, in the current folder. The scanner does not
 depend on the package onnx, so this module reads the few messages that can hold tensors (onnx.proto, version 1.20):
 
     ModelProto -> GraphProto, FunctionProto, TrainingInfoProto -> NodeProto -> AttributeProto -> TensorProto, GraphProto
@@ -40,7 +40,7 @@ _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 
 
 class MalformedError(ValueError):
-    """The bytes are no protobuf message, or a larger one than is read here."""
+    """The bytes are not a protobuf message, or the message exceeds the limits of this module."""
 
 
 def keeps_values_elsewhere(model: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Bounds what a model does in ONNX Runtime: loading and running end after a limit, and with the first Ctrl-C."""
+"""Limits the time of ONNX Runtime: loading and running end after a limit, and on the first Ctrl-C."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 import onnxruntime as ort
 
 LOAD_LIMIT_S = 300.0
-_GRACE_S = 5.0  # in which ONNX Runtime obeys its flag, once it is set
+_GRACE_S = 5.0  # time for ONNX Runtime to stop after its flag is set
 
 T = TypeVar("T")
 
 
 def batch_limit_s(windows: int) -> float:
-    """Seconds that a batch of `windows` may take: a hundred times what the slowest bundled backbone takes."""
+    """Seconds that a batch of `windows` may take: a hundred times the time of the slowest bundled backbone."""
     return 60.0 + 20.0 * windows
 
 
@@ -25,7 +25,7 @@ class OverTimeError(Exception):
 
 
 class Runs:
-    """The runs of one session that are going on, so that they can be ended from another thread."""
+    """The current runs of one session, which another thread can end."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -33,7 +33,7 @@ class Runs:
         self._stopped = False
 
     def stop(self) -> None:
-        """End all runs that are going on, and any that follow."""
+        """Ends all current runs and any later ones."""
         with self._lock:
             self._stopped = True
             for options in self._options:
@@ -72,11 +72,11 @@ class Runs:
 
 
 def apart(call: Callable[[], T], stop: Callable[[], None], seconds: float) -> T:
-    """Run `call` in a thread of its own, so that a signal reaches the thread that waits for it.
+    """Runs `call` in a separate thread, so that a signal reaches the waiting thread.
 
     Args:
         call: native code that does not return to the interpreter.
-        stop: has `call` end early; called where `seconds` are over, or the wait is interrupted.
+        stop: makes `call` end early; called after `seconds`, or when the wait is interrupted.
         seconds: the limit.
 
     Raises:

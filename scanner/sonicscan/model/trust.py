@@ -1,4 +1,4 @@
-"""What a model file has to be before it is opened: the digest, or the signature, that a person asks for."""
+"""Checks a model file before it is opened, against a digest or a signature that the user requires."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_SIGNATURE_BYTES = 1000
 
 @dataclass(frozen=True)
 class Trust:
-    """What a model file is checked against.
+    """The digest and the key that a model file is checked against.
 
     Attributes:
         sha256: its digest, hex; None for any.
@@ -50,7 +50,7 @@ ANY = Trust()
 
 
 def trust_of(sha256: str | None, key: Path | None, model: Location) -> Trust:
-    """What `--model-sha256` and `--model-key` ask for.
+    """Reads the values of `--model-sha256` and `--model-key`.
 
     Args:
         sha256: 64 hexadecimal digits, or None.

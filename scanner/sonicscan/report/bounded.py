@@ -1,7 +1,6 @@
-"""Reads Parquet files of strangers: a few kilobytes can stand for terabytes, in values that repeat or are missing.
-
-Text is read as dictionaries, in which a value that repeats is held once. So each batch is measured before it is spelled
-out, and a file that grows beyond all proportion is refused.
+"""Reads untrusted Parquet files: a few kilobytes can expand to terabytes of repeated or missing values. Text is read as
+dictionaries, which store a repeated value once. So each batch is measured before it is expanded, and a file that
+expands too much is refused.
 """
 
 from __future__ import annotations
@@ -47,7 +46,8 @@ def read_bounded(path: Path, columns: list[str] | None = None) -> pa.Table:
 def _batches(path: Path, group: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """The rows of a row group, text as dictionaries.
 
-    Arrow cannot read nested text so where a writer gave up its dictionary. There only flat text is, in small batches.
+    Arrow cannot read nested text as dictionaries if the writer gave up its dictionary. Then only flat text is read as
+    dictionaries, in small batches.
     """
     done = 0
     for flat, rows in ((False, BATCH_ROWS), (True, SMALL_BATCH_ROWS)):
@@ -67,7 +67,7 @@ def _batches(path: Path, group: int, columns: list[str]) -> Iterator[pa.RecordBa
 
 
 def _text(path: Path, flat: bool) -> list[str]:
-    """The paths of all columns of text; of those that are not nested, where `flat`."""
+    """Returns the paths of all text columns; with `flat`, only of those that are not nested."""
     with pq.ParquetFile(path) as file:
         leaves = [file.schema.column(k) for k in range(len(file.schema))]
         return [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and not (flat and "." in leaf.path)]

@@ -1,4 +1,4 @@
-"""A report's tracks beside those that its model was calibrated on."""
+"""Compares a report's tracks with those that its model was calibrated on."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ COLUMNS = ["codec", "sample_rate", "bandwidth_hz", "score", "artist", "content_h
 
 
 def differences(table: pa.Table, spec: ModelSpec | None) -> tuple[str, ...]:
-    """What is different here, in sentences; empty where nothing is, or where it cannot be said.
-
-    Of each artist one track counts, since the tracks of one artist are alike and not independent draws.
+    """Describes the differences in sentences; empty if there are none, or too little data to compare. One track of each
+    artist counts, since the tracks of one artist are alike and not independent.
 
     Args:
         table: rows of a report; of the columns `COLUMNS` at least.

@@ -1,4 +1,4 @@
-"""What a report says about its scan: JSON values under `sonicscan.*` keys of the Parquet schema."""
+"""The metadata of a report: JSON values under `sonicscan.*` keys of the Parquet schema."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _PLAIN = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
-    """What one pattern left out of a scan.
+    """The files and folders that one pattern left out of a scan.
 
     Attributes:
         pattern: in the syntax of .gitignore.
         origin: `--exclude`, or the name of the ignore file.
-        files, folders: how many it matched; what is below a folder is not counted.
+        files, folders: how many it matched; files below a matched folder are not counted.
     """
 
     pattern: str
@@ -47,14 +47,14 @@ class ReportMetadata:
         model: file name of the model.
         model_digest: SHA-256 of the model file.
         model_spec: the model's contract, as its JSON text.
-        options: what the scan was asked for.
+        options: the options of the scan.
         command: the command line, as `--replay` reads it: values by option.
-        left_out: what patterns left out of the scan.
-        thresholds: what the verdicts were given by; None where there are none.
+        left_out: the files and folders that patterns left out of the scan.
+        thresholds: the thresholds of the verdicts; None without verdicts.
         shards: (i, n) of every shard of the library that the report holds; empty for a whole library.
         roots: how the paths below each folder begin, and a digest of the folder's real path.
         differences: how the tracks differ from those that the model was calibrated on, in sentences.
-        filtered: by what the rows were chosen, where the report is a part of a scan's; None for all of them.
+        filtered: the filter that selected the rows of a scan; None if the report has all rows.
         started, finished: ISO 8601, UTC.
     """
 
@@ -136,7 +136,7 @@ class ReportMetadata:
             raise ModelError(f"{name}: {error}") from error
 
     def without_model(self) -> ReportMetadata:
-        """The same, without what reports of several models do not have in common."""
+        """The same metadata without the values that depend on the model, for reports of several models."""
         return dataclasses.replace(self, key=None, model=None, model_digest=None, model_spec=None, thresholds=None)
 
 

@@ -21,11 +21,11 @@ _MAX_FLOAT32 = 3.4e38
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileResult:
-    """What became of one file. docs/report.md gives unit and meaning of each field.
+    """The result for one file. docs/report.md gives unit and meaning of each field.
 
-    A value that the report's columns cannot hold is replaced: a whole number of the file by the nearest that fits or by
-    None, a real number by None, a character that is not Unicode by an escape. The row then has the warning
-    `out_of_range`, so that one strange file never costs another one its row.
+    A value that a column cannot hold is replaced. A whole number is clamped or becomes None, a real number becomes
+    None, and a character that is not Unicode becomes an escape. The row then has the warning `out_of_range`. So one
+    strange file never prevents the rows of other files.
     """
 
     path: str
@@ -71,7 +71,7 @@ class FileResult:
 
 
 def _whole_numbers(row: FileResult) -> dict[str, int | None]:
-    """Numbers that do not fit their columns, clamped or None; the largest of all is a clamped one."""
+    """Returns numbers that do not fit their columns, clamped or None; the largest value marks a clamped one."""
     changed: dict[str, int | None] = {}
     for name, bits in _BITS.items():
         value = getattr(row, name)

@@ -22,7 +22,7 @@ from sonicscan.provenance.record import Provenance
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA, to_results
 
-# What a terminal obeys or shows in another order, and JSON leaves as it is: C1 controls, bidirectional marks, U+2028.
+# Characters that JSON does not escape and terminals interpret: C1 controls, bidirectional marks, U+2028.
 _COMMANDS = re.compile("[\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]")
 # Where a spreadsheet begins a formula: at the start of a cell, and behind what another locale takes for a delimiter.
 # The last four signs are full-width. JSON has a comma and a space before a negative number, which is no formula.
@@ -48,7 +48,7 @@ def write_report(table: pa.Table, path: Location) -> None:
     """Write a report in the format that `path`'s suffix names; it appears whole, by rename or upload.
 
     Raises:
-        ReportError, RemoteError: it could not be written; an earlier one is left as it was.
+        ReportError, RemoteError: it could not be written; an earlier report stays unchanged.
     """
     if isinstance(path, Url):
         with tempfile.TemporaryDirectory() as folder:
@@ -83,7 +83,7 @@ def json_line(result: FileResult) -> str:
 
 
 def _write_csv(table: pa.Table, file: IO[bytes]) -> None:
-    # Excel takes a file without a byte-order mark for one in the system's own encoding.
+    # Excel reads a file without a byte-order mark in the system's encoding.
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="", write_through=True)
     writer = csv.writer(text)
     writer.writerow(SCHEMA.names)
@@ -93,7 +93,8 @@ def _write_csv(table: pa.Table, file: IO[bytes]) -> None:
 
 
 def _cell(name: str, value: object) -> object:
-    """A CSV cell: lists and `provenance` as JSON, and no text that a spreadsheet would take for a formula."""
+    """Formats a CSV cell: lists and `provenance` as JSON; text that a spreadsheet would read as a formula is
+    escaped."""
     if name == "path_raw" and isinstance(value, bytes):
         return value.hex()
     if isinstance(value, Provenance):

@@ -1,1 +1,1 @@
-"""One scan: its options, its journal, and the report that it ends in."""
+"""One scan: its options, its journal and its report."""

@@ -1,10 +1,9 @@
-"""What a scan has done so far, on disk beside the report, so that the same command goes on from there.
+"""The journal stores the finished rows beside the report, so that the same command resumes the scan.
 
-An Arrow IPC stream of `report.SCHEMA`. Its schema names the key (model, AudioSpec, window plan, schema
-version) and holds a random secret. Each batch carries a BLAKE2b digest of its place and its serialised bytes, keyed
-with the secret. Rows are handed to the operating
-system as they complete, so that killing the scan loses only the files in hand, and synced to the disk
-about once a second, so that a power cut loses a second. A cut or damaged tail is dropped when reading.
+An Arrow IPC stream of `report.SCHEMA`. Its schema names the key (model, AudioSpec, window plan, schema version) and
+holds a random secret. Each batch carries a BLAKE2b digest of its place and its serialised bytes, keyed with the secret.
+Rows are written as they complete, so a killed scan loses only the files in progress. They are synced to the disk about
+once a second, so a power cut loses a second. A cut or damaged tail is dropped when reading.
 
 Other users may plant a file in a shared folder. So only a regular file of this user is opened, never through a link,
 and only this user can read a new journal. Rows count only where nobody else can write to the file.
@@ -38,7 +37,7 @@ _SECRET, _SECRET_CHECK = b"sonicscan.secret", b"sonicscan.secret_check"
 _SECRET_BYTES = 32
 _DIGEST = b"digest"
 _SYNC_S = 1.0
-_JOINED_BATCHES = 1000  # a batch takes 30 kB of memory beside its rows
+_JOINED_BATCHES = 1000  # a batch takes 30 kB of memory in addition to its rows
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Journal:
     Args:
         path: the journal's file; made where it is not there.
         key: digest of what must be equal for rows to be comparable.
-        fresh: throw away what an earlier scan left.
+        fresh: delete the rows that an earlier scan left.
 
     Raises:
         ReportError: another scan holds it, it has another key, or it cannot be written.
@@ -83,7 +82,8 @@ class Journal:
             raise
 
     def rows(self) -> pa.Table:
-        """What earlier scans and this one have written, in order; read back, so that a scan holds no rows."""
+        """Returns all rows that earlier scans and this one have written, in order; read from the disk, so that a scan
+        keeps no rows in memory."""
         table = self._read(self._key).table
         if table.num_rows != self._rows:
             raise ReportError(f"the journal {self.path} has changed or was damaged while it was in use; scan again.")
@@ -93,7 +93,7 @@ class Journal:
         return self._rows
 
     def append(self, results: Sequence[FileResult]) -> None:
-        """Add rows; they survive the end of this process at once, and of the machine after `sync`."""
+        """Adds rows; they survive the end of this process at once, and a power cut after `sync`."""
         if not results:
             return
         batch = to_batch(results)
@@ -108,8 +108,8 @@ class Journal:
         """Wait until all rows are on the disk.
 
         Raises:
-            ReportError: they cannot be written, or somebody has removed the journal: rows that
-                nobody can ever read again are worth no further hours of work.
+            ReportError: they cannot be written, or the journal was removed: the scan must not continue if its rows are
+                lost.
         """
         with self._writing():
             os.fsync(self._file.fileno())
@@ -121,7 +121,7 @@ class Journal:
         self._schema = _schema_of(self._key, secrets.token_hex(_SECRET_BYTES).encode())
 
     def _write(self, content: bytes) -> None:
-        # The file has no buffer: what a full disk refuses is not tried again when it is closed.
+        # The file has no buffer: a write that a full disk refused is not repeated on closing.
         view = memoryview(content)
         while view:
             view = view[self._file.write(view) :]
@@ -155,7 +155,7 @@ class Journal:
             raise ReportError(f"the journal {self.path} could not be written: {error.strerror or error}.") from error
 
     def _read(self, key: str) -> _Rows:
-        """The rows of the good batches; leaves the file cut after the last of them and standing at its end."""
+        """Returns the rows of the good batches; truncates the file after the last of them and seeks to its end."""
         if not os.fstat(self._file.fileno()).st_size:
             return _Rows(SCHEMA.empty_table(), 0)
         if os.fstat(self._file.fileno()).st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -163,7 +163,7 @@ class Journal:
                 f"other users can write to the journal {self.path}, so its rows do not count; "
                 "remove it, and name a place of your own for the next one with --journal."
             )
-        # The file is mapped and not read: of a million rows appended one by one it has 3.4 GB.
+        # The file is mapped and not read: a million rows that were appended one by one take 3.4 GB.
         content = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
         source = pa.BufferReader(pa.py_buffer(content))
         try:
@@ -233,7 +233,7 @@ def _schema_of(key: str, secret: bytes) -> pa.Schema:
 
 
 def _check(secret: bytes) -> bytes:
-    """Shows a damaged secret, which would make all rows look forged."""
+    """Returns a checksum that reveals a damaged secret, which would make all rows look forged."""
     return hashlib.sha256(secret).hexdigest().encode()
 
 
@@ -293,12 +293,12 @@ def _locked(path: Path) -> io.FileIO:
         import fcntl
 
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:  # no advisory locks here: two scans on one target are the user's to avoid
+    except ImportError:  # no advisory locks on this system: the user must avoid two scans on one target
         pass
     except OSError:
         file.close()
         raise ReportError(f"another scan is writing {path}; wait for it, or choose another --out.") from None
-    if not os.fstat(file.fileno()).st_nlink:  # its scan ended, and deleted it, between our two calls
+    if not os.fstat(file.fileno()).st_nlink:  # the other scan ended and deleted it between the two calls
         file.close()
         return _open_locked(path)
     return file

@@ -4,11 +4,10 @@
     folder/part-000000.parquet   a part: sorted by path, whole or not at all
     folder/_SUCCESS              the scan has come to its end
 
-A part is written from the whole journal, which is then cleared; where the scan dies between the two, both
-hold the same rows, which the next start sees. Until `_SUCCESS` is there, the same command goes on: it keeps
-eight bytes for each row of the parts, to know what is done, and at the end takes those rows out of the
-parts whose files were changed, went away or got a better answer. Names that begin with `_` are not data to
-Arrow, Spark, DuckDB and their like.
+A part is written from the whole journal, which is then cleared. If the scan dies between these steps, both hold the
+same rows, and the next start detects this. Until `_SUCCESS` exists, the same command resumes the scan. It keeps eight
+bytes in memory for each finished row. At the end it removes outdated rows from the parts: their files changed, vanished
+or were scored again. Names that begin with `_` are not data to Arrow, Spark, DuckDB and their like.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from sonicscan.scanning.reuse import identified
 from sonicscan.scanning.sinks import Origin
 
 PART_ROWS = 50_000
-_COMPARED_ROWS = 20_000  # that are compared with the calibration; more would make it no more certain
+_COMPARED_ROWS = 20_000  # rows that are compared with the calibration; more rows would not change the result
 JOURNAL = "_journal"
 
 
@@ -57,12 +56,12 @@ def check_folder(folder: Path) -> None:
 
 
 class PartsSink:
-    """A `ReportSink` that ends in a folder of parts.
+    """A `ReportSink` that writes a folder of parts.
 
     Args:
         origin: the scan.
         out: the folder.
-        fresh: throw away what an interrupted or a finished scan left.
+        fresh: delete the rows that an interrupted or a finished scan left.
         part_rows: rows of a part.
         journal: rows that are in no part yet; None for a file in the folder.
 
@@ -92,7 +91,7 @@ class PartsSink:
             raise ReportError(f"the folder {out} cannot be made: {error.strerror}.") from error
         self._journal = Journal(journal or out / JOURNAL, origin.key, fresh)
         try:
-            if fresh:  # the marker first: what is left of the parts is no report
+            if fresh:  # delete the marker first, so that remaining parts do not look like a report
                 for path in (out / SUCCESS, *self._parts):
                     path.unlink(missing_ok=True)
             self._check_parts()
@@ -117,7 +116,7 @@ class PartsSink:
             yield self._kept(part)
 
     def finish(self, further: Iterable[pa.Table]) -> None:
-        """Write what is in no part yet, take rows that are out of date out of the parts, and mark the end."""
+        """Writes the last rows as a part, removes outdated rows from the parts, and writes the marker."""
         if len(self._journal) or not self._parts:
             self._write_part(self._journal.rows())
             self._journal.clear()
@@ -154,7 +153,7 @@ class PartsSink:
         return sorted_parts(self._folder)
 
     def _check_parts(self) -> None:
-        """Refuse parts that others may have written, and those of another scan."""
+        """Refuses parts that other users may have written, and parts of another scan."""
         for part in self._parts:
             if not only_users_own(part):
                 raise ReportError(
@@ -239,7 +238,7 @@ class _Done:
 
 
 def _identity(rows: pa.Table) -> pa.Table:
-    """What tells rows apart, whatever thresholds they were judged by."""
+    """The columns that identify a row, independent of the thresholds."""
     return rows.select(["path", "path_raw", "size", "mtime_ns", "status", "window_margins", "elapsed_ms"])
 
 

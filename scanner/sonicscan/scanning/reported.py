@@ -1,4 +1,4 @@
-"""A scan that ends in a report, survives interruption, and can build on an earlier report."""
+"""A scan that writes a report, can be resumed after interruption, and can reuse an earlier report."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _APPEND_EVERY_S = 0.05
 
 
 class ReportedScan:
-    """Scores the tracks that no earlier row stands for, and completes the report.
+    """Scores the tracks without a reusable earlier row, and completes the report.
 
     Args:
-        scan: what to run.
-        tracks: what to run it on.
-        sink: where rows go.
+        scan: the scan to run.
+        tracks: the tracks to score.
+        sink: receives the rows.
         earlier: rows of an earlier report, as `comparable_rows` gives them; unchanged files keep theirs.
 
     Attributes:
@@ -46,7 +46,7 @@ class ReportedScan:
         self._earlier = Known(SCHEMA.empty_table() if earlier is None else earlier, needed_columns(scan.options))
 
     def run(self, each: Callable[[FileResult], None]) -> None:
-        """Score what is not known yet; `each` sees every new row once the sink has it."""
+        """Scores the remaining tracks; `each` is called with every new row after the sink has stored it."""
         waiting: list[FileResult] = []
         written = time.monotonic()
         with contextlib.closing(self._scan.score(self._unknown())) as results:
@@ -73,7 +73,7 @@ class ReportedScan:
         return len(self.sink.known) + len(self._earlier)
 
     def nothing_carried(self) -> str | None:
-        """A sentence for a scan that has run and found no track of the earlier report; None where it found some."""
+        """Returns a warning if the finished scan reused no row of the earlier report; None if it reused some."""
         if not self._n_earlier or self.n_carried:
             return None
         return (

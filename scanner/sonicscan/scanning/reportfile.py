@@ -1,4 +1,4 @@
-"""A report that is one file: a journal grows beside it, and the report appears by rename."""
+"""A report in one file: rows are kept in a journal beside it, and the report appears by rename."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from sonicscan.scanning.sinks import Origin
 
 
 class FileSink:
-    """A `ReportSink` that ends in one report file.
+    """A `ReportSink` that writes one report file.
 
     Args:
         origin: the scan.
         out: the report.
-        fresh: throw away what an interrupted scan left.
-        journal: what is done so far, until the report is written; None for `journal_of(out)`.
+        fresh: delete the rows that an interrupted scan left.
+        journal: the file that keeps the rows until the report is written; None for `journal_of(out)`.
 
     Raises:
         ReportError: the journal is another scan's, or cannot be written.

@@ -1,4 +1,4 @@
-"""Rows of an earlier scan that need no new one: the file is as it was, and so is all that scores it."""
+"""Reuses the rows of unchanged files from an earlier scan with the same model and options."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sonicscan.spec import ModelSpec
 if TYPE_CHECKING:
     from sonicscan.scanning.scan import ScanOptions
 
-# Worth another try: the file may be as it was and the world may not.
+# Statuses to try again: the cause may be gone though the file is unchanged.
 _PASSING: frozenset[Status] = frozenset({"timeout", "crashed", "permission_denied", "vanished", "unreadable"})
 
 
@@ -61,7 +61,7 @@ class Known:
         self._taken: list[int] = []
 
     def take(self, track: Track) -> bool:
-        """Whether the track's row can be carried over; it is then part of `taken`."""
+        """Returns whether the track's row can be reused; it is then part of `taken`."""
         size, mtime_ns, row = self._rows.get(track.path, (-1, 0, 0))
         if size < 0 or not mtime_ns or (size, mtime_ns) != (track.size, track.mtime_ns):
             return False
@@ -72,7 +72,7 @@ class Known:
         return len(self._taken)
 
     def taken(self) -> pa.Table:
-        """The rows carried over so far."""
+        """The rows that were reused so far."""
         return self._table.take(pa.array(self._taken, type=pa.int64()))
 
 
@@ -101,7 +101,7 @@ def respelled_paths(table: pa.Table, now: Roots) -> pa.Table:
 
 
 def judged_again(table: pa.Table, spec: ModelSpec, thresholds: Thresholds | None) -> pa.Table:
-    """Rows with the verdict columns that `thresholds` give; the margins stay as they are."""
+    """Computes the verdict columns of rows again with `thresholds`; the margins stay unchanged."""
     if not table.num_rows:
         return table
     rows = [_judged(row, spec, thresholds) for row in to_results(table)]

@@ -37,7 +37,7 @@ DEFAULT_MAX_FPR = 0.01
 
 @dataclass(frozen=True)
 class ScanOptions:
-    """What a scan does, but for where files come from and rows go to.
+    """The options of a scan, without the source of its files and the target of its rows.
 
     Attributes:
         model: ONNX file, its URL, or the name of a bundled one; None for the default.
@@ -45,7 +45,7 @@ class ScanOptions:
         max_fpr: certified false-positive rate of `flagged`; ignored where `threshold` is given.
         threshold: score from which a track is flagged, in 0..1.
         device: where the model runs.
-        workers, threads, batch_size: None or 0 for what suits the machine.
+        workers, threads, batch_size: None or 0 chooses a value for the machine.
         timeout_s: seconds a file may take to decode.
         hash: put the SHA-256 of each file's bytes into its row.
         provenance: read what each file declares about its own origin.
@@ -86,13 +86,13 @@ class Scan:
     """A scan that is ready to run: its model is loaded and its thresholds are certified.
 
     Args:
-        options: what to do.
-        engine: what decodes and scores; None for this machine, as `options` say.
+        options: the options.
+        engine: decodes and scores; None builds the local engine from `options`.
 
     Attributes:
         engine: as above.
         thresholds: None where the model allows no verdict.
-        notes: sentences a person should read before the scores.
+        notes: messages that the user should read before the scores.
         trust_digest: digest of the trust list; None without one.
         key: digest of all that must be equal for two rows to be comparable.
 
@@ -124,7 +124,7 @@ class Scan:
         }
         if self.trust_digest is not None:
             what["trust"] = self.trust_digest
-        if options.windows.adaptive:  # which windows were looked at depends on the thresholds
+        if options.windows.adaptive:  # the thresholds decide which windows are read
             if self.thresholds is None:
                 raise InputError(
                     "--windows adaptive stops when the verdict is decided, and this model gives no verdicts here; "
@@ -143,7 +143,7 @@ class Scan:
         return self.engine.score(tracks, self._job, self.thresholds)
 
     def metadata(self, started: str, shard: tuple[int, int] | None = None) -> ReportMetadata:
-        """What the report says about its scan."""
+        """Builds the report's metadata."""
         options = dataclasses.asdict(self.options)
         options |= {"model_key": None if self.options.model_key is None else str(self.options.model_key)}
         options |= {"model": str(self.options.model or ""), "windows": str(self.options.windows)}
@@ -172,7 +172,7 @@ def model_file(model: Location | None, max_bytes: int = MAX_MODEL_BYTES) -> Path
 
 
 def _loaded(options: ScanOptions, device: Device, threads: int) -> Model:
-    """The model of a scan, once it is the file that the options trust."""
+    """Loads the model of a scan, after checking it against the digest or key in the options."""
     path = model_file(options.model, options.max_model_bytes)
     origin = options.model if isinstance(options.model, Url) else path
     trust = trust_of(options.model_sha256, options.model_key, origin)

@@ -29,7 +29,7 @@ from sonicscan.scanning.parts import JOURNAL
 from sonicscan.scanning.reportfile import journal_of
 
 DATE = "{date}"
-_STANDING = "audit"  # what the names of files that stay have in place of the date
+_STANDING = "audit"  # replaces the date in the names of files that all days share
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Series:
         return Path(self.name.replace(DATE, _STANDING)).stem
 
     def latest(self) -> tuple[Path | None, tuple[str, ...]]:
-        """The newest report that is whole, and sentences about newer ones that cannot be built on."""
+        """Returns the newest complete report, and messages about newer ones that cannot be reused."""
         notes = []
         for path in self._reports():
             if self.in_parts and not (path / SUCCESS).exists():
@@ -113,7 +113,7 @@ class Series:
         return keys | {key_of_journal(today / JOURNAL)} <= {None, key}
 
     def take_over(self, today: Path) -> Path | None:
-        """Give a folder of parts that an earlier day has not finished the name of today's; returns its earlier name.
+        """Renames an unfinished folder of parts from an earlier day to today's name; returns its earlier name.
 
         Raises:
             ReportError: it cannot be renamed.
@@ -131,7 +131,7 @@ class Series:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep a second audit of this series from running.
+        """Prevents a second audit of this series from running at the same time.
 
         Raises:
             ReportError: one is running, or the lock cannot be made.
@@ -146,7 +146,7 @@ class Series:
                 import fcntl
 
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except ImportError:  # no advisory locks here: the journal refuses most of what this would
+            except ImportError:  # no advisory locks on this system: the journal still refuses most parallel scans
                 pass
             except OSError:
                 raise ReportError(f"another audit holds {path}; wait for it, or choose another --out.") from None

@@ -1,4 +1,4 @@
-"""Where the rows of a scan go: the protocol of a report file and of a report in parts."""
+"""The protocol for targets of rows: a report file or a report in parts."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from sonicscan.scanning.scan import Scan, now
 
 
 class Earlier(Protocol):
-    """Rows of an earlier scan, in which tracks can be looked up."""
+    """The rows of an earlier scan, searchable by track."""
 
     def take(self, track: Track) -> bool:
-        """Whether the track's row can be carried over; it then is."""
+        """Returns whether the track's row can be reused, and marks it as taken."""
 
     def __len__(self) -> int:
         """How many rows have been taken."""
 
 
 class ReportSink(Protocol):
-    """A report that grows while a scan runs, and survives the scan's end at any moment.
+    """A report that grows while a scan runs, and keeps its rows if the scan is interrupted.
 
     Attributes:
         out: the report.
@@ -57,18 +57,19 @@ class ReportSink(Protocol):
         """The rows of the interrupted scan that were taken; complete once the scan is."""
 
     def finish(self, further: Iterable[pa.Table]) -> None:
-        """Complete the report, with the rows of `further` in it, and remove what the interrupted scan left."""
+        """Completes the report, including the rows of `further`, and removes the rows that the interrupted scan
+        left."""
 
     def close(self) -> None:
-        """Keep what there is, so that the same command goes on from there."""
+        """Closes the journal and keeps its rows, so that the same command resumes the scan."""
 
 
 class Origin:
-    """What a sink has to know about the scan whose rows it gets.
+    """The facts about a scan that its sink needs.
 
     Args:
         scan: the scan.
-        tracks: what it is run on.
+        tracks: the tracks that it scores.
         roots: the folders that it was given.
         command: the command line, for the metadata.
     """

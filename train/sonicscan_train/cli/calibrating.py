@@ -1,4 +1,4 @@
-"""What `sonicscan-train calibrate` does: score the right part, fit, write, and say what is certified."""
+"""Implements `sonicscan-train calibrate`: scores a part of the split, fits, writes, and prints the certified rates."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def run_calibrate(
     data = f"{part}: {len({t.clip.group for t in tracks if t.clip.human})} groups of music by people"
     spec = calibrated(tracks, spec, unknown, data=data, windows=str(plan), all_tracks=all_tracks, seed=seed)
     if spec.temperature > 0.99 * TEMPERATURES[1]:
-        say("the scores tell these tracks apart no better than chance: their temperature is as high as it gets.")
+        say("the scores separate these tracks no better than chance: the fitted temperature is at its upper limit.")
     if max_fpr is not None:
         require(spec, max_fpr)
     rates = certified_rates(spec, spec.calibration.ai_scores)
@@ -88,12 +88,12 @@ def on_best_device(detector: Detector) -> Forward:
 
 
 def say_skipped(clip: Clip, why: str) -> None:
-    """Name a track that has no score."""
+    """Prints the path of a track without a score."""
     say(f"no score: {clip.path}: {why}")
 
 
 def _part(clips: Sequence[Clip], part: str | None) -> tuple[list[Clip], str]:
-    """The clips to calibrate on; those that were trained on never."""
+    """Returns the clips to calibrate on, never those of the training part."""
     found = {clip.part for clip in clips}
     if found == {""}:
         say("the data has no split, so all of it is taken; none of it may have been trained on.")

@@ -1,4 +1,5 @@
-"""What `sonicscan-train crossfit` does: score each fold by its own member, calibrate, evaluate, stress, write."""
+"""Implements `sonicscan-train crossfit`: scores each fold by its own member, calibrates, evaluates, stresses,
+writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees on stderr: bars on a terminal, else a line now and then. stdout is for results."""
+"""Prints progress on stderr: bars on a terminal, else a line a minute. stdout is for results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def say(text: str) -> None:
 
 @contextlib.contextmanager
 def counting(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """Progress over `total` files; the value is to be called after each."""
+    """Shows progress over `total` files; returns a function to call after each file."""
     with _Bar() as bar:
         bar.begin(what, total)
         yield lambda: bar.advance("")
@@ -33,7 +33,7 @@ Training = tuple[Callable[[int, int], None], Callable[[float], None], Callable[[
 
 @contextlib.contextmanager
 def training(epochs: int) -> Iterator[Training]:
-    """Progress of a training run: what to call at the beginning of an epoch, after a step, after an epoch."""
+    """Shows progress of a training run; returns functions to call before an epoch, after a step and after an epoch."""
     with _Bar() as bar:
 
         def ended(row: Any) -> None:

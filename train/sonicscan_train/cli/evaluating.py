@@ -1,4 +1,4 @@
-"""What `sonicscan-train evaluate` does: score each part by checkpoint or scanner, evaluate, stress, write."""
+"""Implements `sonicscan-train evaluate`: scores each part by checkpoint or scanner, evaluates, stresses, writes."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def _from_result(clip: Clip, result: FileResult) -> ScoredTrack:
 
 
 def _parts(clips: Sequence[Clip], asked: Sequence[str]) -> dict[str, tuple[list[Clip], str]]:
-    """The clips of each part that is to be evaluated, and what is to be said of it."""
+    """The clips of each part to evaluate, and a note for the report."""
     by_part: dict[str, list[Clip]] = {}
     for clip in clips:
         by_part.setdefault(clip.part, []).append(clip)

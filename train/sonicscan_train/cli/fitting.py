@@ -1,4 +1,4 @@
-"""What `sonicscan-train fit` does around the training loop: data, split, recipe, progress, interruption."""
+"""Implements `sonicscan-train fit` around the training loop: data, split, recipe, progress, interruption."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class FitOptions:
 
 
 def run_fit(clips: Sequence[Clip], options: FitOptions, out: Path, resume: bool, workers: int) -> None:
-    """Train, and say how it goes; Ctrl-C leaves the last whole epoch to go on from.
+    """Trains and prints progress; after Ctrl-C, `--resume` continues after the last whole epoch.
 
     Raises:
         InputError, ModelError: as `fit` does, and for data that cannot be split or read.
@@ -61,7 +61,7 @@ def run_fit(clips: Sequence[Clip], options: FitOptions, out: Path, resume: bool,
     mode: ClassMode = "source" if options.source_classes else "binary"
     families = pairs(options.families, "family")
     check_two_classes(clips, "training")
-    class_names(clips, mode, families)  # a wrong label is worth knowing before ten thousand files are opened
+    class_names(clips, mode, families)  # report a wrong label before opening ten thousand files
     main = int(os.environ.get("RANK", "0")) == 0
     clips = skip_unreadable(clips, options.max_bad, say if main else lambda line: None)
     if options.folds is not None:
@@ -108,9 +108,8 @@ def run_fit(clips: Sequence[Clip], options: FitOptions, out: Path, resume: bool,
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let SIGINT and SIGTERM (a cluster's way to say that time is up) end the run alike.
-
-    Set here, because a program that a script starts in the background inherits that SIGINT is ignored.
+    """Makes SIGINT and SIGTERM end the run in the same way; clusters send SIGTERM at the time limit. SIGINT is set too,
+    because background programs of a shell script start with SIGINT ignored.
     """
 
     def stop(signum: int, frame: FrameType | None) -> None:
@@ -125,7 +124,8 @@ def _interruptible() -> Iterator[None]:
 
 
 def _without_fold(clips: Sequence[Clip], recipe: Recipe, seed: int, main: bool) -> list[Clip]:
-    """The clips of the other folds as training clips; where the recipe validates, a part of them is for that."""
+    """Returns the clips of the other folds as training clips; if the recipe validates, a part of them for
+    validation."""
     if recipe.best == "last":
         return [dataclasses.replace(clip, part=clip.part or "train") for clip in clips]
     rest = _with_parts([clip for clip in clips if not clip.part], recipe, seed, main)
@@ -133,7 +133,7 @@ def _without_fold(clips: Sequence[Clip], recipe: Recipe, seed: int, main: bool) 
 
 
 def _with_parts(clips: Sequence[Clip], recipe: Recipe, seed: int, main: bool) -> list[Clip]:
-    """The clips' own split where all have one; else a new one, of the recipe's kind."""
+    """Returns the clips with their own split if all have one; otherwise with a new split of the recipe's kind."""
     if all(clip.part for clip in clips):
         return list(clips)
     if recipe.best == "last":  # nothing is chosen by validation

@@ -72,7 +72,7 @@ def evaluate(
     bootstraps: int,
     out: Path,
 ) -> None:
-    """Say how good a model is on tracks that it was not trained on. An ONNX model runs in the scanner itself."""
+    """Measure a model on tracks that it was not trained on. An ONNX model runs in the scanner itself."""
     with clear_errors():
         from sonicscan.audio.windows import WindowPlan
         from sonicscan_train.cli.evaluating import EvaluateOptions, run_evaluate

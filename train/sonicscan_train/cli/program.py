@@ -14,7 +14,7 @@ from sonicscan_train.cli.judge_commands import calibrate, crossfit, evaluate
 @click.group(cls=ProgramGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(sonicscan.__version__, prog_name="sonicscan-train")
 def main() -> None:
-    """Train detectors of AI-generated music, and find out how good they are.
+    """Train detectors of AI-generated music and evaluate them.
 
     DATA is a manifest (CSV or Parquet with columns path and label), a folder with a folder for each class, or a
     folder with SONICS, FMA or FakeMusicCaps; KIND:DATA says which (manifest, folders, sonics, fma, fakemusiccaps).

@@ -1,4 +1,5 @@
-"""`audit`: whether a data set can teach anything but its own shortcuts. To be run before any training.
+"""`audit`: checks a data set for shortcuts that a detector could learn instead of the music. To be run before any
+training.
 
 Three questions: does a trivial feature of the files alone tell the classes apart; is the same sound in two
 classes or two parts; is a group or an artist in two parts of the split?
@@ -43,8 +44,9 @@ class Audit:
         skipped: files that could not be measured, with the reason.
         limit: the AUC over which a feature separates the classes.
         measured: baselines on features measured of the files, best first, all together last.
-        declared: baselines on columns of the manifest that were asked for. They say what the files once
-            were, not what a model can hear, so they decide nothing; but what they separate may have left traces.
+        declared: baselines on columns of the manifest that were asked for. They describe the original files, which a
+            model does not receive, so they never fail the audit. But differences between originals may have left
+            traces.
         sources, parts, labels: balance.
         findings: sentences, each a reason not to train on the data as it is; empty where it passes.
         notes: sentences that do not fail it.

@@ -1,7 +1,6 @@
-"""Trivial detectors: a small tree on one feature, judged on groups that it has not seen.
-
-If one of these tells AI from people, a network trained on the data will find the same shortcut, and its
-figures will say nothing about music.
+"""Trivial detectors: a small decision tree on one feature, evaluated on groups that it was not trained on. If such a
+tree separates AI from people, a network trained on the data can learn the same shortcut. Its figures then do not
+measure music.
 """
 
 from __future__ import annotations
@@ -121,6 +120,6 @@ def _judged(
     if not areas:
         return Baseline(name, 0.5, 0.0, 1.0, 0.5)
     mean = float(np.mean(areas))
-    # The normal interval of a mean over folds; with one fold there is no telling.
+    # The normal interval of a mean over folds; with one fold it is undefined.
     spread = 1.96 * float(np.std(areas, ddof=1)) / np.sqrt(len(areas)) if len(areas) > 1 else 0.5
     return Baseline(name, mean, max(0.0, mean - spread), min(1.0, mean + spread), float(np.mean(right)))

@@ -1,4 +1,4 @@
-"""Excerpts decoded once, and their log-mel frames: no epoch pays for decoding or for transforms.
+"""A cache of decoded excerpts and their log-mel frames, so that epochs need no decoding and few transforms.
 
 A cache folder holds, for the first seconds of each clip:
 

@@ -1,4 +1,4 @@
-"""What can be measured of a file without listening to the music: the shortcuts a detector might take."""
+"""Measures properties of a file that are independent of the music: shortcuts that a detector could learn."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Folds for cross-fitting: each clip is judged by a network that was trained without its fold.
 
 What must not be divided stays in one fold: clips that share a group, a source, or a family of sources. A few large
-generators are the exception: for them a creator's page (column `origin`) is the unit, because a generator's next user
-is what a scan meets. The plan is a TOML file, or one of those in `sonicscan_train/plans`:
+generators are the exception: their unit is a creator's page (column `origin`), because scans find tracks by new users
+of known generators. The plan is a TOML file, or one of those in `sonicscan_train/plans`:
 
     folds = 3
     by_origin = ["Suno", "Udio"]             # generators that are divided by origin
@@ -92,7 +92,7 @@ def deal(clips: Sequence[Clip], plan: FoldPlan) -> list[int]:
         brought = Counter(key for i in units[unit] for key in _keys(clips[i], plan))
 
         def crowding(fold: int, brought: Counter[str] = brought) -> float:
-            """By how much the squared shares of what this unit brings grow in the fold."""
+            """The growth of the squared shares in the fold if this unit is added."""
             load = loads[fold]
             return sum(
                 (_HEAVY if key in plan.by_origin else 1.0)

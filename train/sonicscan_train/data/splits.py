@@ -1,10 +1,9 @@
-"""Who trains and who judges: never one group, nor one artist, on both sides.
-
-Clips that share a group or an artist, directly or through others, form a component, and components are
-what is dealt out: largest first, each to the part that lacks most of what it brings, counted by
-label and source. Whole generators and whole human sources can be left out on top, as `holdout`: how a model
-does on those is the figure nearest to what it will meet. What shares a group with them is `unused`,
-for it could neither train (its song is in the holdout) nor judge (its source trains).
+"""Splits clips into training and evaluation parts, without a group or an artist in two parts. Clips that share a group
+or an artist, directly or through others, form a component. Components are assigned whole, largest first. Each goes to
+the part that lacks most of its labels and sources. Whole generators and whole human sources can be left out as
+`holdout`: figures on them are the closest to those of a real scan. Clips that share a group with the holdout are
+`unused`. They cannot be trained on (their song is in the holdout), and cannot be tested on (their source is in
+training).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from sonicscan.errors import InputError
 from sonicscan_train.data.clips import PARTS, Clip, Part, check_groups, check_two_classes
 
-# From the one that judges to the one that trains: a component that official splits tear apart goes to the first.
+# From evaluation to training: a component that official splits divide goes to the first of its parts.
 _STRICTEST: tuple[Part, ...] = ("holdout", "test", "calibration", "valid", "unused", "train")
 
 

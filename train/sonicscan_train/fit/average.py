@@ -1,4 +1,4 @@
-"""The moving average of a network's weights, which then is the network that is validated and kept."""
+"""The moving average of a network's weights; the averaged network is validated and kept."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from sonicscan_train.nets.backbones import Detector
 
 
 class Averaged:
-    """A copy of `model` whose weights and batch statistics follow it slowly.
-
-    In the first steps the decay is (1 + n) / (10 + n), so that the random beginning is soon forgotten.
+    """A copy of `model` with the moving average of its weights and batch statistics. In the first steps the decay is (1
+    + n) / (10 + n), so that the initial weights lose their influence soon.
 
     Args:
         model: what to follow.

@@ -1,6 +1,5 @@
-"""Batches of cached excerpts: both classes equal, sources and groups balanced, the same for a given step.
-
-A batch depends on the seed and the step alone, so an interrupted run goes on exactly as it would have.
+"""Batches of cached excerpts: both classes equal, sources and groups balanced. A batch depends on the seed and the step
+only, so a resumed run continues exactly as without the interruption.
 """
 
 from __future__ import annotations
@@ -132,7 +131,7 @@ class CachedBatches:
 def layered(decibels: Tensor, half: int, plan: CachePlan, rng: np.random.Generator) -> Tensor:
     """Some windows with another one of their class played over them.
 
-    Two recordings by people at once are by people, and no track can be learnt by heart.
+    Two recordings by people, played together, are still by people; the variety reduces overfitting to single tracks.
 
     Args:
         decibels: float32 [n, n_mels, frames]; the first `half` are one class.

@@ -1,7 +1,6 @@
-"""The training loop: accelerate around a plain loop that can be stopped after any epoch and gone on with.
-
-Bit for bit the same after a resume: batches follow from (seed, epoch, position), the learning rate from the step,
-torch's generator is seeded anew for each epoch, and the rest (weights, average, optimiser) is in the state file.
+"""The training loop: a plain loop with accelerate, which can be resumed after any epoch. A resumed run is equal bit for
+bit. Batches depend on (seed, epoch, position), and the learning rate on the step. torch's generator is seeded for each
+epoch, and the state file holds weights, average and optimiser.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _TORCH = 4  # the stream of random numbers that torch's own generator is seeded 
 
 @dataclass(frozen=True)
 class Watcher:
-    """What a person sees of a run; every method may be called often.
+    """Receives the progress of a run; every method may be called often.
 
     Attributes:
         began: called with epoch and number of steps.

@@ -1,4 +1,4 @@
-"""Training recipes: every choice of a run but its data, its backbone and its seed.
+"""Training recipes: all settings of a run except its data, its backbone and its seed.
 
 The recipes are TOML files in `sonicscan_train/recipes`: `seed` as it was published, `robust` for fine-tuning, `small`
 for the bundled default model. A table `[backbone.PREFIX]` replaces values for backbones whose name begins so.
@@ -66,7 +66,7 @@ class CachePlan:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every choice of a training run but its data, its backbone and its seed.
+    """All settings of a training run except its data, its backbone and its seed.
 
     Attributes:
         name: of the recipe.

@@ -1,4 +1,4 @@
-"""A training run on disk: what it was asked, how far it is, what it has found.
+"""A training run on disk: its configuration, its state and its results.
 
 RUN/fit.json       the configuration; --resume insists on the same
 RUN/split.csv      which clip was in which part

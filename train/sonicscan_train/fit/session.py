@@ -1,4 +1,4 @@
-"""What a run trains: the network, its optimiser, its average, and the state that a resumed run begins from."""
+"""The training state: the network, its optimiser and its average, and how a resumed run loads them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sonicscan_train.nets.depthwise import quicken
 
 @dataclass(frozen=True)
 class Session:
-    """What is trained, by what, on what.
+    """The network, its optimiser and its devices.
 
     Attributes:
         detector: the network.
@@ -37,13 +37,13 @@ class Session:
 
     def synchronised(self) -> Detector:
         """The averaged network in evaluation mode, equal in every process."""
-        # Each process has seen other batches and so has other batch statistics; the first one's count.
+        # Each process has different batches and so different batch statistics; those of the first process are used.
         for buffer in self.averaged.model.buffers():
             buffer.copy_(broadcast(buffer))
         return self.averaged.model.eval()
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next epoch depends on, but for the configuration."""
+        """The state that the next epoch depends on, without the configuration."""
         state: dict[str, Any] = {
             "model": self.detector.state_dict(),
             "averaged": self.averaged.model.state_dict(),

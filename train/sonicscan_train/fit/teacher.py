@@ -1,7 +1,6 @@
-"""Distillation: networks from whose outputs another one learns.
-
-The student is to give what the teachers give on the same image, augmentation and all, beside the image's own label
-(Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", 2015).
+"""Distillation: a student network is trained on the outputs of teacher networks. Its targets mix the teachers' outputs
+for the same augmented image with the image's own label (Hinton, Vinyals and Dean, "Distilling the knowledge in a neural
+network", 2015).
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""From clips to batches: which clips, which crop, what happens to it, and the scanner's own log-mel.
-
-Nothing here has a state. Every draw follows from (seed, epoch, position in the epoch), so the batches of an epoch
-are the same with any number of loader processes, and after a resume.
+"""Turns clips into batches: draws clips and crops, augments them and computes the scanner's log-mel spectrograms. This
+module has no state. Every draw depends on (seed, epoch, position in the epoch) only. So the batches of an epoch are the
+same with any number of loader processes, and after a resume.
 """
 
 from __future__ import annotations
@@ -140,7 +139,7 @@ def epoch_loader(
     try:
         yield from loader
     except InputError as error:
-        # From another process torch hands on the whole traceback as the message; its last line is ours.
+        # An error of another process has the whole traceback as its message; the last line is our own message.
         sentence = str(error).strip().splitlines()[-1]
         raise InputError(sentence.removeprefix(f"{InputError.__module__}.{InputError.__name__}: ")) from error
 

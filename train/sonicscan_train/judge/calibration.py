@@ -1,4 +1,4 @@
-"""From scores of tracks that a model has not seen to probabilities, p-values and certified thresholds.
+"""Computes probabilities, p-values and certified thresholds from scores of tracks outside the training data.
 
 Three things are fitted, on tracks of groups that the model was not trained on:
 
@@ -7,8 +7,8 @@ Three things are fitted, on tracks of groups that the model was not trained on:
   and likelihood ratios;
 - for models of several classes, the share under which the likeliest generator is called `unknown`.
 
-One track of each group: a threshold's certificate rests on independent draws, and twenty tracks of one album
-are hardly more than one. With `all_tracks` every track counts, where groups are known to be small.
+One track of each group counts, because a certificate needs independent draws, and twenty tracks of one album count
+hardly more than one. With `all_tracks` every track counts, for data whose groups are known to be small.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def one_clip_of_each_group(clips: Sequence[Clip], seed: int) -> list[Clip]:
 
 
 def family_share(track: TrackLogits, spec: ModelSpec) -> float:
-    """The likeliest generator's share of what is not `human`, 0..1: what `unknown_below` is held against."""
+    """The likeliest generator's share of the probability that is not `human`, 0..1; compared with `unknown_below`."""
     shares = list(scored(track, spec).class_scores.values())[1:]
     total = sum(shares)
     return max(shares) / total if total else 0.0

@@ -33,7 +33,7 @@ _MEASURES = {"auc": "AUC", "tpr_at_1": "AI caught at 1% of people flagged", "tpr
 
 @dataclass(frozen=True)
 class SourceRow:
-    """How one source fares.
+    """The figures of one source.
 
     Attributes:
         label, source: of the tracks.
@@ -81,7 +81,7 @@ class Findings:
         }
 
     def summary(self, spec: ModelSpec) -> str:
-        """One sentence: AUC, what is caught at the certified rate, and what the score is for."""
+        """One sentence: AUC, the share of AI caught at the certified rate, and the purpose of the score."""
         text = f"AUC {_interval(self.section.tracks['auc'], 2)} on generators, creators and sources unseen in training"
         caught = next((row for row in self.section.certified if row["rate"] == self.rate), None)
         if caught is not None:

@@ -1,9 +1,10 @@
 """Cross-fitting: each track is scored by the one member of a model that was not trained on the track's fold.
 
-So all tracks can calibrate and none was seen in training. The members' margins are put on one scale first: each member
-has its own temperature and offset, fitted on its own fold. The model that ships is the mean of all members. No track of
-the folds can be scored by that mean without having been seen by some of them, so the calibration holds scores of single
-members. A mean scatters less than its parts; the rate of false alarms it gives is expected to be lower, not higher.
+So all tracks can be used for calibration, and none was used to train its member. The members' margins are put on one
+scale first: each member has its own temperature and offset, fitted on its own fold. The released model is the mean of
+all members. Every track of the folds was in the training of some members, so the mean cannot be calibrated on these
+tracks. The calibration therefore holds scores of single members. A mean varies less than its members, so its
+false-positive rate is expected to be lower, not higher.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class CrossFit:
 
 @dataclass(frozen=True)
 class RateRow:
-    """How some tracks fare at a threshold.
+    """The figures of some tracks at a threshold.
 
     Attributes:
         name: which tracks.
@@ -133,7 +134,7 @@ def fit_shrink(people: Sequence[TrackLogits]) -> float:
 
 
 def cut_short(track: TrackLogits, n: int) -> TrackLogits:
-    """The track with `n` of its windows, spread evenly: as if it were that short."""
+    """Returns the track with `n` evenly spread windows, as a model of a short track."""
     count = len(track.logits)
     n = min(n, count)
     chosen = [count // 2] if n <= 1 else [round(i * (count - 1) / (n - 1)) for i in range(n)]
@@ -152,7 +153,7 @@ def by_window_count(fit: CrossFit, rate: float) -> list[RateRow]:
 
 
 def by_category(fit: CrossFit, categories: Mapping[str, Sequence[str]], rate: float) -> list[RateRow]:
-    """How categories of sources (name: patterns) fare at the model's certified threshold."""
+    """The figures of categories of sources (name: patterns) at the model's certified threshold."""
     threshold = certified_threshold(fit.spec.calibration, rate)
     return [
         rate_row(name, [t for t in fit.tracks if _matches(t.clip.source, patterns)], fit.spec, threshold)

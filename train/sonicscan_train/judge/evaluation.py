@@ -1,7 +1,5 @@
-"""How good a model is: figures with their intervals, by part, generator, human source and format.
-
-Tracks labelled `codec` (music by people that went through a neural codec) are neither counted as AI nor as people's:
-they have a table of their own.
+"""Evaluates a model: figures with intervals, by part, generator, human source and format. Tracks labelled `codec`
+(music by people that went through a neural codec) count neither as AI nor as people's. They have a separate table.
 """
 
 from __future__ import annotations
@@ -203,7 +201,7 @@ def _baseline(
 def _confusion(
     tracks: Sequence[ScoredTrack], spec: ModelSpec, families: Mapping[str, str]
 ) -> tuple[list[str], list[str], list[list[int]]] | None:
-    """What tracks are against what they are called; generators the model has no class for have rows too."""
+    """Counts tracks by true class and by predicted class; generators without a class in the model have rows too."""
     if not spec.multiclass:
         return None
     calls = []

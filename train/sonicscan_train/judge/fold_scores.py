@@ -1,4 +1,4 @@
-"""Scores of a fold by the member that was not trained on it, kept in a table so that they are made once."""
+"""Scores each fold by the member that was not trained on it, and keeps the scores in a table for later runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores of whole tracks: the scanner's windows and the scanner's arithmetic around any way to run the model.
+"""Scores whole tracks, with the scanner's windows and arithmetic, for models in torch or ONNX.
 
 A checkpoint runs in torch on `read_windows` and `log_mel`; an ONNX model runs in the scanner. Both end in
 `ScoredTrack`, made by the same functions of `sonicscan.scoring.aggregate`.
@@ -32,7 +32,7 @@ SCORING_BATCH = 32
 
 @dataclass(frozen=True, slots=True)
 class TrackLogits:
-    """What the model says of the windows of a track that are not silent.
+    """The model's logits for the windows of a track that are not silent.
 
     Attributes:
         clip: the track.

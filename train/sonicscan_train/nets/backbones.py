@@ -1,8 +1,8 @@
 """The networks: an image backbone that ends in global average pooling and one linear layer.
 
-With such an end the class activation map costs nothing: w_k . f + b_k in each cell of the last feature
-map f is that cell's share of logit k, and the mean over the cells is the logit. `Detector` gives the
-three views of it (features, logits, maps) for any backbone that keeps to this contract; `build` checks it.
+With such a head the class activation map needs no extra computation. In each cell of the last feature map f, w_k . f +
+b_k is the cell's contribution to logit k, and the mean over the cells is the logit. `Detector` gives features, logits
+and maps for any backbone that meets this contract; `build` checks it.
 
 Names are timm's, or one of `ALIASES`.
 """
@@ -29,7 +29,7 @@ ALIASES: Mapping[str, str] = {
     **{f"lite{n}": f"tf_efficientnet_lite{n}" for n in lite.SIZES},
 }
 
-# Named, because timm's default tag may change under us.
+# Named explicitly, because timm may change its default tag.
 _PRETRAINED_TAGS: Mapping[str, str] = {
     "lambda_resnet26rpt_256": "c1_in1k",
     "swinv2_small_window16_256": "ms_in1k",
@@ -85,7 +85,8 @@ class Detector(nn.Module):
         return self.classify(self.features(x))
 
     def class_maps(self, x: Tensor) -> Tensor:
-        """What each cell adds to the logits: [B, 3, 256, 256] -> [B, K, 8, 8]; the mean over cells is `forward`."""
+        """The contribution of each cell to the logits: [B, 3, 256, 256] -> [B, K, 8, 8]; the mean over cells is
+        `forward`."""
         return self.localise(self.features(x))
 
 
@@ -140,11 +141,10 @@ def build(
 
 
 def settle(detector: Detector, images: Tensor) -> None:
-    """Gives a network of random weights what training would, in place: branches that count and settled norms.
-
-    timm starts the last norm of each residual branch at zero, which is good for training. As it stands, such a network
-    is its shortcuts alone: whatever a conversion does to the branches, the outputs stay the same. So scales that are
-    zero throughout become one, and batch norms take their statistics from `images`, float32 [B, 3, 256, 256].
+    """Prepares a network of random weights for tests of conversions, in place. timm initialises the last norm of each
+    residual branch to zero, which is good for training. But then the branches add nothing to the outputs, and a test
+    would not show an error in their conversion. So scales that are all zero become one, and batch norms take their
+    statistics from `images`, float32 [B, 3, 256, 256].
     """
     norms = [m for m in detector.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]

@@ -103,7 +103,8 @@ def _check_match(model: Detector, spec: ModelSpec) -> None:
 
 
 def _swap(partial: Path, folder: Path) -> None:
-    """Give `partial` the name `folder`; an earlier one steps aside, for it cannot be renamed over."""
+    """Renames `partial` to `folder`; an earlier folder is moved away first, since a folder cannot be replaced by
+    rename."""
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     with contextlib.suppress(FileNotFoundError):

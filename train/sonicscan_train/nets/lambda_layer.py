@@ -1,6 +1,6 @@
 """timm's lambda layer with the same sums in another order: a fraction of the work, and images of any width.
 
-The position lambdas of LambdaNetworks (Bello, 2021, section 3) say what each place n hears of each place m:
+The position lambdas of LambdaNetworks (Bello, 2021, section 3) weight the contribution of each place m to each place n:
 
     out[h, n] = sum_k q[h, n, k] * (sum_m E[n, m, k] v[m])    timm: a lambda for each place, M*M*k*v products
               = sum_m (sum_k q[h, n, k] E[n, m, k]) * v[m]    here: a score for each pair, h*M*M*(k + v) products

@@ -1,9 +1,8 @@
-"""What happens to recorded music on its way to a catalogue, done at random to both classes alike.
-
-A detector learns whatever differs between its classes. If one class is band-limited, louder or went through
-MP3, that is what it learns, and then it accuses people with old recordings. So every effect here is applied
-to people's music and to AI's with the same odds, before the log-mel, and none of it says anything about the
-class any more. All choices come from one `numpy.random.Generator`: the same seed gives the same sound.
+"""Random processing that recordings undergo before they reach a catalogue, the same for both classes. A detector learns
+any difference between its classes. If one class is band-limited, louder or encoded as MP3, the detector learns that,
+and later flags old recordings by people. So every effect is applied to both classes with the same probability, before
+the log-mel spectrogram. Then the effect carries no information about the class. All choices come from one
+`numpy.random.Generator`: the same seed gives the same sound.
 
 The effects themselves are in `effects`, the codecs in `codecs`.
 """
@@ -99,7 +98,7 @@ def augment(samples: Float32, rate: int, plan: Augmentation, n: int, rng: np.ran
         samples = resampled(samples, rate, round(rng.uniform(*plan.resample_hz)))
     if hit(plan.codec_p):
         codec = CODECS[rng.integers(len(CODECS))]
-        # Log-uniform: what matters happens at low bit rates.
+        # Log-uniform, since low bit rates matter most.
         kbps = float(np.exp(rng.uniform(*np.log(plan.codec_kbps))))
         samples = round_trip(samples, rate, codec, kbps)
     if hit(plan.gain_p):

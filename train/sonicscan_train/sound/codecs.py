@@ -1,4 +1,4 @@
-"""Codec round trips in memory: what a track sounds like after somebody's encoder.
+"""Codec round trips in memory: encodes and decodes a track.
 
 MP3, AAC and Opus are encoded and decoded by FFmpeg through PyAV. Vorbis goes through libsndfile, which has
 Xiph's encoder, the one in use; FFmpeg's own is marked experimental.

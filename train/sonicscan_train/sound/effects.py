@@ -1,7 +1,6 @@
-"""Effects on sound, one function each: what happens to recorded music on its way to a catalogue.
-
-Filters, pitch and tempo are audiomentations', always called with one value instead of a range, because its own
-dice are global. Every function takes mono float32 [n], full scale 1.0, and returns float32.
+"""Effects on sound, one function each: processing that recordings undergo before they reach a catalogue. Filters, pitch
+and tempo come from audiomentations. It is called with one value instead of a range, because its own random generator is
+global. Every function takes mono float32 [n], full scale 1.0, and returns float32.
 """
 
 from __future__ import annotations

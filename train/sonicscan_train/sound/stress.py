@@ -1,7 +1,6 @@
-"""The same tracks as they come out of other people's encoders, rooms and tape decks.
-
-Each condition is applied to the decoded sound at 44.1 kHz and written to a WAV file, which is then scored as any other
-file is: a score that moves under any of them was not about the music.
+"""Stress conditions: the same tracks after encoders, rooms, filters and noise. Each condition is applied to the decoded
+sound at 44.1 kHz and written to a WAV file, which is scored as any other file. If a score changes under a condition, it
+does not depend on the music alone.
 """
 
 from __future__ import annotations

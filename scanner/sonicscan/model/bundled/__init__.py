@@ -22,7 +22,7 @@ def bundled_models() -> dict[str, Path]:
 
 
 def chosen_model(name: Path | None) -> Path:
-    """The file of that name, or else the bundled model that is called so; None for the default.
+    """Returns the file of that name, or else the bundled model of that name; None gives the default model.
 
     Raises:
         ModelError: the default is wanted, and this installation has none.
@@ -58,7 +58,7 @@ def check_bundled(path: Path, digest: str) -> None:
 
 
 def write_digests() -> Path:
-    """Write the digests of the bundled models, in the format of sha256sum; for who changes the models."""
+    """Writes the digests of the bundled models, in the format of sha256sum; needed after a change of the models."""
     lines = [f"{sha256_of(path)}  {path.name}\n" for path in bundled_models().values()]
     write_whole(_FOLDER / DIGESTS, "".join(lines))
     return _FOLDER / DIGESTS
