@@ -1,4 +1,4 @@
-"""A case file about one track: what was examined, by whom, with what, and how the evidence bears on two propositions.
+"""A case file about one track: the audio, examiner, model and program, and the evidence for two propositions.
 
     case/
       report.html      for people, with pictures and excerpts
@@ -50,15 +50,15 @@ _PACKAGES = ("numpy", "scipy", "soundfile", "soxr", "av", "onnxruntime", "onnxru
 
 @dataclass(frozen=True)
 class Order:
-    """What an examiner asks for.
+    """The order for an examination.
 
     Attributes:
         audio: the track.
-        examiner: who answers for the examination.
+        examiner: the person responsible for the examination.
         plan: which windows are scored.
-        limits: what the verdict is given by; None for none.
-        prior: share of AI that the examiner assumes; None for none.
-        options: the options of the command that decide the figures, such as `--max-fpr 0.01`.
+        limits: thresholds of the verdict; None for no verdict.
+        prior: share of AI that the examiner assumes; None for no assumption.
+        options: the command's options that affect the figures, such as `--max-fpr 0.01`.
     """
 
     audio: Path
@@ -71,12 +71,12 @@ class Order:
 
 @dataclass(frozen=True)
 class Verified:
-    """A case file that is as it was when it was made.
+    """A case file that has not changed since it was made.
 
     Attributes:
-        examiner: who made it.
-        opened: when, ISO 8601 in UTC.
-        fingerprint: of the key that signed it; None where nobody did.
+        examiner: the person who made it.
+        opened: time of the examination, ISO 8601 in UTC.
+        fingerprint: of the key that signed it; None if it is not signed.
     """
 
     examiner: str
@@ -89,9 +89,9 @@ def make_case(order: Order, model: Model, out: Path, key: PrivateKey | None = No
 
     Args:
         order: what to do.
-        model: a loaded model, on the CPU so that the figures can be had again.
+        model: a loaded model, on the CPU so that the figures can be reproduced.
         out: a folder that does not exist yet, or is empty.
-        key: signs the report; None for none.
+        key: signs the report; None for no signature.
 
     Raises:
         InputError: `out` holds files, or the audio cannot be read.
@@ -131,7 +131,7 @@ def make_case(order: Order, model: Model, out: Path, key: PrivateKey | None = No
 
 
 def verify(folder: Path, key: PublicKey | None = None) -> Verified:
-    """Check that a case file is as it was when it was made.
+    """Check that a case file has not changed since it was made.
 
     Args:
         folder: the case file.

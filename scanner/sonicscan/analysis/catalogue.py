@@ -1,4 +1,4 @@
-"""A report file as rows, with the model and the thresholds that it was made with."""
+"""Reads a report file: its rows, its model and its thresholds."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Catalogue:
         name: the report's file name, for people.
         table: the report as an Arrow table, metadata included.
         rows: its rows, in the table's order.
-        metadata: how its rows were made.
-        spec: the model's contract; None where the report does not hold one.
+        metadata: the settings that its rows were made with.
+        spec: the model's contract; None if the report holds none.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Catalogue:
 
     @property
     def thresholds(self) -> Thresholds | None:
-        """What verdicts were given by; None where there were none."""
+        """The thresholds of the verdicts; None if the report has no verdicts."""
         return self.metadata.thresholds
 
 
@@ -62,12 +62,12 @@ def load(path: Location) -> Catalogue:
 
 
 def by_score(rows: Iterable[FileResult]) -> list[FileResult]:
-    """Rows with the highest score first, those without one last, equal ones by path."""
+    """Rows by descending score, then by path; rows without a score last."""
     return sorted(rows, key=lambda row: (row.score is None, -(row.score or 0.0), row.path))
 
 
 def identity(row: FileResult) -> bytes:
-    """What tells a file from every other of its report: the path's bytes."""
+    """The identity of a file within its report: the bytes of its path."""
     return row.path_raw if row.path_raw is not None else row.path.encode("utf-8", "surrogatepass")
 
 
@@ -77,7 +77,7 @@ def folder_of(row: FileResult) -> str:
 
 
 def lines(rows: Iterable[FileResult]) -> Iterator[str]:
-    """The plain table: score, verdict, status and path, tab-separated, one line a row; then what the file declares.
+    """The plain table: one line for each row, with score, verdict, status, path and declaration, tab-separated.
 
     A missing value is `-`; the path is escaped so that it holds no tab, newline or terminal command. A file that
     declares nothing and has no Content Credentials has no fifth field.

@@ -1,4 +1,4 @@
-"""Excerpts of a track that a page can play, without the file beside it."""
+"""Excerpts of a track that are embedded in a page and played there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_CLIP_S = 15.0
 
 @dataclass(frozen=True)
 class Clip:
-    """An excerpt: where it lies in the track, in seconds, and its sound as a `data:` address (MP3)."""
+    """An excerpt: its start and end in the track, in seconds, and its sound as a `data:` address (MP3)."""
 
     start_s: float
     end_s: float
@@ -33,7 +33,7 @@ def clips(
 
     Args:
         path: the file.
-        ranges: start and end in seconds, ascending; of a longer one the first 15 s are taken.
+        ranges: start and end in seconds, ascending; longer ranges are cut to their first 15 s.
         max_s: seconds of sound in all; further ranges are left out.
         decoder: what decodes; None for a process of its own.
 

@@ -1,4 +1,4 @@
-"""Copies of a track, which count once in every estimate: two copies are no two draws."""
+"""Finds copies of a track. They count once in every estimate, because copies are not independent draws."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _SAME_LENGTH_S = 0.2
 
 
 def distinct(rows: Iterable[FileResult]) -> list[FileResult]:
-    """The rows without those that are copies of an earlier one.
+    """Remove the rows that are copies of an earlier row.
 
-    Copies have the same bytes (`--hash`), the same ISRC, or the same length and windows with the same margins:
-    re-encoded or tagged otherwise, or a file under two names.
+    Copies have the same bytes (`--hash`), the same ISRC, or the same length and window margins. Examples are re-encoded
+    tracks, tracks with other tags, and files with two names.
     """
     seen: dict[tuple[object, ...], FileResult] = {}
     kept = []
@@ -37,7 +37,7 @@ def _keys(row: FileResult) -> Iterator[tuple[object, ...]]:
     margins = row.window_margins or []
     if row.duration_s is not None and len(margins) >= _LEAST_WINDOWS:
         mean = sum(margins) / len(margins)
-        # Two grids, moved by half a step: values that are close share a cell of at least one of them.
+        # Two grids, offset by half a step: close values share a cell in at least one grid.
         for moved in (0.0, 0.5):
             for other in (0.0, 0.5):
                 length, level = int(row.duration_s / _SAME_LENGTH_S + moved), int(mean / (2 * ALIKE) + 1000.0 + other)

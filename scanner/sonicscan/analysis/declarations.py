@@ -1,4 +1,4 @@
-"""What the tracks of a report declare about their own origin, beside what the model found."""
+"""Compares what the tracks of a report declare about their own origin with the model's verdicts."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ NOT_NAMED = "(no generator named)"
 
 @dataclass(frozen=True)
 class Declarations:
-    """Declared origins in numbers. `generated` stands for the claims `generated` and `conflicting`.
+    """Counts of declared origins. "Declare themselves generated" means the claims `generated` and `conflicting`.
 
     Attributes:
         asked: tracks whose declarations were read.
         claims: tracks by claim.
         generators: tracks that declare themselves generated, by the generator that they name, most tracks first.
         signatures: the same tracks, by the state of their signature.
-        generated_flagged, generated_unflagged: of the same tracks those with a verdict, by whether it is `flagged`.
-        silent_flagged, silent_unflagged: all other tracks with a verdict, likewise.
-        recall: share flagged among the tracks with the claim `generated` and a verdict, with Wilson's 95% interval:
-            they are known AI tracks. None where there are none.
+        generated_flagged, generated_unflagged: the same tracks with a verdict: flagged, and not flagged.
+        silent_flagged, silent_unflagged: all other tracks with a verdict: flagged, and not flagged.
+        recall: share flagged among the tracks with the claim `generated` and a verdict, with Wilson's 95% interval.
+            These are known AI tracks. None if there are none.
     """
 
     asked: int

@@ -1,11 +1,11 @@
-"""Which flags of an audit have been delivered, that is: printed, each as one line of standard output.
+"""Records which flags of an audit were delivered, that is, printed as a line on standard output.
 
-The record is a small file beside the audit's reports. A flag is new where the record does not have its track:
-on the first night all are. The record is written only after the lines were, so that a night which ends between
-the two repeats its lines the next night and loses none. Deleting the record repeats all flags once.
+The record is a small file beside the audit's reports. A flag is new if the record does not contain its track; on the
+first night all flags are new. The record is written after the lines. If the audit ends between the two, the next audit
+prints the lines again, and no flag is lost. Deleting the record repeats all flags once.
 
-A track leaves the record when a scan scores it and does not flag it, or when a person has decided about it. A
-track that is missing or damaged stays: when it returns, its flag is not new.
+A track is removed from the record when a scan scores it and does not flag it, or when a person has decided about it. A
+missing or damaged track stays in the record, so its flag is not new when the track returns.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class Delivered:
     """The tracks whose flags were delivered.
 
     Attributes:
-        tracks: what each track was, by its real path.
+        tracks: the content of each track when it was flagged, by its real path.
     """
 
     tracks: Mapping[bytes, Content] = field(default_factory=dict)
 
     @classmethod
     def by_report(cls, rows: Iterable[FileResult], roots: Roots) -> Delivered:
-        """As if the flags of a report had been delivered: what a scan since that report compares with."""
+        """The record as if all flags of a report had been delivered; a scan with `--since` compares with it."""
         return cls({roots.real(_path(row)): Content.of(row) for row in rows if row.verdict == "flagged"})
 
     @classmethod
@@ -95,11 +95,11 @@ class Delivered:
 
 @dataclass(frozen=True)
 class News:
-    """What a report has that was not delivered before.
+    """The flags of a report that were not delivered before.
 
     Attributes:
-        flagged: newly flagged rows on which nobody has decided, highest score first.
-        delivered: the record once these are delivered.
+        flagged: newly flagged rows without a decision, highest score first.
+        delivered: the record after these flags are delivered.
     """
 
     flagged: tuple[FileResult, ...]
@@ -113,7 +113,7 @@ def news(rows: Iterable[FileResult], before: Delivered, roots: Roots, reviewed: 
         rows: of the whole report.
         before: the record so far.
         roots: the folders that the scan was given.
-        reviewed: decisions that settle findings; None for none.
+        reviewed: decisions on tracks; None for no decisions.
     """
     today, reviewed = dt.date.today(), reviewed or Reviewed()
     known, unknown = dict(before.tracks), dict[bytes, FileResult]()

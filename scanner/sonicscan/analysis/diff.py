@@ -16,11 +16,11 @@ from sonicscan.scoring.aggregate import margin_of
 
 @dataclass(frozen=True)
 class Change:
-    """A track whose verdict or score is another one.
+    """A track whose verdict or score changed.
 
     Attributes:
         path: the track.
-        before, after: verdict; where there is none, the status; None where the file was not there.
+        before, after: verdict, or the status if there is no verdict; None if the file was absent.
         score_before, score_after: 0..1, or None.
         file: `same`, `changed`, `new` or `gone`.
     """
@@ -35,19 +35,19 @@ class Change:
 
 @dataclass(frozen=True)
 class Difference:
-    """Two reports compared; `dataclasses.asdict` is what `--json` prints.
+    """The comparison of two reports; `--json` prints its `dataclasses.asdict`.
 
     Attributes:
         old, new: the reports' names.
-        notes: what makes them hard to compare, in sentences; empty where nothing does.
-        comparable: both are of one model, so that a difference in score is one in sound.
+        notes: limits of the comparison, in sentences; empty if there are none.
+        comparable: both reports have the same model, so a score changes only if the sound changes.
         new_files, gone_files, changed_files: paths.
         moved_files: old and new path of files with the same bytes; without --hash, of the same size, time and score.
-        verdict_changes: tracks in both reports whose verdict (or status) is another one.
-        drift: tracks with model and file unchanged whose margin moved by more than 0.01 log-odds.
-        newly_flagged: tracks flagged now and not before, without those that people have decided about.
-        settled: newly flagged tracks that people have decided about.
-        newly_declared: tracks that declare themselves generated now, and did not before or were not there.
+        verdict_changes: tracks in both reports whose verdict (or status) changed.
+        drift: tracks with unchanged model and file whose margin changed by more than 0.01 log-odds.
+        newly_flagged: tracks flagged only in the new report, without those that have a decision.
+        settled: newly flagged tracks that have a decision.
+        newly_declared: tracks that declare themselves generated only in the new report.
     """
 
     old: str
@@ -70,8 +70,8 @@ def compare(
 ) -> Difference:
     """Compare two reports, file by file.
 
-    A file is the same where its path is; it has changed where size, time of change or (if both
-    reports have it) content hash differ. A moved file keeps its old verdict.
+    Files are matched by path. A file has changed if size, time of change or (if both reports have it) content hash
+    differ. A moved file is compared with its old verdict.
     """
     reviewed, today = reviewed or Reviewed(), today or dt.date.today()
     before = {identity(row): row for row in old.rows}
@@ -106,7 +106,7 @@ def _declares(row: FileResult) -> bool:
 
 
 def _contents(rows: Mapping[bytes, FileResult], comparable: bool) -> dict[bytes, Content]:
-    """What each row tells of its file; scores of different models tell nothing."""
+    """The content of each row's file; leaves out scores if the models differ."""
     found = {key: Content.of(row) for key, row in rows.items()}
     return found if comparable else {key: dataclasses.replace(content, score=None) for key, content in found.items()}
 

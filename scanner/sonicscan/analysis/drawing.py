@@ -1,4 +1,4 @@
-"""Imports matplotlib so that a `matplotlibrc` in the current folder, which may be a stranger's, is not read."""
+"""Imports matplotlib without reading a `matplotlibrc` of the current folder, which another user may have written."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A track's score taken apart over windows, time and frequency, from the model's class maps.
+"""Decomposes a track's score over windows, time and frequency, from the model's class maps.
 
-Both backbones end in global average pooling and one linear layer, so a class' logit is the mean of its
-class map over the cells of an 8 x 8 grid: what a cell adds to the margin needs no gradients and no guess.
+Both backbones end in global average pooling and one linear layer, so the logit of a class is the mean of its class map
+over the cells of an 8 x 8 grid. The contribution of a cell to the margin is exact and needs no gradients.
 
 With two classes the margin is linear in the logits, and the cells add up to it exactly. With several
 generator families it is not: margin = logsumexp(families) - human. For q = softmax(families) there is the
@@ -9,8 +9,8 @@ identity logsumexp(z) = sum(q z) + H(q), so the cells of the map weighted by q, 
 up to it exactly; H(q) (0 when one family has it all, log(families) at most) belongs to no place. Nor does the
 model's offset.
 
-The track's margin is a weighted sum of its windows' margins: equal weights for those that are not trimmed, which add up
-to the model's pooling factor n / (n + shrink).
+The track's margin is a weighted sum of its windows' margins. All windows that are not trimmed have the same weight; the
+weights add up to the model's pooling factor n / (n + shrink).
 
 All figures are log-odds, after the model's temperature; "exactly" means up to float32's rounding.
 """
@@ -46,12 +46,12 @@ _BATCH = 8
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a track's score is made of.
+    """The decomposition of a track's score.
 
     Attributes:
         path: the track.
         spec: the model's contract.
-        facts: what decoding found out.
+        facts: facts from decoding.
         starts_s: float64 [n], starts of the windows that are not silent, seconds.
         margins: float64 [n], their margins, from the logits.
         cells: float64 [n, 8, 8]: what each cell adds to its window's margin; mel rows upwards from the
@@ -96,22 +96,22 @@ class Evidence:
 
     @property
     def track_spread(self) -> float:
-        """What the track's margin has that belongs to no place; 0 for a binary model without an offset."""
+        """The part of the track's margin that belongs to no cell; 0 for a binary model without an offset."""
         return float(self.weights @ self.spread)
 
     @property
     def remainder(self) -> float:
-        """The track's margin less all that adds up to it: float32's rounding."""
+        """The track's margin minus the sum of its parts: the rounding error of float32."""
         return self.margin - float(self.track_cells.sum()) - self.track_spread
 
 
 def explain(path: bytes, model: Model, plan: WindowPlan, decoder: Decoder | None = None) -> Evidence:
-    """Take the score of a sound file apart.
+    """Decompose the score of a sound file.
 
     Args:
         path: the file.
-        model: a loaded model; its class maps are what counts.
-        plan: which windows; with the plan of a scan the score is that scan's.
+        model: a loaded model with class maps.
+        plan: which windows; the plan of a scan gives the score of that scan.
         decoder: what decodes; None for a process of its own.
 
     Raises:
@@ -186,7 +186,7 @@ class _Reader:
             start_s, samples = next(self._windows)
             return window_image(start_s, samples, self._image_of, silent=not samples.any())
         except StopIteration as end:
-            # A generator that is asked again has no value to give.
+            # An exhausted generator returns no value.
             if self.facts is None:
                 self.facts, self.provenance = end.value.facts, end.value.provenance
             raise
@@ -209,7 +209,7 @@ def _run(model: Model, images: Float32) -> tuple[Float32, Float32]:
 
 
 def decompose(maps: npt.ArrayLike, temperature: float, offset: float = 0.0) -> tuple[Float64, Float64]:
-    """What each cell, and what belongs to no place, adds to the margin of each window.
+    """The contribution of each cell to the margin of each window, and the part that belongs to no cell.
 
     Args:
         maps: class maps [n, classes, 8, 8], class 0 human.
@@ -227,7 +227,7 @@ def decompose(maps: npt.ArrayLike, temperature: float, offset: float = 0.0) -> t
 
 
 def window_weights(margins: npt.ArrayLike, shrink: float = 0.0) -> Float64:
-    """The weight of each window in the track's margin: equal for those kept, 0 for those that are trimmed."""
+    """The weight of each window in the track's margin: 0 for trimmed windows, equal for all others."""
     values = np.asarray(margins, dtype=np.float64)
     cut = int(TRIM * len(values))
     order = np.argsort(values, kind="stable")
@@ -237,7 +237,7 @@ def window_weights(margins: npt.ArrayLike, shrink: float = 0.0) -> Float64:
 
 
 def cell_edges(audio: AudioSpec) -> tuple[Float64, Float64]:
-    """Where cells begin and end: seconds into the window [9], and Hz [9] from the lowest row.
+    """The edges of the cells: seconds into the window [9], and Hz [9] from the lowest row.
 
     A boundary between rows is the centre frequency between the filters on both sides of it.
     """

@@ -1,4 +1,4 @@
-"""Evidence as a reader meets it: words, panels, clips and figures, for the page and the picture."""
+"""Presents evidence for the page and the picture: sentences, panels, clips and figures."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Explained:
     Attributes:
         name: file name, escaped for people.
         path: the whole path, likewise.
-        sentences: what the evidence is and says.
+        sentences: the evidence and its meaning.
         panels: inline SVG by name.
         clips: excerpts to play.
         clips_are: what they are, in words.
         windows: per window start, margin, sum of cells, spread over families and weight.
-        figures: the numbers behind the picture as JSON, for whoever wants to add them up.
+        figures: the numbers of the picture as JSON, so that the sum can be checked.
     """
 
     name: str
@@ -100,7 +100,7 @@ def figures(evidence: Evidence) -> dict[str, Any]:
 
 
 def sentences(evidence: Evidence, limits: Thresholds | None) -> Iterator[str]:
-    """What the evidence says, and what it is, in plain words."""
+    """The evidence and its meaning, in plain words."""
     spec = evidence.spec
     if spec.untrained:
         yield "The model is untrained: its weights are random, and neither score nor evidence means anything."

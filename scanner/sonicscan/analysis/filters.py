@@ -1,4 +1,4 @@
-"""Which rows of a report a command is about."""
+"""Selects the rows of a report that a command uses."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Filter:
         statuses: any of these; empty for all.
         min_score: at least this score.
         path: a glob that the whole path matches; `*` matches `/` too.
-        fdr: among the tracks that can be flagged at this false-discovery rate.
-        reviewed: not settled by one of these decisions.
+        fdr: only tracks that can be flagged at this false-discovery rate.
+        reviewed: leaves out tracks that have a valid decision among these.
     """
 
     verdicts: tuple[str, ...] = ()
@@ -32,7 +32,7 @@ class Filter:
     reviewed: Reviewed | None = None
 
     def __str__(self) -> str:
-        """What the rows were chosen by, as options; empty where all are taken."""
+        """The conditions as options; empty if all rows are taken."""
         parts = [f"--verdict {verdict}" for verdict in self.verdicts] + [f"--status {s}" for s in self.statuses]
         parts += [] if self.min_score is None else [f"--min-score {self.min_score:g}"]
         parts += [] if self.path is None else ["--path"]

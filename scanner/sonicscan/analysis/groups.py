@@ -1,4 +1,4 @@
-"""The tracks of one folder, artist, album or label together, and the evidence about each such group."""
+"""Groups tracks by folder, artist, album or label, and computes the evidence about each group."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Group:
     """The tracks of one folder, artist, album or label.
 
     Attributes:
-        name: the folder, relative to what all paths have in common, or the artist, and so on.
+        name: the folder, relative to the common folder of all paths; or the artist, album or label.
         tracks: files found.
         assessed: tracks with a verdict.
         flagged: flagged ones, without those that people decided are by a human.
         review: tracks up for review, likewise.
         share: flagged among assessed, with Wilson's 95% interval; None where none was assessed.
-        e_value: evidence against all of its tracks being by people, copies counted once; None without p-values, for
-            tracks without a name, and for a group of which people decided that a track is by a human.
+        e_value: evidence against the proposition that all tracks are by people; copies count once. None without
+            p-values, for tracks without a name, and for a group with a track that people decided is by a human.
         error: the largest probability of such an e-value if all tracks are by people; None without `e_value`.
         reported: whether the group is among those that can be reported at the false-discovery rate asked for.
     """
@@ -91,15 +91,15 @@ def _group(
 
 
 def _e_value(rows: Sequence[FileResult], cleared: frozenset[bytes]) -> float | None:
-    """A group's e-value. A decision on one track is no draw, so a group with one is left to the people who decide."""
+    """A group's e-value; None if a person decided on a track of it, since a decided track is not a random draw."""
     if any(identity(row) in cleared for row in rows):
         return None
     return group_e_value([row.p_value for row in distinct(rows) if row.p_value is not None])
 
 
 def common_folder(rows: Sequence[FileResult]) -> str:
-    """What all paths begin with, up to and with a `/`; empty where there is no such thing."""
-    # As text, and not as a path, so that `./` and `s3://` stay. What the first and the last share, all share.
+    """The common prefix of all paths, up to and including a `/`; empty if there is none."""
+    # Compared as text, so that `./` and `s3://` stay. In sorted order, the first and last path share the common prefix.
     first, last = min((row.path for row in rows), default=""), max((row.path for row in rows), default="")
     same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
     return first[: first.rfind("/", 0, same) + 1]
@@ -117,7 +117,7 @@ def _names(rows: Sequence[FileResult], by: By, depth: int) -> Callable[[FileResu
 
 
 def _folder_names(rows: Sequence[FileResult], depth: int) -> Callable[[FileResult], str]:
-    """What to call a file's folder: at most `depth` levels below the folder that all have in common."""
+    """The display name of a file's folder: at most `depth` levels below the common folder."""
     common = len(PurePosixPath(common_folder(rows)).parts)
 
     def name(row: FileResult) -> str:

@@ -1,4 +1,4 @@
-"""Evidence for the highest-scoring tracks of a report, from the library that it is about."""
+"""Computes evidence for the highest-scoring tracks of a report, from the scanned library."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def explain_highest(
 
     Args:
         catalogue: the report.
-        library: the folder that was scanned, wherever it lies now.
+        library: the present path of the folder that was scanned.
         n: how many tracks.
         model_path: the model of the scan.
 
@@ -34,7 +34,7 @@ def explain_highest(
         evidence by the identity of its row, and sentences about tracks that could not be explained.
 
     Raises:
-        ModelError: it is another model than the report's: its evidence would be about other scores.
+        ModelError: the model differs from the report's, so its evidence would explain other scores.
     """
     model = load_model(model_path, Device("cpu"))
     if model.digest != catalogue.metadata.model_digest:
@@ -68,7 +68,7 @@ def _explain(
 
 
 def _places(row: FileResult, library: Path) -> Iterator[Path]:
-    """Where a track may lie below `library`, whatever folder the scan named: by as much of its path as fits."""
+    """Possible paths of a track below `library`: the ends of its reported path, longest first."""
     parts = PurePosixPath(os.fsdecode(identity(row))).parts
     if ".." not in parts:
         for skipped in range(int(parts[0] == "/"), len(parts)):

@@ -1,8 +1,8 @@
-"""Self-contained pages: one file, every script and picture inside, nothing fetched, nothing run from data.
+"""Writes self-contained pages: one file with all scripts and pictures, which fetches nothing and executes no data.
 
-Jinja2 escapes all text, data travel as JSON that is never executed, and the page's content security policy
-lets only the scripts written here run (by their SHA-256) and nothing be fetched: a name such as
-`<img src=x onerror=...>` would have to get past all three.
+Three measures stop a name such as `<img src=x onerror=...>` from running code. Jinja2 escapes all text. Data are
+embedded as JSON that is never executed. The content security policy allows only these scripts, by SHA-256, and no
+fetches.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LIBRARIES = ("jinja2", "itables", "plotly", "matplotlib")
 
 @dataclass(frozen=True)
 class Script:
-    """Code of this project or of a library, and what the content security policy knows it by."""
+    """A script of this project or of a library, with its digest for the content security policy."""
 
     text: str
 
@@ -42,7 +42,7 @@ class Script:
 
 
 def require_libraries() -> None:
-    """Import what the commands draw with; raise `InputError` where the extra `report` is not installed."""
+    """Import the drawing libraries; raises `InputError` if the extra `report` is not installed."""
     missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(missing_extra(f"pictures and pages need {', '.join(missing)}", "report"))
@@ -95,7 +95,7 @@ def plotly_script() -> Script:
 def table_script() -> Script:
     """jQuery and DataTables (MIT), as the package `itables` ships them; sets `window.jQuery`."""
     bundle = (importlib.resources.files("itables") / "html" / "dt_bundle.js").read_text(encoding="utf-8")
-    # It is a module to be imported from an address; here it stands in the page, and hands over jQuery.
+    # The file is a module for import by address. Here it is embedded in the page and exports jQuery.
     exported = re.search(r"export\s*\{([^}]*)\}", bundle)
     jquery = re.search(r"([\w$]+) as jQuery\b", exported[1]) if exported else None
     if exported is None or jquery is None:
@@ -110,7 +110,7 @@ def table_style() -> str:
 
 
 def _library(text: str, name: str) -> Script:
-    # Line ends are what a browser makes of them before it takes the digest.
+    # Normalise line ends, as browsers do before they compute the digest.
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "</script" in text.lower():
         raise ReportError(f"the script of the installed {name} cannot stand inside a page.")

@@ -1,15 +1,15 @@
-"""What people who listen to a random sample can say about a whole report, without any trust in the model.
+"""Estimates about a whole report from people who listen to a random sample; they do not depend on the model.
 
 `draw` takes a stratified random sample: the strata are the verdicts, and each track of a stratum has the same chance.
 `estimate` turns decisions on it into the share of AI, the false-positive rate and the miss rate of the scan's flags.
-The only randomness is that of the draw, so that the intervals suppose nothing of model or calibration:
+The only randomness is that of the draw, so the intervals assume nothing about the model or calibration:
 
     tracks of AI among the N - n of a stratum that were not drawn ~ BetaBinomial(N - n, k + 1/2, n - k + 1/2)
 
 for k of its n drawn tracks being AI (Jeffreys' prior; Brown, Cai and DasGupta 2001, "Interval estimation for a binomial
-proportion"). Beside them is a prediction-powered interval for the share, which uses the scores of all tracks and is
-corrected by the sample, so that it holds for any scores (Angelopoulos, Bates, Fannjiang, Jordan and Zrnic 2023,
-"Prediction-powered inference"; with the weight of Angelopoulos, Duchi and Zrnic 2023, "PPI++").
+proportion"). A prediction-powered interval for the share also uses the scores of all tracks and corrects them with the
+sample, so it is valid for any scores (Angelopoulos, Bates, Fannjiang, Jordan and Zrnic 2023, "Prediction-powered
+inference"; with the weight of Angelopoulos, Duchi and Zrnic 2023, "PPI++").
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Stratum:
-    """What is known of the tracks with one verdict.
+    """Counts of the tracks with one verdict.
 
     Attributes:
         name: the verdict, or `no verdict`.
@@ -71,20 +71,20 @@ class Stratum:
 
 @dataclass(frozen=True)
 class ListenedEstimates:
-    """What a sample says about a report; `dataclasses.asdict` is what `--json` prints.
+    """The estimates from a sample of a report; `--json` prints their `dataclasses.asdict`.
 
     Attributes:
-        strata: what it rests on.
+        strata: the counts behind the estimates.
         ai_share: share of AI among all tracks with a score.
         ai_tracks: the same as a number of tracks.
         false_positive_rate: share of the tracks by people that are flagged; None without tracks by people.
         false_discovery_rate: share of the flagged tracks that are by people; None without flagged tracks.
-        miss_rate: share of the AI tracks that are not flagged; None where there may be no AI.
+        miss_rate: share of the AI tracks that are not flagged; None if there may be no AI track.
         ai_share_with_scores: the share of AI by prediction-powered inference; None with fewer than two decisions in a
             stratum that has more tracks than that.
-        undecided: drawn tracks of the report without a decision, or `unsure`; the estimates suppose that they are like
+        undecided: drawn tracks of the report without a decision, or `unsure`; the estimates assume that they resemble
             the decided ones.
-        unmatched: drawn tracks that the report does not have.
+        unmatched: drawn tracks that the report does not contain.
     """
 
     strata: tuple[Stratum, ...]
@@ -104,10 +104,10 @@ def stratum_of(row: FileResult) -> str:
 
 
 def draw(rows: Sequence[FileResult], n: int, seed: int = 0) -> list[Drawn]:
-    """A stratified random sample, in random order, so that a listener learns nothing from the place of a track.
+    """A stratified random sample, in random order, so that the order tells a listener nothing.
 
-    Each stratum gets `LEAST` tracks, or all that it has; the rest goes to strata in proportion to the square root of
-    their size, which keeps the rare flagged tracks well represented.
+    Each stratum gets `LEAST` tracks, or all of its tracks. The rest is divided in proportion to the square root of the
+    strata's sizes, so that the rare flagged tracks are well represented.
 
     Args:
         rows: of a report; those without a score cannot be drawn.
@@ -136,7 +136,7 @@ def draw(rows: Sequence[FileResult], n: int, seed: int = 0) -> list[Drawn]:
 
 
 def _allocated(sizes: Mapping[str, int], n: int) -> dict[str, int]:
-    """How many tracks of each stratum make up a sample of n."""
+    """The number of tracks of each stratum in a sample of n."""
     given = {name: min(size, LEAST, n // len(sizes)) for name, size in sizes.items()}
     while (left := min(n, sum(sizes.values())) - sum(given.values())) > 0:
         open_ = {name: np.sqrt(size) for name, size in sizes.items() if given[name] < size}
@@ -154,16 +154,16 @@ def estimate(
     reviewed: Reviewed,
     today: dt.date | None = None,
 ) -> ListenedEstimates:
-    """What decisions on a sample say about all tracks with a score.
+    """Estimate figures about all tracks with a score from decisions on a sample.
 
     Args:
         rows: of the report.
-        strata_of: the sample: the path of each drawn track, and the stratum it was drawn in.
-        reviewed: decisions; those on other tracks are left out, since nobody drew them at random.
-        today: the day on which decisions must hold.
+        strata_of: the sample: the path of each drawn track, and its stratum.
+        reviewed: decisions; those on other tracks are left out, since these were not drawn at random.
+        today: the day on which decisions must be valid.
 
     Raises:
-        InputError: a stratum has tracks of which none was decided, or was scanned anew since the draw.
+        InputError: no drawn track of a stratum has a decision, or a track's verdict has changed since the draw.
     """
     today = today or dt.date.today()
     scored = [row for row in rows if row.score is not None]
@@ -211,7 +211,7 @@ def estimate(
 
 
 def _ai_tracks(stratum: Stratum) -> Float64:
-    """Draws of the number of AI tracks of a stratum: those that are known, and the rest."""
+    """Random draws of the number of AI tracks in a stratum: the decided ones plus the rest."""
     rng = np.random.default_rng(len(stratum.name))
     rate = rng.beta(stratum.ai + 0.5, stratum.decided - stratum.ai + 0.5, _DRAWS)
     found: Float64 = stratum.ai + rng.binomial(stratum.tracks - stratum.decided, rate).astype(np.float64)

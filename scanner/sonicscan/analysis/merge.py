@@ -1,7 +1,7 @@
 """Joins the reports of shards, or of several libraries, into one.
 
-Every input is sorted by path, as scans write them, so that merging reads each once, a batch at a time,
-and holds no more than the batches at hand. A folder of parts is as many inputs as it has parts.
+Scans write rows sorted by path. So the merge reads each input once, a batch at a time, and holds only the current
+batches in memory. Each part of a folder is an input of its own.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ BATCH_ROWS = 8192
 
 @dataclass(frozen=True)
 class Allowed:
-    """What a merge lets pass.
+    """Exceptions that a merge allows.
 
     Attributes:
         gaps: shards that are missing.
         overlap: a path in two inputs, or a shard twice; the scan that finished last wins.
-        mixed_models: reports that cannot be compared; the result then names no model.
+        mixed_models: reports that are not comparable; the result then names no model.
     """
 
     gaps: bool = False
@@ -58,11 +58,11 @@ def merge(paths: Sequence[Path], out: Path, allowed: Allowed, strip: Sequence[st
     Args:
         paths: Parquet reports, or folders of parts.
         out: a Parquet file.
-        allowed: what is let pass.
-        strip: folders that paths lose, of which each path has one; empty to keep paths as they are.
+        allowed: exceptions to allow.
+        strip: folders to remove from the start of paths; each path must begin with one. Empty keeps paths unchanged.
 
     Returns:
-        how many rows it has.
+        the number of rows.
 
     Raises:
         ReportError: an input cannot be read, or the inputs do not belong together.
@@ -124,7 +124,7 @@ def _opened(path: Path) -> _Input:
 
 
 def _differences(a: _Input, b: _Input) -> list[str]:
-    """In what two reports cannot be compared."""
+    """Raise if two reports are not comparable; the message names the difference."""
     names = {"model_digest": "models", "key": "windows or versions", "thresholds": "thresholds"}
     found = [words for name, words in names.items() if getattr(a.metadata, name) != getattr(b.metadata, name)]
     return found[:1]
@@ -140,7 +140,7 @@ def _refuse_mixed(inputs: Sequence[_Input]) -> None:
 
 
 def _shards_left(inputs: Sequence[_Input], allowed: Allowed) -> list[tuple[int, int]]:
-    """The shards that the merged report holds; none where it is whole."""
+    """The shards in the merged report; none if all shards are there."""
     holders: dict[tuple[int, int], Path] = {}
     for source in inputs:
         for shard in source.metadata.shards:
@@ -166,7 +166,7 @@ def _shards_left(inputs: Sequence[_Input], allowed: Allowed) -> list[tuple[int, 
 
 
 class _Cursor:
-    """The rows of one file that are read and not yet merged."""
+    """The rows of one file that were read but not yet merged."""
 
     def __init__(self, reader: pq.ParquetFile, path: Path, rank: int, strip: Sequence[str] = ()) -> None:
         self._batches = reader.iter_batches(BATCH_ROWS)
@@ -184,7 +184,7 @@ class _Cursor:
         return self._last or ""
 
     def read(self) -> None:
-        """Read on; `open` tells whether there was more."""
+        """Read the next batch; sets `open` to whether there was one."""
         batch = next((b for b in self._batches if b.num_rows), None)
         if batch is None:
             self.open = False
@@ -210,7 +210,7 @@ class _Cursor:
 
 
 def _stripped(table: pa.Table, prefixes: tuple[str, ...], path: Path) -> tuple[pa.Table, tuple[str, ...]]:
-    """The rows without the one of the prefixes that all of their paths have, and that prefix."""
+    """Remove the common prefix of all paths, one of `prefixes`; returns the rows and that prefix."""
     paths, raws = (table.column(name).to_pylist() for name in ("path", "path_raw"))
     prefix = max((p for p in prefixes if paths[0].startswith(p)), key=len, default=None)
     if prefix is None or not all(name.startswith(prefix) for name in paths):
@@ -231,7 +231,7 @@ def _stripped(table: pa.Table, prefixes: tuple[str, ...], path: Path) -> tuple[p
 
 
 def _common_roots(inputs: Sequence[_Input]) -> tuple[tuple[str, str], ...]:
-    """The roots of all inputs, without a prefix that is another folder in another input."""
+    """The roots of all inputs, without prefixes that mean different folders in different inputs."""
     folders: dict[str, set[str]] = {}
     for prefix, digest in (root for source in inputs for root in source.metadata.roots):
         folders.setdefault(prefix, set()).add(digest)
@@ -239,7 +239,7 @@ def _common_roots(inputs: Sequence[_Input]) -> tuple[tuple[str, str], ...]:
 
 
 def _in_order(cursors: list[_Cursor]) -> Iterator[pa.Table]:
-    """All rows, sorted by path; rows of one path are in one table."""
+    """Yield all rows, sorted by path; all rows of one path are in the same table."""
     bound: str | None = ""
     while bound is not None:
         # What every file that goes on has been read up to; its own path may come again in the next batch.

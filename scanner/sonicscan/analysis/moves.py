@@ -1,4 +1,4 @@
-"""Which file that appeared is a file that went away, under another name."""
+"""Finds moved files: pairs of a file that disappeared and a new file with the same content."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TypeVar
 from sonicscan.report.row import FileResult
 from sonicscan.scoring.aggregate import margin_of
 
-DRIFT = 0.01  # log-odds: batches, threads and machines move margins by less
+DRIFT = 0.01  # log-odds: batches, threads and machines change margins by less
 
 Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
 class Content:
-    """What tells a file's content from another's, whatever the file is called.
+    """Properties that identify a file's content, independent of its name.
 
     Attributes:
         content_hash: SHA-256 of the bytes, hex; None where the scan was not given --hash.
@@ -40,8 +40,8 @@ class Content:
 def moved(gone: Mapping[Name, Content], appeared: Mapping[Name, Content]) -> dict[Name, Name]:
     """New name of each file that moved, with its earlier name.
 
-    A file moved where its bytes are the same. Without `content_hash` on both sides it moved where size, time of
-    change and score are the same. Copies cannot be told apart, so what fits more than one file is left alone.
+    Two files match if their bytes are equal. If one has no `content_hash`, they match if size, time of change and score
+    are equal. Copies cannot be distinguished, so a file with several matches is left out.
     """
     found = _pairs(
         {name: content.content_hash for name, content in gone.items() if content.content_hash},

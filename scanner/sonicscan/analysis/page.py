@@ -1,4 +1,4 @@
-"""The audit page: everything about one report in one file that works offline."""
+"""Writes the audit page: one report in one file that works offline."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from sonicscan.scoring.thresholds import VERDICTS
 from sonicscan.spec import digest_of
 from sonicscan.text import printable
 
-MAX_ROWS = 50_000  # more make a browser slow; the report itself has them all
+MAX_ROWS = 50_000  # more rows make a browser slow; the report has all of them
 MAX_STRIP = 40  # bars of a strip
 LISTED_CHANGES = 500
 _BINS = 50
@@ -65,9 +65,9 @@ def audit_page(
         depth: how many folder levels are told apart.
         reviewed: decisions to respect.
         earlier: what differs from an earlier report.
-        evidence: evidence by the identity of the row it is about.
-        notes: what went wrong on the way, in sentences.
-        today: the day on which decisions must hold.
+        evidence: evidence by the identity of its row.
+        notes: problems, in sentences.
+        today: the day on which decisions must be valid.
         declared: what suppliers declared.
     """
     today = today or dt.date.today()
@@ -127,7 +127,7 @@ def audit_page(
 
 
 def _listed(ranked: Sequence[FileResult]) -> list[FileResult]:
-    """The rows of the table: all, or the highest and every one that could not be judged."""
+    """The rows of the table: all, or those with the highest scores and all without a score."""
     if len(ranked) <= MAX_ROWS:
         return list(ranked)
     unjudged = [row for row in ranked if row.score is None][:MAX_ROWS]
@@ -155,7 +155,7 @@ def _row(
 
 
 def _details(row: FileResult, artist: Group | None) -> dict[str, str]:
-    """What else is known about a track, label and text; only what there is."""
+    """Further details of a track as label and text, without empty ones."""
     ranges = ", ".join(f"{r['start_s']:.1f} to {r['end_s']:.1f} s" for r in row.flagged_ranges or ())
     facts = {
         "error": row.error,
@@ -193,7 +193,7 @@ def strip(margins: Sequence[float]) -> list[float]:
 
 
 def _strip_scale(rows: Iterable[FileResult]) -> float:
-    """The margin that fills a strip: the largest but for one track in fifty, so that no outlier flattens the rest."""
+    """The margin at the full height of a strip: the 98th percentile of tracks, which ignores outliers."""
     largest = [max(map(abs, row.window_margins)) for row in rows if row.window_margins]
     return max(1.0, round(float(np.quantile(largest, 0.98)), 1)) if largest else 1.0
 

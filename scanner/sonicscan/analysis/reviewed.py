@@ -1,9 +1,8 @@
-"""Decisions that people took on tracks: a CSV file that reports, and `sonicscan --fail-on`, respect.
+"""People's decisions on tracks, in a CSV file that `sonicscan-report` and `sonicscan --fail-on` read.
 
-A decision settles a track: it no longer counts as an open finding. It is named by the path as the report
-has it, or by the SHA-256 of the file's bytes (`--hash`). A decision on a path is about the file that was
-there: it no longer holds once the file has changed after the decision's date. Nothing is hidden: every
-program that respects decisions says how many it applied, and which have lapsed.
+A track with a valid decision is not an open finding. A decision names the track by its path in the report, or by the
+SHA-256 of the file's bytes (`--hash`). A decision on a path expires when the file changes after the decision's date.
+Every program that applies decisions reports how many it applied, and how many have expired.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ Kind = Literal["human", "ai", "accepted", "unsure"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SETTLING: tuple[Kind, ...] = ("human", "ai", "accepted")  # `unsure` leaves a track open
 COLUMNS = ("path", "content_hash", "decision", "by", "date", "expires")
-STRATUM = "stratum"  # a further column of a sample to listen to
+STRATUM = "stratum"  # the additional column of a listening sample
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Decision:
         decision: `human` (a false alarm), `ai` (confirmed), `accepted` (stays as it is) or `unsure`.
         by: who decided.
         date: the day of the decision.
-        expires: the last day on which it holds; None for ever.
+        expires: the last day on which it is valid; None for no limit.
     """
 
     path: str
@@ -48,7 +47,7 @@ class Decision:
     expires: dt.date | None
 
     def lapsed(self, row: FileResult, today: dt.date) -> str | None:
-        """Why the decision no longer holds for a row that it names; None where it does."""
+        """Why the decision is no longer valid for a row that it names; None if it is valid."""
         if self.expires is not None and today > self.expires:
             return "expired"
         if not self.content_hash and row.mtime_ns >= _end_of_day_ns(self.date):
@@ -58,7 +57,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Reviewed:
-    """All decisions of a file, by what names the track; the last one on a track counts.
+    """All decisions of a file, by path or hash; the last one on a track counts.
 
     Attributes:
         by_path, by_hash: the decisions.
@@ -70,19 +69,19 @@ class Reviewed:
     strata: Mapping[str, str] = field(default_factory=dict)
 
     def named(self, row: FileResult) -> Decision | None:
-        """The decision on a row, whether it still holds or not; one on its bytes wins over one on its path."""
+        """The decision on a row, valid or not; a decision by hash takes precedence over one by path."""
         by_hash = self.by_hash.get(row.content_hash) if row.content_hash else None
         return by_hash or self.by_path.get(row.path)
 
     def covers(self, row: FileResult, today: dt.date) -> Decision | None:
-        """The decision that settles a row, if one holds today."""
+        """The valid decision on a row, if there is one today."""
         decision = self.named(row)
         if decision is None or decision.decision not in SETTLING:
             return None
         return decision if decision.lapsed(row, today) is None else None
 
     def unmatched(self, rows: Iterable[FileResult]) -> tuple[str, ...]:
-        """What the file names and no row is: moved or deleted tracks, or another report's."""
+        """Tracks that the file names and the report does not contain: moved, deleted, or of another report."""
         paths, hashes = set(self.by_path), set(self.by_hash)
         for row in rows:
             paths.discard(row.path)
@@ -90,7 +89,7 @@ class Reviewed:
         return (*sorted(paths), *sorted(hashes))
 
     def lapsed(self, rows: Iterable[FileResult], today: dt.date) -> dict[str, int]:
-        """How many rows have a decision that no longer holds, by reason."""
+        """Number of rows whose decision is no longer valid, by reason."""
         reasons = (d.lapsed(row, today) for row in rows if (d := self.named(row)) is not None)
         return dict(Counter(reason for reason in reasons if reason is not None))
 
@@ -160,6 +159,6 @@ def _day(text: str, name: str, where: str) -> dt.date:
 
 
 def _end_of_day_ns(day: dt.date) -> int:
-    """Nanoseconds since 1970 at which `day` is over everywhere: west of Greenwich it lasts 12 hours longer."""
+    """Nanoseconds since 1970 at which `day` is over in every time zone; the last zone is 12 hours behind UTC."""
     start = dt.datetime(day.year, day.month, day.day, tzinfo=dt.UTC)
     return int((start + dt.timedelta(hours=36)).timestamp()) * 1_000_000_000

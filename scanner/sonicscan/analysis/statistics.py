@@ -1,9 +1,9 @@
 """Shares, intervals and false discoveries; pure functions, checked against simulations.
 
-The true share of AI in a catalogue is not the share that was flagged: some flags are false and some
-AI goes unflagged. Rogan and Gladen (1978, "Estimating prevalence from the results of a screening test")
-invert that: share = (flagged - FPR) / (TPR - FPR). The interval here carries the uncertainty of all
-three rates, by drawing each from its Beta distribution.
+The true share of AI in a catalogue differs from the flagged share: some flags are false, and some AI tracks are not
+flagged. Rogan and Gladen (1978, "Estimating prevalence from the results of a screening test") correct for both: share =
+(flagged - FPR) / (TPR - FPR). The interval includes the uncertainty of all three rates; each is drawn from its Beta
+distribution.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DRAWS = 40_000
 _LOW, _HIGH = 0.025, 0.975
 _Z = 1.959964
 _ALMOST_ALL = 0.999
-TOO_WIDE = 0.5  # of what is possible: an interval that is wider says nothing
+TOO_WIDE = 0.5  # of the possible range: a wider interval is not shown
 LISTEN = "listen to a sample: sonicscan-report sample"
 
 Float64 = npt.NDArray[np.float64]
@@ -40,12 +40,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class ErrorRates:
-    """How often the model flags what, at the threshold that a report was made with.
+    """The model's error rates at the threshold of a report.
 
     Attributes:
         false_flags: calibration tracks (by people) that reach the threshold.
         n_human: calibration tracks in all.
-        tpr: share of known-AI tracks that reach it; None where the model does not say.
+        tpr: share of known-AI tracks that reach it; None if the model does not state it.
         n_ai: known-AI tracks that `tpr` was measured on.
     """
 
@@ -89,12 +89,12 @@ def wilson(hits: int, n: int) -> Estimate:
 
 @dataclass(frozen=True)
 class Shares:
-    """What the flags of a catalogue say about it as a whole.
+    """Estimates about a whole catalogue from its flags.
 
     Attributes:
-        ai_share: estimated share of AI among the assessed tracks, 0..1; None where it cannot be told.
-        false_flags: how many of the flagged tracks are expected to be by people; the interval is one for
-            their number, chance included. None without `ai_share`, or where it cannot be told.
+        ai_share: estimated share of AI among the assessed tracks, 0..1; None if it cannot be estimated.
+        false_flags: expected number of flagged tracks that are by people; its interval includes chance. None without
+            `ai_share`, or if it cannot be estimated.
         chance_flags: how many tracks would be flagged on average if every one were by a person.
         why_not: why there is no `ai_share`, in a sentence.
     """
@@ -108,15 +108,15 @@ class Shares:
 def shares(flagged: int, assessed: int, rates: ErrorRates) -> Shares:
     """Estimated share of AI (Rogan-Gladen) and expected false flags, each with a 95% interval.
 
-    A figure whose interval is not narrower than half of what is possible is left out: it would say nothing.
+    A figure is left out unless its interval is narrower than half of the possible range.
 
     Args:
         flagged: tracks that the model flagged, whatever people decided about them later.
         assessed: tracks that have a score.
         rates: the model's error rates at the threshold.
 
-    Both suppose that the catalogue's tracks by people are like those of the calibration, and its AI
-    tracks like those that the true-positive rate was measured on, and that tracks are independent.
+    Both figures assume that the tracks by people resemble those of the calibration, that the AI tracks resemble those
+    of the measured true-positive rate, and that tracks are independent.
     """
     rng = np.random.default_rng(0)
     k, n = rates.false_flags, rates.n_human
@@ -128,7 +128,7 @@ def shares(flagged: int, assessed: int, rates: ErrorRates) -> Shares:
         return Shares(None, None, by_chance, "the model does not say how much AI it catches at this threshold")
     if not assessed:
         return Shares(None, None, by_chance, "no track could be assessed")
-    # A model that can hardly tell the two apart would divide by nearly nothing: any share would come out.
+    # If both rates are nearly equal, the divisor is near zero and the share is arbitrary.
     if float(np.quantile(tpr - fpr, _LOW)) <= 0.0:
         why = "at this threshold the model has not been shown to flag AI more often than tracks by people"
         return Shares(None, None, by_chance, why)
@@ -159,7 +159,7 @@ def _interval(value: float, draws: npt.NDArray[Any]) -> Estimate:
 
 
 def benjamini_hochberg(p_values: Sequence[float], fdr: float) -> int:
-    """How many of the smallest p-values can be called discoveries at a false-discovery rate.
+    """Number of the smallest p-values that are discoveries at a false-discovery rate.
 
     Benjamini and Hochberg (1995). It holds for these p-values although all come from the same
     calibration tracks: they are positively dependent (Bates et al. 2023, "Testing for outliers with
@@ -167,7 +167,7 @@ def benjamini_hochberg(p_values: Sequence[float], fdr: float) -> int:
 
     Args:
         p_values: of all assessed tracks, in any order.
-        fdr: the share of false discoveries, on average, that is put up with; in (0, 1).
+        fdr: the largest accepted mean share of false discoveries, in (0, 1).
     """
     ordered = np.sort(np.asarray(p_values, dtype=np.float64))
     passing = np.flatnonzero(ordered <= fdr * np.arange(1, len(ordered) + 1) / max(1, len(ordered)))

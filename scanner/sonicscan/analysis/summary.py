@@ -1,4 +1,4 @@
-"""The figures of one report: what was found, how sure that is, and what could not be judged."""
+"""The figures of one report: findings, their uncertainty, and the tracks that could not be assessed."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ class Discoveries:
 
 @dataclass(frozen=True)
 class ReviewedCounts:
-    """What decisions did to the report.
+    """The effect of decisions on the report.
 
     Attributes:
-        settled: flagged or review tracks by decision in force.
-        lapsed: tracks whose decision no longer holds, by reason.
-        unmatched: what the file of decisions names and the report does not have.
-        open_flagged, open_review: tracks with that verdict that nobody has decided about.
+        settled: flagged or review tracks with a valid decision, by decision.
+        lapsed: tracks whose decision is no longer valid, by reason.
+        unmatched: tracks that the file of decisions names and the report does not contain.
+        open_flagged, open_review: tracks with that verdict and without a valid decision.
     """
 
     settled: dict[str, int]
@@ -82,7 +82,7 @@ class StatusCount:
 
 @dataclass(frozen=True)
 class Summary:
-    """All of it; `dataclasses.asdict` is what `--json` prints.
+    """All figures of a report; `--json` prints their `dataclasses.asdict`.
 
     Attributes:
         report, model: names, for people.

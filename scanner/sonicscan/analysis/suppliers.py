@@ -1,4 +1,4 @@
-"""What suppliers declared about their tracks, beside what was found in the tracks.
+"""Compares suppliers' declarations about their tracks with the findings of a scan.
 
 The values follow the AI disclosure of DDEX: which contributions to a track AI made.
 """
@@ -28,7 +28,7 @@ class Entry:
     """One line of a file of declarations.
 
     Attributes:
-        names: what names the track, by key; a track is meant where one of them fits.
+        names: names of the track, by key; a track matches if one of them is equal.
         contribution: the declared value.
     """
 
@@ -51,7 +51,7 @@ class Declared:
         return found
 
     def of(self, row: FileResult) -> frozenset[Contribution]:
-        """What was declared about a row; empty where nothing was. `none` beside another value does not count."""
+        """The declared values of a row; empty if there are none. `none` is ignored if there is another value."""
         found: set[Contribution] = set()
         for name in _names_of(row):
             found |= self._by.get(name, set())
@@ -75,7 +75,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """A track whose supplier declared something else than what was found.
+    """A track whose declaration contradicts the findings.
 
     Attributes:
         path: the track.
@@ -152,7 +152,7 @@ def compare_declared(rows: Iterable[FileResult], declared: Declared) -> Supplier
 
 
 def _found(row: FileResult) -> str:
-    """What speaks for AI in a track, in words; empty where nothing does."""
+    """The findings of AI in a track, in words; empty if there are none."""
     claim = None if row.provenance is None else row.provenance.claim
     words = ["flagged"] if row.verdict == "flagged" else []
     if claim in ("generated", "edited_with_ai", "conflicting"):

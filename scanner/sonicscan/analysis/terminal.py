@@ -82,7 +82,7 @@ def print_summary(summary: Summary, top: int) -> None:
 
 
 def print_declarations(console: Console, summary: Summary) -> None:
-    """What tracks declare about their own origin, and what suppliers declared about them."""
+    """Declarations of tracks about their own origin, and suppliers' declarations."""
     if summary.declarations is not None:
         for sentence in declaration_sentences(summary.declarations):
             console.print(safe(sentence))

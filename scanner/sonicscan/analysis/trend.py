@@ -1,4 +1,4 @@
-"""How a catalogue's flags develop: one line a month, from the reports of an audit."""
+"""Shows a catalogue's flags over time: one line for each month, from the reports of an audit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sonicscan.report.readers import part_files
 
 @dataclass(frozen=True)
 class Month:
-    """One month, as the report that finished last in it has the catalogue.
+    """One month, by the last report that finished in it.
 
     Attributes:
         month: `2026-11`, in UTC.

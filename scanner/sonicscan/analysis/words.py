@@ -1,4 +1,4 @@
-"""Figures in words, the same on a terminal and on the page."""
+"""Puts figures into words, for the terminal and the page alike."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def count(n: float) -> str:
 def interval(estimate: Estimate, unit: str) -> str:
     """An estimate with its 95% interval; `unit` is `share` or `tracks`.
 
-    Where the interval reaches the end of what is possible, only its other end says something.
+    If one end of the interval is a limit of the possible range, only the other end is given.
     """
     show = percent if unit == "share" else count
     high = estimate.high if unit == "share" else max(1.0, estimate.high)
@@ -91,7 +91,7 @@ def group_in_words(group: Group) -> str:
 
 
 def findings(summary: Summary) -> Iterator[str]:
-    """What the figures say about the catalogue, a sentence or two each."""
+    """The figures about the catalogue, in one or two sentences each."""
     flagged = summary.verdicts["flagged"]
     if summary.untrained:
         yield "The model is untrained: its weights are random, its scores mean nothing, and there are no verdicts."
@@ -142,7 +142,7 @@ def findings(summary: Summary) -> Iterator[str]:
 
 
 def listened(found: ListenedEstimates) -> Iterator[str]:
-    """What a sample that people listened to says about all tracks, a sentence each."""
+    """The estimates from a listening sample, one sentence each."""
     yield f"Share of AI: {interval(found.ai_share, 'share')}, or {interval(found.ai_tracks, 'tracks')} tracks."
     if found.ai_share_with_scores is not None:
         yield f"With the scores of all tracks beside the sample: {interval(found.ai_share_with_scores, 'share')}."
@@ -193,7 +193,7 @@ def card(catalogue: Catalogue) -> dict[str, str]:
 
 
 def _measured(spec: ModelSpec) -> str:
-    """The model's own sentence about its quality, or the plain numbers among its metrics."""
+    """The sentence about quality in the model's contract, or the numbers among its metrics."""
     summary = spec.metrics.get("summary")
     if isinstance(summary, str):
         return summary

@@ -106,8 +106,7 @@ def _all_windows(source: Source, spec: AudioSpec, meter: Meter) -> Generator[Win
 def _planned_windows(
     path: bytes | OpenFile, source: Source, spec: AudioSpec, plan: WindowPlan, meter: Meter
 ) -> Generator[Window, None, Found]:
-    """Windows spread over the track; returns the frames found, or the claimed ones if decoding did not contradict
-    them."""
+    """Windows spread over the track; returns the frames found, or those claimed if not contradicted."""
     frames = source.frames
     if frames is not None and plan.at_most <= _HELD_WINDOWS:
         # Windows are yielded only after the last one is read: the file may end before the claimed length.

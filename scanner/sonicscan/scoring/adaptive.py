@@ -30,7 +30,7 @@ from sonicscan.scoring.thresholds import Thresholds
 
 ERROR_RATE = 0.035
 _AT_LEAST = 2  # windows a round: opening a file again costs as much as one or two
-_GROWTH = 1.5  # largest ratio of a round's windows to those before it, whose margins predict how many are needed
+_GROWTH = 1.5  # most windows after a round, as a multiple of those before it: few windows predict poorly
 
 
 def next_part(

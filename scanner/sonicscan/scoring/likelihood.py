@@ -5,7 +5,7 @@
 Slope and shift come from a logistic regression on the calibration's scores of both classes. The bounds are the
 empirical bounds of Vergeer, van Es, de Jongh, Alberink and Stoel 2016, "Numerical likelihood ratios outputted by LR
 systems are often based on extrapolation: when to stop extrapolating?": with one more misleading track, the ratios must
-still be more useful than no ratios. They are never wider than n + 1, for n calibration tracks.
+not be less useful than no ratios. They are never wider than n + 1, for n calibration tracks.
 
 A likelihood ratio is not the probability that a track is AI. `posterior` computes that from an assumed share of AI.
 """
