@@ -79,7 +79,7 @@ def main() -> None:
     equal = agreement({x: found["adaptive"][0][x] for x in long}, {x: whole[x] for x in long})
     default = f"the default of 12 has {agreement(found['12'][0], whole):.2%}"
     claims = [
-        Claim(f"windows of all, of adaptive's, on {len(long)} tracks of three minutes", saved, 3.0),
+        Claim(f"windows: all / adaptive, on {len(long)} tracks of three minutes", saved, 3.0),
         Claim(
             "equal verdicts of adaptive windows on them",
             100 * equal,

@@ -45,7 +45,7 @@ def main() -> None:
             lambda: wall(lambda: list(scan.score(listing(paths)))), lambda: wall(alone), rounds=rounds, warm_up=0
         )
     note = f"{n} windows, {n / median(times, 0):.1f} and {n / median(times, 1):.1f} windows/s"
-    claims = [Claim("time of a scan, of the model alone", ratio(times, 0, 1), 1.15, at_most=True, note=note)]
+    claims = [Claim("time: a scan / the model alone", ratio(times, 0, 1), 1.15, at_most=True, note=note)]
     conclude(claims, options)
 
 

@@ -108,7 +108,12 @@ def main() -> None:
         for k, (precision, target) in enumerate(precisions.items(), 1):
             note = f"{n / median(times, 0):.1f} and {n / median(times, k):.1f} windows/s"
             claims.append(
-                Claim(f"{what} {precision}, all windows, of the script's speed", ratio(times, 0, k), target, note=note)
+                Claim(
+                    f"speed with {what} {precision}, all windows: sonicscan / script",
+                    ratio(times, 0, k),
+                    target,
+                    note=note,
+                )
             )
             if precision == "fp32":
                 gap = margin_gap(scans[precision](), margins)
@@ -132,7 +137,7 @@ def main() -> None:
             rows = scan()
             taken = sum(row.windows for row in rows) / len(rows)
             note = f"{median(times, 1) / len(paths):.2f} s a track, {taken:.1f} windows of 36"
-            what = "a verdict on a track of three minutes, Lambda int8 and adaptive windows, of the script's speed"
+            what = "speed of a verdict on three minutes: sonicscan with Lambda int8, adaptive windows / script"
             claims.append(Claim(what, ratio(times, 0, 1), 12, note=note))
     conclude(claims, options)
 

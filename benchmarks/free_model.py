@@ -93,7 +93,7 @@ def main() -> None:
     note = f"{median(rates, 0):.0f} of {options.workers} x {median(rates, 1):.0f} windows/s; "
     note += f"{scaling:.2f} of as many processes side by side without transport"
     claims = [
-        Claim("a scan with a free model, of workers x one worker alone", share, 0.9, note=note),
+        Claim("speed: a scan with a free model / workers x one worker alone", share, 0.9, note=note),
         Claim("processor time of the parent per window", parent_ms, 0.3, at_most=True, unit="ms"),
     ]
     conclude(claims, options)

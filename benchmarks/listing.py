@@ -124,7 +124,7 @@ def main() -> None:
         Claim("files/s of a rescan with --since", n / median(times, 0), 10_000, unit="files/s", note=what),
         Claim(f"memory of the process that lists {listed} files", float(peak), 200, at_most=True, unit="MB"),
         Claim(
-            f"time to the first row of {listed} files, of a single file's",
+            f"time to the first row: {listed} files / one file",
             pause,
             1.2,
             at_most=True,

@@ -94,7 +94,7 @@ def main() -> None:
     _, worker = peaks(book, "--model", model, "--windows", "all", "--timeout", "3600")
     note = f"{small:.0f} MB for {options.files} files, {large:.0f} MB for {10 * options.files}"
     claims = [
-        Claim("memory of a scan of ten times the files", large / small, 1.1, at_most=True, note=note),
+        Claim("memory of a scan: ten times the files / the files", large / small, 1.1, at_most=True, note=note),
         Claim(f"memory of the worker on a file of {options.hours:g} hours", worker, 300, at_most=True, unit="MB"),
     ]
     conclude(claims, options)

@@ -46,7 +46,7 @@ def main() -> None:
         times = in_turns(lambda: cpu(librosas), lambda: cpu(sonicscan), rounds=options.rounds or 15, warm_up=2)
     gap = max(float(np.abs(a - b).max()) for a, b in zip(images["librosa"], images["sonicscan"], strict=True))
     note = f"{1e3 * median(times, 0):.0f} ms and {1e3 * median(times, 1):.0f} ms; images differ by at most {gap:.1g}"
-    conclude([Claim("librosa's time to prepare a track, of sonicscan's", ratio(times, 0, 1), 4, note=note)], options)
+    conclude([Claim("time to prepare a track: librosa / sonicscan", ratio(times, 0, 1), 4, note=note)], options)
 
 
 if __name__ == "__main__":

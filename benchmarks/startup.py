@@ -24,7 +24,9 @@ def main() -> None:
         warm_up=2,
     )
     note = f"{1e3 * median(times, 0):.0f} ms"
-    conclude([Claim("`sonicscan --help`, of `import click`", ratio(times, 0, 1), 3, at_most=True, note=note)], options)
+    conclude(
+        [Claim("time: `sonicscan --help` / `import click`", ratio(times, 0, 1), 3, at_most=True, note=note)], options
+    )
 
 
 if __name__ == "__main__":

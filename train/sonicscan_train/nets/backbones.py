@@ -141,10 +141,10 @@ def build(
 
 
 def settle(detector: Detector, images: Tensor) -> None:
-    """Prepares a network of random weights for tests of conversions, in place. timm initialises the last norm of each
-    residual branch to zero, which is good for training. But then the branches add nothing to the outputs, and a test
-    would not show an error in their conversion. So scales that are all zero become one, and batch norms take their
-    statistics from `images`, float32 [B, 3, 256, 256].
+    """Prepares a network of random weights for the verification of its export, in place. timm initialises the last norm
+    of each residual branch to zero, which is good for training. But then the branches add nothing to the outputs, and
+    verification would not detect an error in their conversion. So scales that are all zero become one, and batch norms
+    take their statistics from `images`, float32 [B, 3, 256, 256].
     """
     norms = [m for m in detector.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
