@@ -1,4 +1,4 @@
-"""A scan that is one of a series: `--out 'audits/{date}.parquet' --since latest --fail-on new-flagged`."""
+"""Repeated audits: `--out 'audits/{date}.parquet' --since latest --fail-on new-flagged`."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _COLUMNS = ["path", "path_raw", "status", "error", "verdict", "score", "size", "
 
 @dataclass(frozen=True)
 class Audit:
-    """Where one scan writes, what it builds on, and how its new flags are told from the old ones.
+    """The report of one scan, the report that it builds on, and the definition of new flags.
 
     Attributes:
         report: the report of this scan.
-        since: the report whose rows are carried over; None for none.
-        series: all reports of this `--out`; None where it is a single one that is compared with `since`.
-        standing: whether new flags are those that were never delivered; else those that `since` does not have.
-        notes: sentences about reports that `--since latest` passes over, and about an unfinished scan.
+        since: the report whose rows are carried over; None for no report.
+        series: all reports of this `--out`; None for a single report that is compared with `since`.
+        standing: if true, new flags are those never delivered; else those that `since` does not have.
+        notes: sentences about reports that `--since latest` skips, and about an unfinished scan.
     """
 
     report: Location
@@ -45,18 +45,18 @@ class Audit:
     notes: tuple[str, ...] = ()
 
     def journal(self) -> Path | None:
-        """The journal of the series; None where the report's own journal serves."""
+        """The journal of the series; None if the scan uses the journal of its report."""
         return self.series.journal if self.series is not None else None
 
     def starts_anew(self, key: str) -> bool:
         """Whether the series has an unfinished scan that is not comparable with a scan of this key.
 
-        The model and the program of a standing audit change now and then; what they left half done is scanned anew.
+        If the model or the program of an audit changed, an unfinished scan is started again.
         """
         return self.series is not None and isinstance(self.report, Path) and not self.series.fits(self.report, key)
 
     def news(self, roots: Roots, reviewed: Reviewed | None) -> News:
-        """What the finished report has that was not delivered before, or that `since` does not have.
+        """The flags of the finished report that were not delivered before, or that `since` does not have.
 
         Raises:
             ReportError: a report or the record cannot be read.
@@ -72,10 +72,10 @@ class Audit:
         return (row for row in rows_of(self.report, roots) if row.status in FAILED_STATUSES)
 
     def deliver(self, found: News) -> None:
-        """Print new flags, each as one line; once they are out, note in the record that they were delivered.
+        """Print new flags, one on each line; then record them as delivered.
 
         Raises:
-            ReportError: standard output takes no more, or the record cannot be written.
+            ReportError: standard output or the record cannot be written.
         """
         try:
             for line in lines(found.flagged):
@@ -90,13 +90,13 @@ class Audit:
 
 
 def is_audit(given: Arguments) -> bool:
-    """Whether a scan is one of a series, or is asked for new flags."""
+    """Whether a scan belongs to a series, or has to report new flags."""
     return given.out is not None and (DATE in given.out or given.since == LATEST or NEW_FLAGGED in given.fail_on)
 
 
 @contextlib.contextmanager
 def audit_of(out: str, since: Location | None) -> Iterator[Audit]:
-    """The audit of today; a series is locked against a second one meanwhile.
+    """The audit of today; locks its series against a second audit at the same time.
 
     Raises:
         InputError: a series on a URL.
@@ -122,7 +122,7 @@ def audit_of(out: str, since: Location | None) -> Iterator[Audit]:
 
 
 def rows_of(report: Location, roots: Roots) -> Iterator[FileResult]:
-    """All rows of a report without what its windows gave, their folders spelled as in `roots`."""
+    """All rows of a report without their window columns; folders are spelled as in `roots`."""
     if isinstance(report, Url):
         yield from to_results(respelled_paths(read_report(report), roots))
         return

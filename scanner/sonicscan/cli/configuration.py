@@ -1,4 +1,4 @@
-"""Where option values come from: the command line, SONICSCAN_* variables, `sonicscan.toml`, or an earlier report.
+"""Reads option values from the command line, SONICSCAN_* variables, `sonicscan.toml`, or an earlier report.
 
 A value on the command line wins over a variable, a variable over `sonicscan.toml`. `--replay REPORT` replaces both: the
 values that decided the report's rows are taken from its metadata.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "sonicscan.toml"
 PREFIX = "SONICSCAN"
-# What decides the rows and verdicts of a report, and is kept in its metadata.
+# Options that decide the rows and verdicts of a report; the report's metadata holds them.
 REPLAYED = (
     *("paths", "files_from", "null", "include", "exclude", "ignore_file", "no_ignore", "follow_symlinks", "shard"),
     *("model", "model_sha256", "windows", "max_fpr", "threshold", "max_errors", "hash", "timeout"),
@@ -66,7 +66,7 @@ def use_file(ctx: click.Context, param: click.Parameter, value: Path | None) -> 
 
 
 def use_report(ctx: click.Context, param: click.Parameter, value: Location | None) -> None:
-    """The callback of --replay: take the values from a report's metadata, and from nowhere else."""
+    """The callback of --replay: take the values from a report's metadata and from no other source."""
     if value is None or ctx.resilient_parsing:
         return
     from sonicscan.report.metadata import ReportMetadata
@@ -101,7 +101,7 @@ _RANK = {ParameterSource.DEFAULT_MAP: 1, ParameterSource.ENVIRONMENT: 2, Paramet
 
 
 def unknown_variables(command: click.Command, names: Iterable[str]) -> Iterator[str]:
-    """A sentence for each variable SONICSCAN_* of the environment that is no option."""
+    """One sentence for each SONICSCAN_* variable in the environment that matches no option."""
     known = [str(param.name).upper() for param in _configurable(command)]
     for name in sorted(names):
         own = name.removeprefix(PREFIX + "_")
@@ -112,7 +112,7 @@ def unknown_variables(command: click.Command, names: Iterable[str]) -> Iterator[
 
 
 def shown(ctx: click.Context, given: Mapping[str, Any]) -> Iterator[str]:
-    """The lines of --show-config: TOML that `--config` reads, each value with the place that it comes from."""
+    """The lines of --show-config: TOML that `--config` reads, with the source of each value."""
     lines = []
     for param in _configurable(ctx.command):
         name = str(param.name)
@@ -132,7 +132,7 @@ def command_of(given: Mapping[str, Any], default_max_fpr: float) -> dict[str, An
 
 
 def plain(value: object) -> Any:
-    """An option's value as JSON and TOML have it; secrets of URLs are left out."""
+    """An option's value for JSON and TOML, without the secrets of URLs."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], bool):  # --max-errors
@@ -175,7 +175,7 @@ def _checked(values: Mapping[str, Any], command: click.Command, what: str) -> di
     """Values by parameter.
 
     Raises:
-        InputError: a key that is no option, with the nearest one, or a value of another kind.
+        InputError: an unknown key (the message names the nearest option), or a value of another type.
     """
     known = {str(param.name): param for param in _configurable(command)}
     found: dict[str, Any] = {}
@@ -205,6 +205,6 @@ def _of_kind(param: click.Parameter, value: object, what: str) -> object:
 
 
 def environment_notes(ctx: click.Context) -> None:
-    """Name the variables that look like options and are none."""
+    """Warn about variables that resemble options but match none."""
     for note in unknown_variables(ctx.command, os.environ):
         click.echo(f"sonicscan: {note}", err=True)

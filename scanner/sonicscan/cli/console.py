@@ -1,7 +1,7 @@
-"""What every program of the project shares: how it ends, and how errors and file names are shown.
+"""The part that all programs share: exit codes, error messages and file names.
 
-`Program` and `ProgramGroup` are the one place where an exception becomes a sentence and an exit code. Exit code 1 means
-a finding: it comes from `Ended(1)` and from nothing else.
+`Program` and `ProgramGroup` turn every exception into one sentence and an exit code. Exit code 1 means a finding; only
+`Ended(1)` gives it.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def run_program(body: Callable[[], object], name: str, verbose: bool) -> int:
 
     Args:
         body: the program.
-        name: how it is called.
-        verbose: show the traceback of an error that nothing foresaw.
+        name: the name of the program.
+        verbose: show the traceback of an unexpected error.
     """
     try:
         try:
@@ -80,9 +80,9 @@ def run_program(body: Callable[[], object], name: str, verbose: bool) -> int:
             if ended.exit_code:
                 raise
             code = 0
-        sys.stdout.flush()  # rows that cannot be written are an error, whatever they say
+        sys.stdout.flush()  # unwritten rows are an error, even if there is a finding
         return code
-    except BaseException as error:  # noqa: BLE001 - the last place that can give the error an exit code
+    except BaseException as error:  # noqa: BLE001 - the last handler: it gives the error an exit code
         with contextlib.suppress(Exception):
             _show(error, name, verbose)
         discard_stdout()
@@ -144,7 +144,7 @@ class _Guarded(click.Command):
         sys.exit(code)
 
     def _complete(self, name: str, variable: str | None, extra: dict[str, Any]) -> None:
-        """Answer a shell that asks for completions, where one does."""
+        """Print completions if a shell requests them."""
         variable = variable or "_" + re.sub(r"\W", "_", name).upper() + "_COMPLETE"
         if instruction := os.environ.get(variable):
             from click.shell_completion import shell_complete

@@ -1,4 +1,4 @@
-"""A few short tracks in six formats, synthesised, for trying sonicscan where there is no music.
+"""Synthesises short tracks in six formats, to try sonicscan without music.
 
 python -m sonicscan.cli.demo FOLDER
 """

@@ -1,4 +1,4 @@
-"""`sonicscan --doctor`: what a bug report has to say about the installation and the machine; and `--list-models`."""
+"""`sonicscan --doctor` describes the installation and the machine for bug reports; `--list-models` lists models."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _DECODERS = (
 
 @dataclass(frozen=True)
 class BundledModel:
-    """A bundled model, as its own contract and card describe it."""
+    """A bundled model, described by its contract and card."""
 
     name: str
     default: bool
@@ -61,7 +61,7 @@ class BundledModel:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What `--doctor` finds out. `problems` are reasons why a scan would fail here."""
+    """The findings of `--doctor`. `problems` are reasons why a scan would fail here."""
 
     versions: dict[str, str]
     machine: dict[str, Any]
@@ -75,7 +75,7 @@ class Diagnosis:
 
 
 def inform(asked: set[str]) -> None:
-    """Print what --doctor or --list-models ask for, as JSON where `asked` has `json`.
+    """Print the output of --doctor or --list-models, as JSON if `asked` has `json`.
 
     Raises:
         Ended: the doctor has found a reason why scans would fail.
@@ -96,7 +96,7 @@ def inform(asked: set[str]) -> None:
 
 
 def diagnose() -> Diagnosis:
-    """Look at the installation and the machine; nothing is changed."""
+    """Examine the installation and the machine; changes nothing."""
     from sonicscan.model.bundled import bundled_card
 
     problems: list[str] = []
@@ -190,7 +190,7 @@ def _address_space_gib() -> float | None:
 
 
 def _providers(problems: list[str]) -> dict[str, str]:
-    """Of each device: that a model runs on it, or why it does not."""
+    """For each device: that a model runs on it, or why not."""
     from sonicscan.model.bundled import chosen_model
     from sonicscan.model.detector import Device, load_model
 

@@ -1,4 +1,4 @@
-"""The commands of `sonicscan-report` about evidence: one track's, and that of a sample which people listen to."""
+"""The commands of `sonicscan-report` about evidence: for one track, and from a listening sample."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _RATE = click.FloatRange(0.0, 1.0, min_open=True, max_open=True)
 @click.argument("audio", type=_FILE)
 @click.option("--model", type=_FILE, help=f"ONNX model, or a bundled one's name. [default: {DEFAULT}]")
 @click.option("--out", type=_FILE, required=True, help="x.png, or x.html with a player.")
-@click.option("--windows", default="12", show_default=True, metavar="N|all", help="Windows looked at, as in the scan.")
+@click.option("--windows", default="12", show_default=True, metavar="N|all", help="Scored windows, as in the scan.")
 @click.option("--max-fpr", type=_RATE, metavar="F", help="Certified false-positive rate of `flagged`. [default: 0.01]")
-@click.option("--threshold", type=click.FloatRange(0.0, 1.0), metavar="T", help="Flag from this score on, instead.")
-@click.option("--prior", type=_RATE, metavar="P", help="Share of AI that you assume; gives a probability.")
+@click.option("--threshold", type=click.FloatRange(0.0, 1.0), metavar="T", help="Flag scores from T on.")
+@click.option("--prior", type=_RATE, metavar="P", help="Assumed share of AI; gives a probability.")
 def explain(
     audio: Path,
     model: Path | None,
@@ -47,7 +47,7 @@ def explain(
 ) -> None:
     """Show where in AUDIO the evidence for its score lies: over the track, in time and in frequency."""
     if max_fpr is not None and threshold is not None:
-        raise click.UsageError("--max-fpr and --threshold are two ways to say it: give one.")
+        raise click.UsageError("--max-fpr and --threshold are mutually exclusive.")
     with clear_errors():
         from sonicscan.analysis.html import require_libraries, write_page
 
@@ -79,7 +79,7 @@ def explain(
 
 
 def _limits(spec: ModelSpec, max_fpr: float | None, threshold: float | None) -> Thresholds | None:
-    """The thresholds asked for; the default's where the model's calibration allows it."""
+    """The requested thresholds, or the default ones if the model's calibration certifies them."""
     from sonicscan.scoring.thresholds import Thresholds, certified_thresholds, tracks_needed
 
     if threshold is not None:
@@ -93,11 +93,11 @@ def _limits(spec: ModelSpec, max_fpr: float | None, threshold: float | None) -> 
 @click.argument("report", type=LocationType())
 @click.option("--n", type=click.IntRange(1), default=200, show_default=True, help="Tracks to draw.")
 @click.option("--out", type=_FILE, required=True, metavar="X.csv", help="The list to fill in.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random draw.")
 def sample(report: Location, n: int, out: Path, seed: int) -> None:
-    """Draw tracks at random to listen to: of each verdict some, in random order, without their scores.
+    """Draw random tracks of each verdict to listen to, in random order and without their scores.
 
-    Fill in `decision` (ai, human or unsure), `by` and `date`, and give the file to `estimate`.
+    Fill in `decision` (ai, human or unsure), `by` and `date`. Then run `estimate` with the file.
     """
     with clear_errors():
         from sonicscan.analysis import catalogue, listening
@@ -123,7 +123,7 @@ def sample(report: Location, n: int, out: Path, seed: int) -> None:
 @click.option("--sample", "sample_", type=_FILE, metavar="FILE", help="The list that was drawn. [default: --decisions]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def estimate(report: Location, decisions: Path, sample_: Path | None, as_json: bool) -> None:
-    """Share of AI, false-positive rate and miss rate, from decisions on a sample: they suppose nothing of the model."""
+    """Estimate the share of AI, false-positive rate and miss rate from decisions on a sample, for any model."""
     with clear_errors():
         from sonicscan.analysis import catalogue, listening, terminal
         from sonicscan.analysis.reviewed import load_reviewed
@@ -145,12 +145,12 @@ def estimate(report: Location, decisions: Path, sample_: Path | None, as_json: b
 @click.command()
 @click.argument("audio", type=_FILE, required=False)
 @click.option("--model", type=_FILE, help="ONNX model, or a bundled one's name. [default: sonicnet_s]")
-@click.option("--examiner", metavar="NAME", help="Who answers for the examination.")
+@click.option("--examiner", metavar="NAME", help="Person responsible for the examination.")
 @click.option("--out", type=_FILE, metavar="FOLDER", help="The case file: a new folder.")
-@click.option("--windows", default="12", show_default=True, metavar="N|all", help="Windows looked at.")
+@click.option("--windows", default="12", show_default=True, metavar="N|all", help="Scored windows.")
 @click.option("--max-fpr", type=_RATE, metavar="F", help="Certified false-positive rate of `flagged`. [default: 0.01]")
-@click.option("--threshold", type=click.FloatRange(0.0, 1.0), metavar="T", help="Flag from this score on, instead.")
-@click.option("--prior", type=_RATE, metavar="P", help="Share of AI that you assume; gives a probability.")
+@click.option("--threshold", type=click.FloatRange(0.0, 1.0), metavar="T", help="Flag scores from T on.")
+@click.option("--prior", type=_RATE, metavar="P", help="Assumed share of AI; gives a probability.")
 @click.option("--key", type=_FILE, metavar="PEM", help="Signs the case; with --verify, the examiner's public key.")
 @click.option("--verify", type=_FILE, metavar="FOLDER", help="Check a case file instead.")
 def case(
@@ -211,7 +211,7 @@ def _verify(folder: Path, key: Path | None) -> None:
             f"{click.format_filename(folder)}: as {printable(found.examiner)} made it, {printable(found.opened)}."
         )
         if found.fingerprint is None:
-            click.echo("It is not signed: anybody can have changed report.json and report.html together.")
+            click.echo("It is not signed: anyone could have changed report.json and report.html together.")
         elif key is None:
             click.echo(f"Signed by the key in the folder, {found.fingerprint}: compare that with the examiner's.")
         else:

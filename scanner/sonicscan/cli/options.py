@@ -82,19 +82,21 @@ _OPTIONS = (
     _input("-0", "--null", is_flag=True, help="The file list is separated by NUL, not by newlines."),
     _input("--include", multiple=True, metavar="PATTERN", help="Only these files. [default: audio file names]"),
     _input("--exclude", multiple=True, metavar="PATTERN", help="Leave out these files and folders, as .gitignore."),
-    _input("--ignore-file", multiple=True, type=FileType(), metavar="FILE", help="Leave out what its patterns match."),
-    _input("--no-ignore", is_flag=True, help="Do without the library's .sonicscanignore."),
+    _input(
+        "--ignore-file", multiple=True, type=FileType(), metavar="FILE", help="Leave out files by the patterns in FILE."
+    ),
+    _input("--no-ignore", is_flag=True, help="Ignore the library's .sonicscanignore."),
     _input("--follow-symlinks", is_flag=True, help="Enter linked folders too."),
     _input("--shard", metavar="I/N", help="Scan the I-th of N parts of the library."),
     _model("--model", type=LocationType(), help=f"ONNX model, or a bundled one's name. [default: {DEFAULT}]"),
-    _model("--max-model-size", type=Size(), default="2GB", show_default=True, help="Of a model behind a URL."),
+    _model("--max-model-size", type=Size(), default="2GB", show_default=True, help="Largest size of a model at a URL."),
     _model("--model-sha256", metavar="HEX", help="Refuse a model with another digest."),
     _model("--model-key", type=FileType(), metavar="PUB", help="Refuse a model that this key has not signed."),
     _model(
-        "--windows", default="12", show_default=True, metavar="N|all|adaptive", help="Windows that are scored a track."
+        "--windows", default="12", show_default=True, metavar="N|all|adaptive", help="Windows to score in each track."
     ),
     _verdict("--max-fpr", type=float, metavar="F", help="Certified false-positive rate of `flagged`. [default: 0.01]"),
-    _verdict("--threshold", type=float, metavar="T", help="Flag from this score on, instead of --max-fpr."),
+    _verdict("--threshold", type=float, metavar="T", help="Flag scores from T on, instead of --max-fpr."),
     _verdict(
         "--fail-on",
         type=FailOn(FAIL_ON),
@@ -110,22 +112,30 @@ _OPTIONS = (
     ),
     _output("--part-size", type=click.IntRange(1), metavar="ROWS", help="Rows of a part of --out folder/. [50000]"),
     _output("--since", type=LocationType(), metavar="REPORT|latest", help="Carry over rows of unchanged files."),
-    _output("--fresh", is_flag=True, help="Throw away what an interrupted scan left."),
-    _output("--journal", type=FileType(), help="What is done so far. [default: OUT.journal]"),
+    _output("--fresh", is_flag=True, help="Discard the rows of an interrupted scan."),
+    _output("--journal", type=FileType(), help="Rows of an unfinished scan. [default: OUT.journal]"),
     _provenance("--no-provenance", is_flag=True, help="Do not read what files declare about their own origin."),
     _provenance("--c2pa-trust", type=FileType(), metavar="FILE", help="Roots that make a signature trusted (PEM)."),
     _output("--hash", is_flag=True, help="Put the SHA-256 of each file into the report."),
-    _output("--metrics-file", type=FileType(), metavar="F", help="Keep figures for Prometheus in F."),
+    _output("--metrics-file", type=FileType(), metavar="F", help="Write metrics for Prometheus to F."),
     _output("-q", "--quiet", is_flag=True, help="Only errors on stderr."),
-    _output("-v", "--verbose", is_flag=True, help="Say more on stderr: each failed track, tracebacks."),
+    _output("-v", "--verbose", is_flag=True, help="Also print failed tracks and tracebacks on stderr."),
     _machine("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="Where the model runs."),
     _machine("--workers", type=click.IntRange(1, 1024), help="Decoding processes. [default: by machine]"),
     _machine("--threads", type=click.IntRange(1, 1024), help="CPU threads of the model. [default: by machine]"),
-    _machine("--batch-size", type=click.IntRange(1, 4096), help="Windows at a time. [default: 4, on CUDA 64]"),
+    _machine("--batch-size", type=click.IntRange(1, 4096), help="Windows in a batch. [default: 4, on CUDA 64]"),
     _machine("--timeout", type=float, default=120.0, show_default=True, metavar="S", help="Seconds to decode a file."),
-    _cluster("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="What runs it."),
+    _cluster(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="Local processes, or Ray.",
+    ),
     _cluster("--ray-address", metavar="ADDR", help="Ray cluster. [default: RAY_ADDRESS, or this machine alone]"),
-    _cluster("--gpus-per-actor", type=float, default=0.0, show_default=True, metavar="X", help="On Ray: of a GPU."),
+    _cluster(
+        "--gpus-per-actor", type=float, default=0.0, show_default=True, metavar="X", help="With Ray: share of a GPU."
+    ),
     _about(
         "--replay",
         type=LocationType(),
@@ -142,9 +152,9 @@ _OPTIONS = (
         expose_value=False,
         callback=_use_file,
         metavar="FILE",
-        help="Take options from FILE. [default: ./sonicscan.toml]",
+        help="Read options from FILE. [default: ./sonicscan.toml]",
     ),
-    _about("--show-config", is_flag=True, help="Print the options that hold, and where they come from."),
+    _about("--show-config", is_flag=True, help="Print the options in effect and their sources."),
     _about("--doctor", is_flag=True, help="Check this installation and machine."),
     _about("--list-models", is_flag=True, help="List the bundled models."),
     _about("--json", is_flag=True, help="Print --doctor and --list-models as JSON."),
@@ -197,9 +207,9 @@ class Arguments:
     gpus_per_actor: float
 
     def __post_init__(self) -> None:
-        """Raise `click.UsageError` where options make no sense together."""
+        """Raise `click.UsageError` if options contradict each other."""
         if self.max_fpr is not None and self.threshold is not None:
-            raise click.UsageError("--max-fpr and --threshold are mutually exclusive: give one.")
+            raise click.UsageError("--max-fpr and --threshold are mutually exclusive.")
         if not self.paths and self.files_from is None:
             raise click.UsageError("name a file or folder to scan, or a list with --files-from.")
         if self.null and self.files_from is None:

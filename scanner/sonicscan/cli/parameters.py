@@ -1,4 +1,4 @@
-"""The types of the programs' options: what a word on the command line may say."""
+"""The types of the programs' options: they parse and check values of the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def file_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Have the shell complete the names of files."""
+    """Let the shell complete file names."""
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(incomplete, type="file")]
@@ -35,7 +35,7 @@ class LocationType(click.ParamType["Location"]):
         return located(str(value))
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Files, and the bundled models where a model is asked for."""
+        """Completes file names, and names of bundled models for model options."""
         from click.shell_completion import CompletionItem
 
         names: list[str] = []
@@ -47,7 +47,7 @@ class LocationType(click.ParamType["Location"]):
 
 
 class FileType(click.Path):
-    """The name of a local file; an empty one would be the working folder."""
+    """The name of a local file; refuses an empty name, which would mean the working folder."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)

@@ -1,4 +1,4 @@
-"""What a person sees on stderr while a scan runs: a bar on a terminal, else a line a minute."""
+"""Shows the progress of a scan on stderr: a bar on a terminal, else one line a minute."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Tally:
         fresh: tracks that were scored now.
         carried: tracks taken over from an earlier scan; they join the counts at the end.
         audio_s: seconds of sound in the fresh tracks.
-        settled: findings on which somebody has decided, by verdict.
+        settled: findings with a valid decision, by verdict.
         claims: tracks by what they declare about their own origin.
-        open_generated: tracks that declare themselves generated and that nobody has decided about.
+        open_generated: tracks that declare themselves generated and have no valid decision.
     """
 
     def __init__(self) -> None:
@@ -94,8 +94,7 @@ class Progress:
 
     Args:
         tally: what has been counted; drawn, never changed.
-        count: lists the files anew and returns how many there are; runs beside the scan, and only
-            for a bar.
+        count: lists the files again and returns their number; runs in parallel to the scan, only for a bar.
         quiet: show nothing.
     """
 

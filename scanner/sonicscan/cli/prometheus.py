@@ -1,7 +1,7 @@
 """Figures of a running scan, in a file that Prometheus' node_exporter reads (its textfile collector).
 
-The file is written when the scan starts, every few seconds, and when it ends, each time whole or not at all. The scan
-goes on where a later write fails.
+The file is replaced atomically when the scan starts, every few seconds, and when it ends. If a later write fails, the
+scan continues.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class MetricsFile:
         self._thread = threading.Thread(target=self._keep, name="sonicscan-metrics", daemon=True)
 
     def watch(self, tally: Tally, stats: EngineStats) -> None:
-        """Take the figures from these from now on."""
+        """Use these counts as the source of the metrics."""
         self._tally, self._stats = tally, stats
 
     def __enter__(self) -> MetricsFile:
@@ -115,7 +115,7 @@ class MetricsFile:
 
 
 class _Families(Collector):
-    """The families of one moment, as a registry takes them."""
+    """The current metric families, for a registry."""
 
     def __init__(self, families: Iterator[Metric]) -> None:
         self._families = families

@@ -44,7 +44,7 @@ _declared = click.option(
     "--declared",
     type=_FILE,
     metavar="FILE",
-    help="What suppliers declared (CSV or Parquet): path, isrc or content_hash, and declared.",
+    help="Suppliers' declarations (CSV or Parquet): path, isrc or content_hash, and declared.",
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _depth = click.option(
@@ -52,7 +52,7 @@ _depth = click.option(
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Folder levels told apart, below the common one.",
+    help="Folder levels below the common folder that form groups.",
 )
 
 
@@ -137,7 +137,7 @@ def summary(
 def diff(old: Location, new: Location, reviewed: Path | None, as_json: bool, quiet: bool) -> None:
     """Compare two reports of one library.
 
-    Exit code 1 where a track is flagged in NEW that was not in OLD and that nobody has decided about.
+    Exits with 1 if a track without a decision is flagged in NEW and not in OLD.
     """
     with clear_errors():
         from sonicscan.analysis import catalogue
@@ -164,7 +164,7 @@ def diff(old: Location, new: Location, reviewed: Path | None, as_json: bool, qui
 @_reviewed
 @_json
 def trend(reports: tuple[Location, ...], reviewed: Path | None, as_json: bool) -> None:
-    """Show tracks and flags by month, from the REPORTS of an audit: the last report of a month stands for it."""
+    """Show tracks and flags by month, from the last report of each month among the REPORTS of an audit."""
     with clear_errors():
         from sonicscan.analysis import trend as trends
 

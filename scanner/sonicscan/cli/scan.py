@@ -1,4 +1,4 @@
-"""The `sonicscan` program. Heavy modules are imported inside the command: `--help` is instant."""
+"""The `sonicscan` program. It imports heavy modules inside the command, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def main(ctx: click.Context, /, **given: Any) -> None:
     PATHS, the model and reports may be URLs too: s3://bucket/folder, gs://, hf://, https://.
 
     Exit code: 0 done; 1 --fail-on met; 2 usage or fatal error, no report; 3 report written, but more
-    than --max-errors tracks failed; 130 interrupted, the same command goes on.
+    than --max-errors tracks failed; 130 interrupted; the same command resumes.
     """
     from sonicscan.cli import configuration
 
@@ -146,7 +146,7 @@ def _metrics_file(path: Path) -> MetricsFile:
 
 
 def _target(given: Arguments, report: Location | None) -> Location | None:
-    """Where the report goes, if it can be written there: `report`, or --out; None for standard output."""
+    """The checked location of the report: `report`, or --out; None for standard output."""
     if given.out is None or given.out == "-":
         return None
     from sonicscan.library.remote import located

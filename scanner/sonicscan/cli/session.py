@@ -1,6 +1,6 @@
-"""A scan with a person or a shell in front of it: messages, rows on stdout, signals.
+"""Runs a scan from the command line: messages, rows on stdout, signals.
 
-Messages go to standard error; standard output carries rows and nothing else.
+Messages go to standard error; standard output carries only rows.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ _NAMED = 10  # failed tracks that an unattended scan names
 
 @dataclass(frozen=True)
 class Session:
-    """What a person wants to see and hear of a scan.
+    """The output of a scan for the user.
 
     Attributes:
         scan: ready to run.
         tracks: what to run it on.
-        reviewed: decisions that settle findings; None for none.
+        reviewed: decisions on tracks; None for no decisions.
         quiet: only errors on stderr.
         verbose: a message for each track that is not `ok`.
-        metrics: a file that follows the scan's figures; None for none.
-        unattended: nobody watches stderr, and what is written there becomes mail: messages wait for `release`.
+        metrics: a file for the scan's metrics; None for no file.
+        unattended: cron may mail the text on stderr, so messages wait for `release`.
     """
 
     scan: Scan
@@ -102,7 +102,7 @@ class Session:
         return tally
 
     def to_stdout(self, json_lines: bool) -> Tally:
-        """Scan onto standard output, a line a track as it completes."""
+        """Scan to standard output, one line for each track when it is done."""
         self._announce()
         tally = self._tally()
         results = self.scan.score(self.tracks)
@@ -119,14 +119,14 @@ class Session:
         return tally
 
     def say(self, message: str) -> None:
-        """A message on stderr, unless they are not wanted."""
+        """Print a message on stderr, unless `quiet` is set."""
         if self.unattended:
             self._held.append(message)
         elif not self.quiet:
             click.echo(f"sonicscan: {harmless(message)}", err=True)
 
     def release(self, failed: Iterable[FileResult] = ()) -> None:
-        """Write the messages that an unattended scan has held back: something has happened.
+        """Print the stored messages of an unattended scan, because there is news.
 
         Args:
             failed: tracks that failed, of which the first few are named.
@@ -194,7 +194,7 @@ class Session:
         if tally.carried:
             self.say(f"carried  {tally.carried} rows of unchanged files from an earlier scan")
         if self.reviewed is not None:
-            self.say(f"reviewed {tally.settled.total()} findings are settled by the reviewed tracks")
+            self.say(f"reviewed {tally.settled.total()} findings have a decision in --reviewed")
         self._conclude_listing()
         if self.tracks.links:
             self.say(f"linked folders that were not entered: {self.tracks.links} (--follow-symlinks enters them)")
@@ -202,7 +202,7 @@ class Session:
             self.say(f"no sound files were found ({self.tracks.others} other files); --include names them by pattern.")
 
     def _conclude_listing(self) -> None:
-        """Say what the listing passed over; warnings come even where messages are not wanted."""
+        """Report what the listing left out; warnings appear even with `quiet`."""
         for note in self.tracks.notes:
             click.echo(f"sonicscan: {printable(note)}", err=True)
         left_out = self.tracks.left_out
@@ -216,7 +216,7 @@ class Session:
 
 
 class Interrupted(Ended):
-    """SIGINT or SIGTERM has come; the exit code is 128 and its number, as shells have it."""
+    """SIGINT or SIGTERM arrived; the exit code is 128 plus its number, as in shells."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(128 + signum)
@@ -241,7 +241,7 @@ def interruptible() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _only_data() -> Iterator[TextIO]:
-    """Standard output for rows alone: what a library prints meanwhile (Ray does) goes to standard error."""
+    """Reserve standard output for rows: prints of libraries, such as Ray, go to standard error."""
     stdout = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):
         yield stdout

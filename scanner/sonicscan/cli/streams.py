@@ -1,4 +1,4 @@
-"""The process' standard streams, made safe: each write is complete or an error, and none of the three is closed.
+"""Makes the standard streams safe: each write is complete or an error, and none of the three is closed.
 
 Python's own streams lose data or end the program in four cases: with PYTHONUNBUFFERED=1 a write may be partial; a
 non-blocking pipe takes part of the data; a closed stream is None, and its descriptor is given to the next file that
@@ -15,12 +15,12 @@ import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-_STDERR_WAIT_S = 5.0  # a reader of messages that is slower than this loses some
+_STDERR_WAIT_S = 5.0  # a slower reader of messages loses some of them
 _CHUNK = 1 << 16
 
 
 class StdoutError(OSError):
-    """Standard output cannot be written; EPIPE where its reader has gone."""
+    """Standard output cannot be written; EPIPE if its reader has closed it."""
 
 
 class _Whole(io.FileIO):
@@ -73,7 +73,7 @@ class _Stdout(_Whole):
 
 class _Stderr(_Whole):
     def write(self, data: Any, /) -> int:
-        with contextlib.suppress(OSError):  # a message that nobody can read must not end a scan
+        with contextlib.suppress(OSError):  # a message that cannot be written must not end a scan
             super().write(data)
         return memoryview(data).nbytes
 
@@ -139,6 +139,6 @@ def _encoding(stream: TextIO | None) -> str:
 def _text(raw: _Whole, before: TextIO | None, line_buffering: bool = False) -> io.TextIOWrapper:
     errors = "surrogateescape" if before is not None and before.errors == "surrogateescape" else "backslashreplace"
     if _encoding(before).lower().replace("-", "") != "utf8":
-        errors = "backslashreplace"  # a character that the terminal has not is shown as an escape
+        errors = "backslashreplace"  # a character that the terminal cannot show is escaped
     buffer = io.BufferedWriter(raw)
     return io.TextIOWrapper(buffer, _encoding(before), errors, line_buffering=line_buffering or raw.isatty())

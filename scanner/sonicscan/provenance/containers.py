@@ -58,7 +58,7 @@ def find_embedded(file: io.RawIOBase) -> Embedded:
 
 
 def read_store(file: io.RawIOBase, found: Embedded) -> bytes:
-    """The manifest store, as far as the file and `MAX_STORE` allow."""
+    """The manifest store, limited by the file and `MAX_STORE`."""
     store = _read(file, found.start, min(found.size, MAX_STORE))
     return store.replace(b"\xff\0", b"\xff") if found.unsynchronised else store
 
@@ -105,7 +105,7 @@ def _id3_frames(file: io.RawIOBase, major: int, flags: int, end: int) -> Iterato
 
 
 def _frame_of(major: int, header: bytes) -> tuple[bytes, int]:
-    """Name and size of an ID3 frame."""
+    """The name and size of an ID3 frame."""
     if major == 2:
         return header[:3], int.from_bytes(header[3:6], "big")
     four = header[4:8]
@@ -184,5 +184,5 @@ def _in_ogg(file: io.RawIOBase) -> Embedded:
 
 
 def _jumbf_in(beginning: bytes) -> int:
-    """Where the first JUMBF box begins; 0 where there is none, and what is there is no manifest."""
+    """The start of the first JUMBF box; 0 if there is none, so that the content is not a manifest."""
     return max(0, beginning.find(b"jumb") - 4)

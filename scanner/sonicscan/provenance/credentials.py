@@ -1,6 +1,6 @@
-"""Content Credentials (C2PA): reads a manifest and checks its signature, by c2pa-python where it is installed.
+"""Content Credentials (C2PA): reads a manifest and checks its signature, if c2pa-python is installed.
 
-Nothing is fetched: manifests that are stored elsewhere are only named, and no certificate's revocation is asked for.
+Nothing is fetched: manifests that are stored elsewhere are only named, and revocation of certificates is not checked.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NOT_IN_FORCE = {"signingCredential.expired", "claimSignature.outsideValidity"}
 
 @dataclass(frozen=True)
 class Credentials:
-    """What the Content Credentials of a file say; fields as in `Provenance`."""
+    """The Content Credentials of a file; fields as in `Provenance`."""
 
     declaration: Declaration
     signature: Signature
@@ -42,7 +42,7 @@ def read_credentials(file: io.RawIOBase, found: Embedded, trust: str | None) -> 
     Args:
         file: the whole file, open.
         found: where the manifest is.
-        trust: certificates of trusted roots, PEM; None for none, so that no signature is `trusted`.
+        trust: certificates of trusted roots, PEM; with None, no signature is `trusted`.
     """
     if found.size > MAX_STORE:
         return _unverified(f"their manifest of {found.size:,} bytes is too large")
@@ -116,7 +116,7 @@ def _signature(store: dict[str, Any]) -> Signature:
 
 
 def _signed_in_time(store: dict[str, Any], facts: dict[str, Any]) -> bool:
-    """Whether a time stamp puts the signature into the time in which its certificate was valid.
+    """Whether a time stamp proves that the certificate was valid at the time of the signature.
 
     Args:
         store: c2pa's report.
@@ -148,7 +148,7 @@ def _dict(value: object) -> dict[str, Any]:
 
 
 def _utc(text: object) -> str | None:
-    """A time as ISO 8601 in UTC; None for what is no time."""
+    """A time as ISO 8601 in UTC; None if the text is not a time."""
     if not isinstance(text, str):
         return None
     try:
@@ -158,7 +158,7 @@ def _utc(text: object) -> str | None:
 
 
 class _Bounded(io.RawIOBase):
-    """A file that ends after `MAX_S` seconds, or once it was read several times over."""
+    """A file that raises after `MAX_S` seconds, or after it was read several times."""
 
     def __init__(self, file: io.RawIOBase, size: int) -> None:
         self._file = file

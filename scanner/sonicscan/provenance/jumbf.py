@@ -11,7 +11,7 @@ _MAX_MANIFESTS = 200
 
 
 def problem_of(store: bytes) -> str | None:
-    """Why a manifest store is not to be read, as the end of a sentence; None for a sound one."""
+    """Why a manifest store must not be read, as the end of a sentence; None for a valid store."""
     if store[4:8] != b"jumb":
         return "it is no JUMBF box"
     boxes = manifests = 0

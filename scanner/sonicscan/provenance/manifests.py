@@ -1,7 +1,7 @@
-"""What a C2PA manifest declares: its actions, its metadata and the tracks that it was made from.
+"""Reads the declaration of a C2PA manifest: its actions, its metadata and its ingredient tracks.
 
-The input is the JSON of c2pa-python's Reader: `active_manifest` and, by label, `manifests`. It comes from strangers, so
-that every value is checked before use, cyclic ingredients end, and the number of manifests is bounded.
+The input is the JSON of c2pa-python's Reader: `active_manifest` and, by label, `manifests`. It is untrusted. So every
+value is checked before use, cycles of ingredients end, and the number of manifests is bounded.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class _Found:
 
 
 def declared_in_manifests(store: dict[str, Any]) -> Declaration:
-    """The declaration of the active manifest, in the light of its ingredients.
+    """The declaration of the active manifest and its ingredients.
 
     - The type of the action `c2pa.created` says how the track came about; of a track without that action, its parent's.
     - An AI type of another action, or an ingredient that is AI, makes it `edited_with_ai`.
@@ -64,7 +64,7 @@ def _evaluate(manifests: dict[str, Any], label: str, seen: set[str]) -> _Found:
 
 
 def _combined(found: list[_Found]) -> _Found:
-    """The origin that several statements give; a recording and a generated track contradict each other."""
+    """The combined origin of several statements; a recording and a generated track contradict each other."""
     claims = {one.claim for one in found}
     if {"generated", "captured"} <= claims:
         generated = next(one for one in found if one.claim == "generated")
@@ -80,7 +80,7 @@ def _combined(found: list[_Found]) -> _Found:
 def _ingredients(
     manifests: dict[str, Any], manifest: dict[str, Any], seen: set[str]
 ) -> tuple[list[_Found], list[_Found]]:
-    """What the parent and the components declare; what a prompt or another input declares is no part of the track."""
+    """The declarations of the parent and the components; a prompt or other input is not part of the track."""
     parents, components = [], []
     for ingredient in _dicts(manifest.get("ingredients")):
         label = ingredient.get("active_manifest")

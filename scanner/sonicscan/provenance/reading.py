@@ -1,4 +1,4 @@
-"""From a file to its `Provenance`: Content Credentials first, then tags, then XMP."""
+"""Reads the `Provenance` of a file: Content Credentials first, then tags, then XMP."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from sonicscan.provenance.xmp import declared_in_xmp, remote_manifest
 def read_provenance(
     path: bytes | OpenFile, texts: Iterable[tuple[str, str]], trust: str | None = None
 ) -> Provenance | None:
-    """What a file declares about its own origin; None where the file cannot be read.
+    """The declaration of a file about its own origin; None if the file cannot be read.
 
-    Only chunk headers and XMP are read of a file without a manifest; of one with a manifest the whole file, since its
-    signature covers all of it.
+    Reads only chunk headers and XMP of a file without a manifest. Reads a file with a manifest in full, since its
+    signature covers the whole file.
 
     Args:
         path: the file's name, as bytes, or an open file.
@@ -31,7 +31,7 @@ def read_provenance(
             found = find_embedded(file)
             credentials = read_credentials(file, found, trust) if found.size > 0 else None
         if not isinstance(path, bytes):
-            path.check()  # a signature over a file that was not fetched whole says nothing
+            path.check()  # a signature of a partly fetched file cannot be checked
     except Exception:  # noqa: BLE001 - what is wrong with a declaration costs the declaration, never the track
         return None
     return _provenance(found, texts, credentials)
@@ -59,9 +59,9 @@ def _provenance(found: Embedded, texts: Iterable[tuple[str, str]], credentials: 
 
 
 def combine(declarations: list[Declaration]) -> Declaration:
-    """Several declarations of one file as one; earlier ones weigh more.
+    """Join several declarations of one file; earlier ones take precedence.
 
-    A track that is declared recorded and generated has `conflicting` declarations. Of several generators all are named.
+    A track that is declared both recorded and generated gets the claim `conflicting`. All generators are named.
     """
     claims = {declaration.claim for declaration in declarations}
     if "conflicting" in claims or {"generated", "captured"} <= claims:

@@ -38,5 +38,5 @@ class Provenance:
 
     @property
     def declares_generation(self) -> bool:
-        """Whether a statement says that a generator made the file, be it contradicted by another one or not."""
+        """Whether a statement says that a generator made the file, even if another statement contradicts it."""
         return self.claim in GENERATION

@@ -59,7 +59,7 @@ def _statements() -> _Statements:
 
 
 def claim_of_source_type(digital_source_type: str) -> Claim:
-    """What a digitalSourceType claims; its vocabulary's address in front of the code is not compared."""
+    """The claim of a digitalSourceType; ignores the address of the vocabulary before the code."""
     code = re.split(r"[/#:]", digital_source_type.strip().rstrip("/"))[-1]
     return _statements().source_types.get(code.lower(), "none")
 

@@ -17,7 +17,7 @@ def load_trust(path: Path) -> str:
         InputError: the extra `provenance` is not installed, or the file cannot be read or holds no certificates.
     """
     try:
-        import c2pa  # noqa: F401 - a trust list without it would be used for nothing
+        import c2pa  # noqa: F401 - without c2pa, the trust list would have no effect
         from cryptography import x509
     except ImportError as error:
         raise InputError(missing_extra("--c2pa-trust needs c2pa-python", "provenance")) from error

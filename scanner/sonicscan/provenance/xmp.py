@@ -17,7 +17,7 @@ _REMOTE = re.compile(r"dcterms:provenance\s*(?:=\s*[\"']|>)\s*(https?://[^\"'<>\
 
 
 def declared_in_xmp(xmp: bytes) -> Iterator[Declaration]:
-    """The digital source types that an XMP packet names, of which something follows."""
+    """The digital source types in an XMP packet that support a claim."""
     for match in _SOURCE_TYPE.finditer(_text(xmp)):
         claim = claim_of_source_type(match[1])
         if claim != "none":
