@@ -70,8 +70,8 @@ def main() -> None:
 )
 @click.option("--backbone", metavar="NAME", help="Export an untrained lambda, swin or timm network instead.")
 @click.option("--weights", default=None, metavar="none|pretrained|FILE", help="Its backbone's weights. [default: none]")
-@click.option("--seed", type=int, default=None, help="Of its random weights. [default: 0]")
-@click.option("--classes", default=None, metavar="A,B", help="Its classes beside human. [default: ai]")
+@click.option("--seed", type=int, default=None, help="Seed of its random weights. [default: 0]")
+@click.option("--classes", default=None, metavar="A,B", help="Its classes other than human. [default: ai]")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
 def convert(
     checkpoints: tuple[Path, ...],
@@ -146,7 +146,7 @@ def inspect(model: Path, as_json: bool) -> None:
     required=True,
     type=click.Path(path_type=Path),
     metavar="PARQUET",
-    help="A scan by MODEL of tracks that are all known to be by people.",
+    help="Report of a scan with MODEL, of tracks that are all by people.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The model to write, .onnx.")
 @click.option(

@@ -75,7 +75,7 @@ def run_crossfit(members: Sequence[Path], clips: Sequence[Clip], options: Crossf
     specs = [_spec(member) for member in members]
     for k, (member, spec) in enumerate(zip(members, specs, strict=True)):
         if spec.provenance.get("fold", k) != k:
-            raise InputError(f"{member} was trained without fold {spec.provenance['fold']}, not {k}; mind the order.")
+            raise InputError(f"{member} was trained without fold {spec.provenance['fold']}, not {k}; order by fold.")
     out.mkdir(parents=True, exist_ok=True)
     by_fold = []
     with counting("scoring", len(clips)) as done:

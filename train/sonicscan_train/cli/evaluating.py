@@ -146,7 +146,7 @@ def _parts(clips: Sequence[Clip], asked: Sequence[str]) -> dict[str, tuple[list[
     for name in names:
         members, note = by_part[name], ""
         if name == "train":
-            note = "the model was trained on these tracks: this says nothing about others"
+            note = "the model was trained on these tracks: the figures do not hold for other tracks"
         if name == "holdout" and not any(clip.human for clip in members) and "test" in by_part:
             members = members + [clip for clip in by_part["test"] if clip.human]
             note = "no human source was left out, so people's tracks are those of the part test"

@@ -32,10 +32,10 @@ _TIMES = ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M"]
 @click.option("--cache", type=FILE, help="Decoded excerpts, for recipes with [cache]. [default: RUN/cache]")
 @click.option("--folds", type=FILE, metavar="CSV", help="Folds of the clips; with --fold.")
 @click.option("--fold", type=click.IntRange(min=0), metavar="K", help="Train on the other folds.")
-@click.option("--teacher", "teachers", multiple=True, type=FILE, help="A checkpoint to learn from; may be repeated.")
-@click.option("--until", type=click.DateTime(_TIMES), metavar="TIME", help="End the run then (UTC), not by epochs.")
+@click.option("--teacher", "teachers", multiple=True, type=FILE, help="A checkpoint to distil from; may be repeated.")
+@click.option("--until", type=click.DateTime(_TIMES), metavar="TIME", help="End the run then (UTC), not after epochs.")
 @click.option("--license-note", default="", help="Terms of weights and data; stored in the model.")
-@click.option("--resume", is_flag=True, help="Go on with an interrupted run: the same command, to the same result.")
+@click.option("--resume", is_flag=True, help="Resume an interrupted run; needs the same command.")
 def fit(
     data: tuple[str, ...],
     out: Path,

@@ -95,7 +95,7 @@ def run_fit(clips: Sequence[Clip], options: FitOptions, out: Path, resume: bool,
             stack.enter_context(_interruptible())
             progress = fit(clips, config, out, resume=resume, workers=workers, cache=options.cache, watcher=watcher)
         except KeyboardInterrupt:
-            say(f"interrupted; the same command with --resume goes on after the last whole epoch in {out}.")
+            say(f"interrupted; add --resume to the same command to continue after the last whole epoch in {out}.")
             raise Ended(EXIT_INTERRUPTED) from None
     if main and progress.best:
         best = progress.best

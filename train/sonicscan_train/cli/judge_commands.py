@@ -19,7 +19,7 @@ from sonicscan_train.cli.options import FILE, clips_of, data_options, workers_of
 @click.option("--windows", default="12", show_default=True, metavar="N|all", help="Windows scored a track.")
 @click.option("--max-fpr", type=float, metavar="F", help="Fail unless this false-positive rate is certified.")
 @click.option("--all-tracks", is_flag=True, help="Count every track by people, not one of each group.")
-@click.option("--seed", default=0, show_default=True, help="Of the choice of that one.")
+@click.option("--seed", default=0, show_default=True, help="Seed of that choice.")
 @click.option("--out", type=FILE, help="The calibrated checkpoint. [default: CHECKPOINT itself]")
 def calibrate(
     model: Path,
@@ -51,10 +51,10 @@ def calibrate(
 @workers_option
 @click.option("--part", "parts", multiple=True, help="Parts of the split. [default: test and holdout]")
 @click.option("--windows", default="12", show_default=True, metavar="N|all", help="Windows scored a track.")
-@click.option("--family", "families", multiple=True, metavar="SOURCE=NAME", help="As given to fit.")
-@click.option("--stress", is_flag=True, help="The same figures under codecs, filters, noise and so on.")
+@click.option("--family", "families", multiple=True, metavar="SOURCE=NAME", help="Same as for fit.")
+@click.option("--stress", is_flag=True, help="Evaluate also under codecs, filters, noise and so on.")
 @click.option("--stress-tracks", default=200, show_default=True, help="Tracks of each part that --stress takes.")
-@click.option("--stress-seconds", default=30.0, show_default=True, help="Seconds of each that --stress takes.")
+@click.option("--stress-seconds", default=30.0, show_default=True, help="Seconds of each track that --stress takes.")
 @click.option("--bootstraps", default=1000, show_default=True, help="Draws of the 95% intervals.")
 @click.option("--out", type=FILE, required=True, help="Folder for evaluation.md, evaluation.json and pictures.")
 def evaluate(
@@ -97,7 +97,7 @@ def evaluate(
 @click.option("--data", multiple=True, required=True, metavar="DATA", help="The data that the members were trained on.")
 @click.option("--folds", type=FILE, required=True, metavar="CSV", help="Folds of the clips, from `folds`.")
 @click.option(
-    "--plan", default="small", show_default=True, metavar="NAME|FILE.toml", help="Whose [categories] to report."
+    "--plan", default="small", show_default=True, metavar="NAME|FILE.toml", help="Plan whose [categories] are reported."
 )
 @click.option("--name", required=True, help="The model's name, such as sonic-small-v2.")
 @click.option("--windows", default="12", show_default=True, metavar="N|all", help="Windows scored a track.")
@@ -106,7 +106,7 @@ def evaluate(
 @click.option("--stress-tracks", default=0, show_default=True, help="Tracks of the stress table; 0 leaves it out.")
 @click.option("--bootstraps", default=1000, show_default=True, help="Draws of the 95% intervals.")
 @click.option("--license-note", default="", help="Terms of weights and data; stored in the model.")
-@click.option("--card", default="", help="Where the model card is; stored in the model.")
+@click.option("--card", default="", help="Address of the model card; stored in the model.")
 @click.option("--max-bad", default="1%", show_default=True, metavar="N|P%", help="Missing or unreadable files.")
 @workers_option
 @click.option("--out", type=FILE, required=True, help="Folder of scores, contract, figures and card.")

@@ -189,7 +189,7 @@ def _notes(
     if together and together.separates(limit):
         notes.append(f"all measured features together reach AUC {together.auc:.2f}")
     notes += [
-        f"the column {b.feature} alone reaches AUC {b.auc:.2f}: what the files once were may have left traces in them"
+        f"the column {b.feature} alone reaches AUC {b.auc:.2f}: processing of the original files may have left traces"
         for b in declared
         if b.feature != ALL and b.separates(limit)
     ]

@@ -120,7 +120,7 @@ class RunFolder:
             if before != value:
                 raise InputError(
                     f"the run in {self.path} was asked for {name} = {before!r}, not {value!r}; "
-                    "--resume goes on with the very same command."
+                    "--resume needs the same command."
                 )
 
     def write(self, progress: Progress, tensors: Mapping[str, Any]) -> None:

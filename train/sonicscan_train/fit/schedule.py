@@ -1,4 +1,4 @@
-"""How far a run is, and what follows from it: the learning rate, the width of the images, the end."""
+"""The progress of a run, and the values that depend on it: learning rate, image width and end of the run."""
 
 from __future__ import annotations
 

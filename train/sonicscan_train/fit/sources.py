@@ -1,4 +1,4 @@
-"""Where a run's batches come from: crops of files, or cached excerpts."""
+"""Sources of a run's batches: crops of files, or cached excerpts."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def cache_source(
     workers: int,
     caching: Callable[[], None] = lambda: None,
 ) -> CacheSource:
-    """A source of cached excerpts; what the folder lacks is made first.
+    """Builds a source of cached excerpts; missing excerpts are made first.
 
     Args:
         clips: all clips of the data, so that runs on other folds share the cache.

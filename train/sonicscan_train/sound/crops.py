@@ -1,7 +1,6 @@
-"""Random crops straight from the file: one seek, a few seconds of decoding, nothing kept.
-
-Training looks at another few seconds of each track in each epoch. Decoding whole tracks for that, or
-keeping them decoded, costs a hundred times the work or the disk; the scanner's sources seek.
+"""Reads random crops from files: one seek and a few seconds of decoding, without a cache. Training uses other seconds
+of each track in each epoch. Decoding whole tracks, or storing them decoded, would take a hundred times the work or the
+disk space.
 """
 
 from __future__ import annotations
