@@ -115,8 +115,8 @@ def shares(flagged: int, assessed: int, rates: ErrorRates) -> Shares:
         assessed: tracks that have a score.
         rates: the model's error rates at the threshold.
 
-    Both figures assume that the tracks by people resemble those of the calibration, that the AI tracks resemble those
-    of the measured true-positive rate, and that tracks are independent.
+    Both figures assume three things. The tracks by people resemble those of the calibration. The AI tracks resemble
+    those of the measured true-positive rate. Tracks are independent.
     """
     rng = np.random.default_rng(0)
     k, n = rates.false_flags, rates.n_human

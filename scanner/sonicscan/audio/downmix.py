@@ -51,7 +51,7 @@ class Downmix:
     def mono(self, block: Float32) -> Float32:
         """Mix a block, float32 [n, channels], to float32 [n].
 
-        Returns the mean of the channels. If it is 17 dB quieter than the mean of unrelated channels would be, the
+        Returns the mean of the channels. The mean may be 17 dB quieter than that of unrelated channels. Then the
         channels out of phase with the first audible one are inverted first.
         """
         first, self.position = self.position, self.position + len(block)

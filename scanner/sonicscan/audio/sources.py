@@ -4,8 +4,8 @@ libsndfile reads most files and seeks to the sample. FFmpeg, through PyAV, reads
 WavPack, Matroska ...). It also reads Ogg Opus, and Ogg Vorbis from start to end: it takes two fifths and two thirds of
 libsndfile's time for the same samples. The choice depends on the content, never on the name.
 
-Both libraries get an open file, not a name. So names that are not UTF-8 work, a sibling `._track.mp3` is not read as a
-resource fork, and a playlist cannot make FFmpeg open another file.
+Both libraries get an open file, not a name. So names that are not UTF-8 work, and a sibling `._track.mp3` is not read
+as a resource fork. A playlist cannot make FFmpeg open another file.
 """
 
 from __future__ import annotations

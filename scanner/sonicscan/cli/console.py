@@ -107,7 +107,7 @@ def _show(error: BaseException, name: str, verbose: bool) -> None:
 
             click.echo("".join(traceback.format_exception(error)), err=True)
         advice = "report it with the lines above" if verbose else "run the command with -v to see where"
-        FatalError(f"{name} failed in a way that was not foreseen ({_words(error)}); {advice}.").show()
+        FatalError(f"{name} failed unexpectedly ({_words(error)}); {advice}.").show()
 
 
 def _words(error: BaseException) -> str:

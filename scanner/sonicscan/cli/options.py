@@ -103,7 +103,7 @@ _OPTIONS = (
         default=frozenset(),
         help="Exit 1 where a track has, or newly has, such a verdict, or declares itself generated.",
     ),
-    _verdict("--reviewed", type=FileType(), metavar="FILE", help="CSV of decisions: the tracks are settled."),
+    _verdict("--reviewed", type=FileType(), metavar="FILE", help="CSV of decisions; decided tracks are not findings."),
     _verdict("--max-errors", type=MaxErrors(), default="0", show_default=True, help="Failed tracks allowed."),
     _output(
         "--out",

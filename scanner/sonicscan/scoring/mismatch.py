@@ -1,7 +1,7 @@
 """Tests whether a scanned library resembles the calibration tracks, which the certified false-positive rate assumes.
 
-Four comparisons, each at a quarter of `ALARM_RATE` (Bonferroni), so that together they raise a false alarm in at most
-that share of libraries whose tracks are independent draws like the calibration's:
+There are four comparisons, each at a quarter of `ALARM_RATE` (Bonferroni). If a library's tracks are independent draws
+like the calibration's, the probability of any false alarm is at most `ALARM_RATE`:
 
 - codecs, and sample rates: chi-squared test of homogeneity (Pearson 1900);
 - bandwidth: Kolmogorov-Smirnov test (Smirnov 1948), against the stored quantiles;

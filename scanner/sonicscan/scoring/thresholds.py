@@ -1,9 +1,9 @@
 """Thresholds that certify their false-positive rate, and p-values; pure functions.
 
-From the scores of n tracks known to be by people, the Neyman-Pearson order statistic (Tong, Feng and
-Li 2018, "Neyman-Pearson classification algorithms and NP receiver operating characteristics") gives the
-lowest threshold for which P(FPR > alpha) <= 0.05, whatever the distribution of scores. With too few tracks there is no
-such threshold, and `InputError` says how many tracks it needs.
+The input is the scores of n tracks known to be by people. The Neyman-Pearson order statistic gives the lowest threshold
+for which P(FPR > alpha) <= 0.05, for any distribution of scores (Tong, Feng and Li 2018, "Neyman-Pearson classification
+algorithms and NP receiver operating characteristics"). With too few tracks there is no such threshold, and `InputError`
+says how many tracks it needs.
 """
 
 from __future__ import annotations
