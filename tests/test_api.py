@@ -168,6 +168,8 @@ def test_sound_in_memory_scores_as_the_same_sound_in_a_file(
     assert here.score == pytest.approx(there.score, abs=1e-9)
     same = {"size": 0, "mtime_ns": 0, "elapsed_ms": None, "score": None, "p_value": None, "class_scores": None}
     same |= {"window_margins": None, "log10_lr": None}
+    assert here.provenance is None  # samples have no tags
+    same |= {"provenance": None}
     assert dataclasses.replace(here, **same) == dataclasses.replace(there, **same)
     assert here.window_margins == pytest.approx(there.window_margins, abs=1e-5)
 

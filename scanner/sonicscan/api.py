@@ -18,7 +18,7 @@ from sonicscan.engine.outcome import Outcome, Reading
 from sonicscan.engine.rows import track_result
 from sonicscan.errors import AudioError, InputError, ModelError
 from sonicscan.library.discovery import Selection, listing
-from sonicscan.library.ranges import RemoteFile
+from sonicscan.library.ranges import MemoryFile
 from sonicscan.library.remote import located
 from sonicscan.library.tracks import Track
 from sonicscan.model.detector import Detector, Device
@@ -153,6 +153,8 @@ class Scanner:
     def score(self, samples: npt.ArrayLike, sample_rate: int, name: str = "samples") -> FileResult:
         """Score sound in memory, in this process; the score equals that of a WAV file with the same samples.
 
+        Samples declare no origin, so the result's `provenance` is None.
+
         Args:
             samples: float array [n] or [n, channels], full scale 1.0.
             sample_rate: Hz, 1 to 768,000.
@@ -174,12 +176,10 @@ class Scanner:
             raise InputError(f"a sample rate lies between 1 and {MAX_SAMPLE_RATE} Hz, not {sample_rate}.")
         held = io.BytesIO()
         soundfile.write(held, sound.astype(np.float32), sample_rate, subtype="FLOAT", format="RF64")
-        content = held.getbuffer()
-        file = RemoteFile(lambda start, stop: bytes(content[start:stop]), len(content), whole=True)
         scan = self._scan
         track = Track(os.fsencode(name), sound.nbytes, 0)
-        with file:
-            return track_result(track, self._reading(file), scan.model.spec, scan.thresholds)
+        reading = self._reading(MemoryFile(held.getbuffer()))
+        return track_result(track, reading, scan.model.spec, scan.thresholds)
 
     def explain(self, path: str | os.PathLike[str]) -> Evidence:
         """Decompose the score of a sound file over windows, time and frequency.
@@ -211,7 +211,7 @@ class Scanner:
             raise ModelError("this Scanner is closed; make another one.")
         return self._loaded
 
-    def _reading(self, file: RemoteFile) -> Reading:
+    def _reading(self, file: MemoryFile) -> Reading:
         """The logits of all windows of a file under the plan. An adaptive plan scores every window here."""
         scan = self._scan
         plan = WindowPlan.of(None) if scan.options.windows.adaptive else scan.options.windows

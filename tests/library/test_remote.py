@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -164,8 +165,8 @@ def remote_file(path: Path, whole: bool = False) -> tuple[RemoteFile, list[tuple
     ("name", "share", "requests"),
     [
         ("x.wav", 0.35, 20),
-        ("x.flac", 0.4, 20),
-        ("x.mp3", 1.0, 12),
+        ("x.flac", 0.4, 21),  # one of them looks at the end
+        ("x.mp3", 1.0, 4),
         ("x.ogg", 0.9, 20),
         ("x.opus", 0.9, 20),
         ("x.m4a", 0.9, 20),
@@ -262,6 +263,13 @@ def test_a_network_that_fails_is_not_the_end_of_the_track(tmp_path: Path) -> Non
         assert file.reader().read() == b""
 
 
+def test_a_missing_temporary_folder_is_named_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(AudioError, match=r"no temporary file .* \(No such file or directory\); set TMPDIR") as caught:
+        RemoteFile(lambda start, stop: b"", 100)
+    assert caught.value.status == "unreadable"
+
+
 # --- Listing --------------------------------------------------------------------------------------
 
 
@@ -285,7 +293,7 @@ def test_folders_are_walked_and_selected(memory: Any) -> None:
 def test_what_is_not_there(memory: Any) -> None:
     with pytest.raises(RemoteError, match=r"memory://lib/none cannot be read \(there is nothing of that name\)"):
         listing(["memory://lib/none"])
-    listed = file_list(b"memory://lib//none.mp3\na//b.mp3\n", b"\n")
+    listed = file_list(b"memory://lib//none.mp3\na//b.mp3\n", "-")
     assert listed == [b"memory://lib//none.mp3", b"a/b.mp3"]
 
 
@@ -318,6 +326,9 @@ def test_library_model_and_report_in_memory(memory: Any, small_library: Path, ca
         else:
             assert (result.status, result.score) == ("ok", wanted.score)
         assert result.content_hash
+    memory.pipe("/empty.wav", b"")
+    (empty,) = sonicscan.scan("memory://empty.wav", model=calibrated_model)
+    assert (empty.status, empty.error) == ("empty", "the file has no bytes.")
     table = sort_rows(with_metadata(pa.Table.from_batches([to_batch(both)]), {"schema_version": str(SCHEMA_VERSION)}))
     for suffix in SUFFIXES:
         write_report(table, Url(f"memory://reports/r{suffix}"))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sonicscan.audio.views import behind_id3, read_at
+from sonicscan.library.ranges import FetchingReader
 
 _TAIL = 256 << 10
 _LEAST_S = 0.5  # of sound behind the end, to matter
@@ -115,6 +116,8 @@ def mp3_claim(file: io.RawIOBase) -> Mp3Claim | None:
     length = _mp3_frame(head)
     if not length:
         return None
+    if isinstance(file, FetchingReader):
+        file.fetch_all()  # decoders look at every frame
     version = head[1] >> 3 & 3
     at = max(head.find(b"Xing"), head.find(b"Info"))
     flags = int.from_bytes(head[at + 4 : at + 8], "big") if 0 <= at < 200 else 0

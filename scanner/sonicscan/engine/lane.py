@@ -144,6 +144,7 @@ class Lane:
             wanted = {
                 "path": os.fsdecode(address),
                 "size": visit.track.size,
+                "in_memory": held is not None,
                 "part": visit.part,
                 "plan": None if visit.plan is None else dataclasses.asdict(visit.plan),
                 "excerpts": visit.excerpts,

@@ -63,7 +63,7 @@ def main() -> None:
         wire.send(answers, wire.READY)
         while (message := wire.receive_header(jobs)) is not None:
             header = message[0]
-            content = jobs.read(message[1]) or None
+            content = jobs.read(message[1]) if header["in_memory"] else None
             track = Track(os.fsencode(header["path"]), header["size"], 0)
             plan = None if header["plan"] is None else msgspec.convert(header["plan"], WindowPlan)
             here = job.for_visit(header["part"] and tuple(header["part"]), plan)

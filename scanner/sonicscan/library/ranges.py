@@ -1,7 +1,9 @@
-"""A remote sound file with random access: bytes are fetched on request, each byte at most once. From WAV, AIFF and
-FLAC, only the ranges of the windows are fetched, a fraction of a long track. MP3 and ADTS decoders read every frame, so
-the whole file is fetched, in few requests. Fetched bytes stay in a nameless temporary file until the track is done, so
-reading them again causes no traffic.
+"""Sound files without a name on this machine: remote files, and files whose bytes are in memory.
+
+Bytes of a remote file are fetched on request, each byte at most once. From WAV, AIFF and FLAC, only the ranges of the
+windows are fetched, a fraction of a long track. MP3 and ADTS decoders read every frame, so the whole file is fetched,
+in few requests. Fetched bytes stay in a nameless temporary file until the track is done, so reading them again causes
+no traffic. A file in memory needs no temporary file: a process that decodes local files cannot make one.
 """
 
 from __future__ import annotations
@@ -34,6 +36,29 @@ class OpenFile(Protocol):
         """Raise the `AudioError` that ended reading before the file's end."""
 
 
+class MemoryFile(OpenFile):
+    """A sound file whose bytes are in memory.
+
+    Args:
+        content: the bytes of the file.
+    """
+
+    def __init__(self, content: bytes | memoryview) -> None:
+        self._content = memoryview(content)
+        self.size = len(self._content)
+
+    def reader(self) -> io.RawIOBase:
+        """A new reader, at the start."""
+        return _Reader(self)
+
+    def read_at(self, position: int, n: int) -> bytes:
+        """Up to `n` bytes from `position`; none at the end."""
+        return bytes(self._content[position : position + n])
+
+    def check(self) -> None:
+        """Nothing can have failed: all bytes are there."""
+
+
 class RemoteFile(OpenFile):
     """The bytes of a remote file.
 
@@ -45,6 +70,9 @@ class RemoteFile(OpenFile):
     Attributes:
         fetched: bytes that came over the network.
         requests: how often something was fetched.
+
+    Raises:
+        AudioError: there is no room for a temporary file.
     """
 
     def __init__(self, fetch: Callable[[int, int], bytes], size: int, whole: bool = False) -> None:
@@ -52,7 +80,10 @@ class RemoteFile(OpenFile):
         self.fetched = self.requests = 0
         self._fetch = fetch
         self._failure: AudioError | None = None
-        self._store = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
+        try:
+            self._store = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `__exit__`
+        except OSError as error:
+            raise _no_room(error) from error
         self._held = bytearray(-(-size // BLOCK))  # 1 for each block that is there
         self._whole = whole or size <= _SMALL
         # A stretch is fetched in growing runs; the first run of the next stretch is as long as this stretch.
@@ -60,7 +91,11 @@ class RemoteFile(OpenFile):
 
     def reader(self) -> io.RawIOBase:
         """A new reader, at the start; closing it keeps what was fetched."""
-        return _Reader(self)
+        return FetchingReader(self)
+
+    def fetch_all(self) -> None:
+        """Fetch in long runs from now on: all of the file will be read."""
+        self._whole = True
 
     def read_at(self, position: int, n: int) -> bytes:
         """Up to `n` bytes from `position`; none at the end, and none once fetching has failed."""
@@ -69,11 +104,11 @@ class RemoteFile(OpenFile):
             return b""
         try:
             self._hold(position // BLOCK, -(-(position + n) // BLOCK))
-        except AudioError as error:
-            self._failure = error  # a decoder's callback cannot raise it
+            self._store.seek(position)
+            return self._store.read(n)
+        except (AudioError, OSError) as error:  # a decoder's callback cannot raise it
+            self._failure = error if isinstance(error, AudioError) else _no_room(error)
             return b""
-        self._store.seek(position)
-        return self._store.read(n)
 
     def __enter__(self) -> RemoteFile:
         return self
@@ -115,8 +150,13 @@ class RemoteFile(OpenFile):
         self._next = end
 
 
+def _no_room(error: OSError) -> AudioError:
+    why = (error.strerror or str(error)).rstrip(".")
+    return AudioError("unreadable", f"there is no temporary file for what is fetched of it ({why}); set TMPDIR.")
+
+
 class _Reader(io.RawIOBase):
-    def __init__(self, file: RemoteFile) -> None:
+    def __init__(self, file: MemoryFile | RemoteFile) -> None:
         self._file = file
         self._position = 0
 
@@ -142,9 +182,17 @@ class _Reader(io.RawIOBase):
         return len(content)
 
 
+class FetchingReader(_Reader):
+    """A reader of a `RemoteFile`."""
+
+    def __init__(self, file: RemoteFile) -> None:
+        super().__init__(file)
+        self.fetch_all = file.fetch_all
+
+
 @contextlib.contextmanager
-def sound_at(path: bytes, size: int, whole: bool, content: bytes | None = None) -> Iterator[bytes | RemoteFile]:
-    """Yields the object that the decoder opens: `path` itself, or for a URL its `RemoteFile`.
+def sound_at(path: bytes, size: int, whole: bool, content: bytes | None = None) -> Iterator[bytes | OpenFile]:
+    """Yields the object that the decoder opens: `path` itself, or for a URL an open file.
 
     Args:
         path: a file's name, or a URL.
@@ -158,13 +206,14 @@ def sound_at(path: bytes, size: int, whole: bool, content: bytes | None = None) 
     if not remote.is_url(path):
         yield path
         return
-    with _opened(Url(path.decode("utf-8", "surrogateescape")), size, whole, content) as file:
+    if content is not None:
+        yield MemoryFile(content)
+        return
+    with _opened(Url(path.decode("utf-8", "surrogateescape")), size, whole) as file:
         yield file
 
 
-def _opened(url: Url, size: int, whole: bool, content: bytes | None) -> RemoteFile:
-    if content is not None:
-        return RemoteFile(lambda start, stop: content[start:stop], len(content))
+def _opened(url: Url, size: int, whole: bool) -> RemoteFile:
     try:
         files, path = remote.filesystem(url)
         known = size if size >= 0 else _size_of(url)
