@@ -137,7 +137,7 @@ def test_appending_opens_neither_links_nor_fifos(tmp_path: Path) -> None:
 
 
 # They write into folders that `tempfile` made for them alone, or (signing) create keys that are never replaced.
-MAY_WRITE = {"model/cache.py", "ray/stages.py", "sonicscan_train/checkpoint.py", "sonicscan/signing.py"}
+MAY_WRITE = {"model/cache.py", "ray/stages.py", "nets/checkpoint.py", "sonicscan/signing.py"}
 
 
 def test_no_module_but_files_writes_by_hand() -> None:

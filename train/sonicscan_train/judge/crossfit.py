@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import InputError
+from sonicscan.files import write_whole
 from sonicscan.scoring.aggregate import pooling_factor, trimmed_mean
 from sonicscan.scoring.thresholds import certified_threshold, tracks_needed
 from sonicscan.spec import Calibration, ModelSpec
@@ -188,7 +189,7 @@ def rate_row(name: str, tracks: Sequence[TrackLogits], spec: ModelSpec, threshol
 
 def write_fit(fit: CrossFit, members: Sequence[str], folder: Path) -> None:
     """`spec.json`, the mean's contract, and `members.csv`, their scales, in `folder`."""
-    (folder / "spec.json").write_text(fit.spec.to_json(), encoding="utf-8")
+    write_whole(folder / "spec.json", fit.spec.to_json())
     rows = [(name, scale.temperature, scale.offset) for name, scale in zip(members, fit.scales, strict=True)]
     write_table(folder / "members.csv", ("weights_digest", "temperature", "offset"), rows)
 
