@@ -60,7 +60,7 @@ def main() -> None:
     type=click.FloatRange(0.0, 1.0, min_open=True),
     metavar="F",
     help="Allowed change of margins, a share of their range. "
-    "[default: half-weights 0.005, byte-weights 0.02, fp16 0.01, int8 0.05]",
+    "[default: half-weights 0.005, byte-weights 0.04, fp16 0.01, int8 0.05]",
 )
 @click.option(
     "--crossfit",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sonicscan.extras import _EXTRAS, extra_of
+from sonicscan.model.bundled import DEFAULT
 
 
 @pytest.mark.parametrize(
@@ -17,7 +18,7 @@ from sonicscan.extras import _EXTRAS, extra_of
     [
         ("torch", "sonicscan_export.cli", ["--backbone", "lambda", "--out", "x.onnx"], "train"),
         ("torch", "sonicscan_train.cli", ["fit", "--data", "x.csv", "--out", "x"], "train"),
-        ("onnx", "sonicscan_export.cli", ["inspect", "sonicnet_s"], "export"),
+        ("onnx", "sonicscan_export.cli", ["inspect", DEFAULT], "export"),
         ("cryptography", "sonicscan_export.cli", ["keygen", "x.pem"], "sign"),
         ("jinja2", "sonicscan.cli.report", ["html", "x.parquet", "--out", "x.html"], "report"),
     ],

@@ -144,7 +144,7 @@ def estimate(report: Location, decisions: Path, sample_: Path | None, as_json: b
 
 @click.command()
 @click.argument("audio", type=_FILE, required=False)
-@click.option("--model", type=_FILE, help="ONNX model, or a bundled one's name. [default: sonicnet_s]")
+@click.option("--model", type=_FILE, help=f"ONNX model, or a bundled one's name. [default: {DEFAULT}]")
 @click.option("--examiner", metavar="NAME", help="Person responsible for the examination.")
 @click.option("--out", type=_FILE, metavar="FOLDER", help="The case file: a new folder.")
 @click.option("--windows", default="12", show_default=True, metavar="N|all", help="Scored windows.")
