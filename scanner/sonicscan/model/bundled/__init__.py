@@ -11,7 +11,7 @@ from pathlib import Path
 from sonicscan.errors import ModelError
 from sonicscan.files import sha256_of, write_whole
 
-DEFAULT = "sonicnet_s"
+DEFAULT = "sonic-small-v2"
 DIGESTS = "SHA256SUMS"
 _FOLDER = Path(__file__).parent
 
