@@ -30,7 +30,7 @@ LAW = settings(derandomize=True, deadline=None, max_examples=60)
 NAMES = st.sampled_from(["a", "b", "é", "/", "\\xe9", "\U0001f3b5", " "])
 # A path, and whether it stands for bytes that are not UTF-8: both can be in one folder.
 KEYS = st.tuples(st.lists(NAMES, min_size=1, max_size=4).map("".join), st.booleans())
-TIMES = ("started", "finished")
+TIMES = ("started", "finished", "command")  # the command names the shard and its report
 
 
 def run(*args: object) -> Result:

@@ -101,4 +101,7 @@ def _cell(name: str, value: object) -> object:
         value = dataclasses.asdict(value)
     if isinstance(value, list | dict):
         return _INNER_FORMULA.sub(r"\1'", json.dumps(value, ensure_ascii=False))
-    return _FORMULA.sub(r"\1'", value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    text = _FORMULA.sub(r"\1'", value)
+    return "'" + text if text[:1] in ("\t", "\r") else text  # spreadsheets skip them and read on

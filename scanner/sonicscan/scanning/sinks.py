@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +11,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from sonicscan.library.discovery import Listing
-from sonicscan.library.remote import Location
+from sonicscan.library.remote import Location, Url, is_url
 from sonicscan.library.roots import NO_ROOTS, Roots
 from sonicscan.library.tracks import Track
 from sonicscan.report.compared import differences
@@ -80,7 +81,7 @@ class Origin:
         self._scan = scan
         self._tracks = tracks
         self._roots = roots
-        self._command = dict(command or {})
+        self._command = {name: _without_secrets(value) for name, value in (command or {}).items()}
         self._started = now()
 
     @property
@@ -118,3 +119,12 @@ class Origin:
     def same_verdicts(self, metadata: ReportMetadata) -> bool:
         """Whether rows of a report with this metadata got their verdicts from the scan's own thresholds."""
         return metadata.thresholds == self._scan.thresholds
+
+
+def _without_secrets(value: Any) -> Any:
+    """The value of an option, with the secrets of its URLs hidden."""
+    if isinstance(value, list | tuple):
+        return [_without_secrets(one) for one in value]
+    if isinstance(value, str) and is_url(os.fsencode(value)):
+        return str(Url(value))
+    return value
