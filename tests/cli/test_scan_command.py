@@ -436,7 +436,7 @@ def test_head_ends_a_scan_quietly(small_library: Path, calibrated_model: Path) -
         ([".", "--windows", "0"], "must be 1 to 10000 or `all`, not 0"),
         ([".", "--max-fpr", "2"], "lies between 0 and 1"),
         ([".", "--threshold", "-0.5"], "between 0 and 1"),
-        ([".", "--threshold", "0.5", "--max-fpr", "0.01"], "give one"),
+        ([".", "--threshold", "0.5", "--max-fpr", "0.01"], "mutually exclusive"),
         ([".", "--shard", "4/3"], "1 <= I <= N"),
         ([".", "--shard", "x"], "--shard takes I/N"),
         ([".", "--device", "tpu"], "--device takes"),
