@@ -70,4 +70,5 @@ def test_options_and_bundled_models_are_completed(monkeypatch: pytest.MonkeyPatc
         return CliRunner().invoke(main, env=environment, prog_name="sonicscan").stdout
 
     assert "plain,--max-fpr" in completed("sonicscan --max-f")
+    assert "plain,flagged" in completed("sonicscan --fail-on fl")
     assert f"plain,{DEFAULT}" in completed("sonicscan --model sonic")

@@ -86,6 +86,11 @@ class FailOn(click.ParamType[frozenset[str]]):
             self.fail(f"{kind!r} is none of {', '.join(self._kinds)}; separate several by commas.", param, ctx)
         return kinds
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Completes the last of the findings."""
+        before, comma, last = incomplete.rpartition(",")
+        return [CompletionItem(f"{before}{comma}{kind}") for kind in self._kinds if kind.startswith(last)]
+
 
 class MaxErrors(click.ParamType[tuple[float, bool]]):
     """`N` tracks, or `P%` of them."""
