@@ -88,6 +88,8 @@ class FailOn(click.ParamType[frozenset[str]]):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Completes the last of the findings."""
+        from click.shell_completion import CompletionItem
+
         before, comma, last = incomplete.rpartition(",")
         return [CompletionItem(f"{before}{comma}{kind}") for kind in self._kinds if kind.startswith(last)]
 
