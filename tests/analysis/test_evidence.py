@@ -218,7 +218,7 @@ def test_an_untrained_model_explains_nothing_and_says_so(tmp_path: Path) -> None
         ("none/e.png", (), "cannot be written"),
         ("none/e.html", (), "cannot be written"),
         ("e.png", ("--max-fpr", 0.01), "needs 299 calibration tracks"),
-        ("e.png", ("--max-fpr", 0.01, "--threshold", 0.5), "give one"),
+        ("e.png", ("--max-fpr", 0.01, "--threshold", 0.5), "mutually exclusive"),
     ],
 )
 def test_what_cannot_be_done_is_said(

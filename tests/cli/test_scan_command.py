@@ -302,12 +302,12 @@ def test_fail_on_respects_reviewed_tracks_and_counts_them(calibrated_model: Path
     reviewed.write_text(f"{header}{library}/0.wav,human,ann,2026-01-31\n")
     done = sonicscan(*common)
     assert done.returncode == 1
-    assert b"1 findings are settled" in done.stderr
+    assert b"findings with a decision in --reviewed: 1" in done.stderr
     reviewed.write_text(f"{reviewed.read_text()}{library}/1.wav,ai,ann,2026-01-31\n")
     assert sonicscan(*common, "--out", tmp_path / "r.parquet").returncode == 0
     again = sonicscan(*common, "--out", tmp_path / "s.parquet", "--since", tmp_path / "r.parquet")
     assert again.returncode == 0
-    assert b"2 findings are settled" in again.stderr
+    assert b"findings with a decision in --reviewed: 2" in again.stderr
 
 
 def test_max_errors(troubled_library: Path, calibrated_model: Path) -> None:

@@ -44,7 +44,7 @@ from sonicscan.report.writers import SUFFIXES, check_target, write_report
 from sonicscan.scanning import reportfile as reported
 from sonicscan.spec import AudioSpec
 
-SECRETS = ("hunter2hunter2", "c2lnbmF0dXJl", "wJalrXUtnFEMI")
+SECRETS = ("hunter2hunter2", "qz7Kp2mW9xTf", "wJalrXUtnFEMI")
 
 
 @pytest.fixture
@@ -88,11 +88,11 @@ def test_what_is_a_url_and_what_is_a_file(tmp_path: Path) -> None:
         ("abfs://box@account.host/x", "abfs://box@account.host/x"),
         ("ftp://me:hunter2hunter2@host/x.mp3", "ftp://***@host/x.mp3"),
         ("ftp://me:hunter2@hunter2@host/x.mp3", "ftp://***@host/x.mp3"),
-        ("ftp://host/x.mp3?a=1&sig=c2lnbmF0dXJl", "ftp://host/x.mp3?…"),
+        ("ftp://host/x.mp3?a=1&sig=qz7Kp2mW9xTf", "ftp://host/x.mp3?…"),
         ("https://hunter2hunter2@host/x.mp3", "https://***@host/x.mp3"),
-        ("https://host/x.mp3?X-Amz-Signature=c2lnbmF0dXJl#c2lnbmF0dXJl", "https://host/x.mp3?…"),
-        ("https://host/x.mp3?my-own-name=c2lnbmF0dXJl", "https://host/x.mp3?…"),
-        ("https://host?c2lnbmF0dXJl", "https://host?…"),
+        ("https://host/x.mp3?X-Amz-Signature=qz7Kp2mW9xTf#qz7Kp2mW9xTf", "https://host/x.mp3?…"),
+        ("https://host/x.mp3?my-own-name=qz7Kp2mW9xTf", "https://host/x.mp3?…"),
+        ("https://host?qz7Kp2mW9xTf", "https://host?…"),
     ],
 )
 def test_what_is_secret_in_a_url_is_not_shown(address: str, shown: str) -> None:
@@ -102,13 +102,13 @@ def test_what_is_secret_in_a_url_is_not_shown(address: str, shown: str) -> None:
 
 def test_what_libraries_say_is_shown_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI")
-    url = Url("ftp://me:hunter2hunter2@host/x?sig=c2lnbmF0dXJl")
+    url = Url("ftp://me:hunter2hunter2@host/x?sig=qz7Kp2mW9xTf")
     said = (
-        "refused: ftp://me:hunter2hunter2@host/x?sig=c2lnbmF0dXJl, user me:hunter2hunter2, "
-        "key wJalrXUtnFEMI, https://other:hunter2hunter2@host/?X-Amz-Security-Token=c2lnbmF0dXJl&a=1"
+        "refused: ftp://me:hunter2hunter2@host/x?sig=qz7Kp2mW9xTf, user me:hunter2hunter2, "
+        "key wJalrXUtnFEMI, https://other:hunter2hunter2@host/?X-Amz-Security-Token=qz7Kp2mW9xTf&a=1"
     )
     said += (
-        ", moved to https://cdn/y?expires=1&mark=c2lnbmF0dXJl%3D, asked GET /x?s=c2lnbmF0dXJl, {'v': 'c2lnbmF0dXJl'}"
+        ", moved to https://cdn/y?expires=1&mark=qz7Kp2mW9xTf%3D, asked GET /x?s=qz7Kp2mW9xTf, {'v': 'qz7Kp2mW9xTf'}"
     )
     shown = remote.scrubbed(said, url)
     assert "refused" in shown

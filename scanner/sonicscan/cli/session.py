@@ -194,7 +194,7 @@ class Session:
         if tally.carried:
             self.say(f"carried  {tally.carried} rows of unchanged files from an earlier scan")
         if self.reviewed is not None:
-            self.say(f"reviewed {tally.settled.total()} findings have a decision in --reviewed")
+            self.say(f"reviewed findings with a decision in --reviewed: {tally.settled.total()}")
         self._conclude_listing()
         if self.tracks.links:
             self.say(f"linked folders that were not entered: {self.tracks.links} (--follow-symlinks enters them)")

@@ -265,7 +265,7 @@ def test_an_interruption_leaves_a_run_to_resume(tmp_path: Path, number: signal.S
                 break
         said = process.stderr.read()
         assert process.wait() == 130
-    assert "--resume goes on" in said and "Traceback" not in said
+    assert "add --resume to the same command" in said and "Traceback" not in said
     done = len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
     assert done >= 2
     state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
