@@ -1,6 +1,6 @@
 """Reports whose truth is known, for the tests of `sonicscan-report`.
 
-As a program it writes the demonstration that the pictures in docs/reports.md show:
+As a program it writes the demonstration that the pictures in docs/report.md show:
 
 python tests/report_samples.py FOLDER [TRACKS]
 """

@@ -225,7 +225,7 @@ def test_core_commands_do_without_the_extra(report: Path, tmp_path: Path) -> Non
 
 
 def test_every_command_and_option_is_documented() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "reports.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
     assert "--verbose" in text  # said once: every command takes it
     for name, command in main.commands.items():
         assert f"## {name}\n" in text

@@ -1,4 +1,4 @@
-"""docs/report.md says what the schema in code says."""
+"""docs/columns.md says what the schema in code says."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sonicscan.provenance.record import Claim, Provenance, Signature, Source
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA
 
-PAGE = (Path(__file__).parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "columns.md").read_text(encoding="utf-8")
 
 
 def table(heading: str) -> list[list[str]]:

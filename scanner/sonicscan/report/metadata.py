@@ -40,7 +40,7 @@ class LeftOut:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportMetadata:
-    """How the rows of a report were made. docs/report.md describes each key.
+    """How the rows of a report were made. docs/columns.md describes each key.
 
     Attributes:
         key: digest of all that must be equal for two rows to be comparable; None where rows are of several scans.

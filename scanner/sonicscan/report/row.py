@@ -21,7 +21,7 @@ _MAX_FLOAT32 = 3.4e38
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileResult:
-    """The result for one file. docs/report.md gives unit and meaning of each field.
+    """The result for one file. docs/columns.md gives unit and meaning of each field.
 
     A value that a column cannot hold is replaced. A whole number is clamped or becomes None, a real number becomes
     None, and a character that is not Unicode becomes an escape. The row then has the warning `out_of_range`. So one

@@ -1,4 +1,4 @@
-"""The report's columns; docs/report.md says what each one means, and a test compares that page with `SCHEMA`."""
+"""The report's columns; docs/columns.md says what each one means, and a test compares that page with `SCHEMA`."""
 
 from __future__ import annotations
 
