@@ -21,6 +21,7 @@ from sonicscan_train.cli import main
 from sonicscan_train.data.clips import Clip
 from sonicscan_train.judge.crossfit import (
     MOST_SHRINK,
+    by_category,
     by_window_count,
     cross_fitted,
     cut_short,
@@ -68,6 +69,13 @@ def test_members_are_put_on_one_scale_and_groups_count_once() -> None:
     row = own_threshold(fit, ["GTZAN*"], 0.05)
     assert row is not None and row.flagged is not None and row.flagged <= 0.05 and row.ai == 1200
     assert own_threshold(fit, ["none"], 0.05) is None
+    kinds = {row.name: row for row in by_category(fit, {"GTZAN": ["GTZAN*"], "gen1": ["gen1"], "none": ["none"]}, 0.05)}
+    assert kinds["none"].auc is None and kinds["gen1"].people == kinds["GTZAN"].ai == 0
+    levels = {
+        human: [scored(t, fit.spec).score for t in fit.tracks if t.clip.human is human] for human in (True, False)
+    }
+    pairs = np.subtract.outer(levels[False], levels[True])
+    assert kinds["GTZAN"].auc == pytest.approx(np.mean(pairs > 0), abs=0.01)
     with pytest.raises(InputError, match="fold 1 needs tracks by people and by AI"):
         cross_fitted([folds[0], [t for t in folds[1] if t.clip.human]], ModelSpec("x"), plan=PLAN, data="", shrink=0.0)
 

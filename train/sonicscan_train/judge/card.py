@@ -166,6 +166,7 @@ def _values(
                 _share(r.flagged),
                 str(r.ai),
                 _share(r.caught),
+                "" if r.auc is None else f"{r.auc:.3f}",
                 *_own(findings.own_thresholds.get(name)),
             )
             for name, r in by_name.items()

@@ -29,6 +29,7 @@ from sonicscan_train.data.manifest import read_table, write_table
 from sonicscan_train.judge.calibration import calibrated, fit_scale, one_of_each_group
 from sonicscan_train.judge.fold_scores import margin_track
 from sonicscan_train.judge.scoring import TrackLogits, scored
+from sonicscan_train.metrics import auc
 
 Float64 = npt.NDArray[np.float64]
 
@@ -73,6 +74,8 @@ class RateRow:
         flagged: share of the people's tracks that reach the threshold; None without any.
         caught: share of the AI tracks that reach it; None without any.
         threshold: the score.
+        auc: of the AI tracks against all people's tracks, or of all AI tracks against the people's where there are no
+            others; None where it was not asked for.
     """
 
     name: str
@@ -81,6 +84,7 @@ class RateRow:
     flagged: float | None
     caught: float | None
     threshold: float
+    auc: float | None = None
 
 
 def cross_fitted(
@@ -156,10 +160,27 @@ def by_window_count(fit: CrossFit, rate: float) -> list[RateRow]:
 def by_category(fit: CrossFit, categories: Mapping[str, Sequence[str]], rate: float) -> list[RateRow]:
     """The figures of categories of sources (name: patterns) at the model's certified threshold."""
     threshold = certified_threshold(fit.spec.calibration, rate)
-    return [
-        rate_row(name, [t for t in fit.tracks if _matches(t.clip.source, patterns)], fit.spec, threshold)
-        for name, patterns in categories.items()
-    ]
+    rows = []
+    for name, patterns in categories.items():
+        own = [t for t in fit.tracks if _matches(t.clip.source, patterns)]
+        row = rate_row(name, own, fit.spec, threshold)
+        rows.append(dataclasses.replace(row, auc=_auc_against_the_rest(fit, own)))
+    return rows
+
+
+def _auc_against_the_rest(fit: CrossFit, own: Sequence[TrackLogits]) -> float | None:
+    """AUC of its AI tracks against all people, or of all AI tracks against its people; None where it has neither."""
+    ai = [t for t in own if _is_ai(t)]
+    people = [t for t in (fit.tracks if ai else own) if t.clip.human]
+    ai = ai or [t for t in fit.tracks if _is_ai(t)]
+    if not ai or not people:
+        return None
+    scores = np.array([scored(track, fit.spec).score for track in [*ai, *people]])
+    return auc(np.arange(len(scores)) < len(ai), scores)
+
+
+def _is_ai(track: TrackLogits) -> bool:
+    return not track.clip.human and track.clip.label != CODEC
 
 
 def own_threshold(fit: CrossFit, patterns: Sequence[str], rate: float) -> RateRow | None:
@@ -172,14 +193,14 @@ def own_threshold(fit: CrossFit, patterns: Sequence[str], rate: float) -> RateRo
     if len(scores) < tracks_needed(rate):
         return None
     threshold = certified_threshold(Calibration.of(scores), rate)
-    ai = [t for t in fit.tracks if not t.clip.human and t.clip.label != CODEC]
+    ai = [t for t in fit.tracks if _is_ai(t)]
     return rate_row("", [*own, *ai], fit.spec, threshold)
 
 
 def rate_row(name: str, tracks: Sequence[TrackLogits], spec: ModelSpec, threshold: float) -> RateRow:
     """Shares of tracks at or over a threshold; `codec` tracks count as AI where there are no others."""
     people = one_of_each_group([t for t in tracks if t.clip.human], 0)
-    ai = [t for t in tracks if not t.clip.human and t.clip.label != CODEC] or [t for t in tracks if not t.clip.human]
+    ai = [t for t in tracks if _is_ai(t)] or [t for t in tracks if not t.clip.human]
 
     def share(of: Sequence[TrackLogits]) -> float | None:
         return float(np.mean([scored(t, spec).score >= threshold for t in of])) if of else None
