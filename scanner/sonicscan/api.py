@@ -19,8 +19,8 @@ from sonicscan.engine.rows import track_result
 from sonicscan.errors import AudioError, InputError, ModelError
 from sonicscan.library.discovery import Selection, listing
 from sonicscan.library.ranges import MemoryFile
-from sonicscan.library.remote import located
 from sonicscan.library.tracks import Track
+from sonicscan.library.urls import located
 from sonicscan.model.detector import Detector, Device
 from sonicscan.report.row import FileResult
 from sonicscan.scanning.scan import DEFAULT_MAX_FPR, Scan, ScanOptions

@@ -35,7 +35,8 @@ from sonicscan.library import objects, remote
 from sonicscan.library.discovery import Selection, listing
 from sonicscan.library.lists import file_list
 from sonicscan.library.ranges import BLOCK, RemoteFile, sound_at
-from sonicscan.library.remote import Url, located
+from sonicscan.library.redaction import scrubbed
+from sonicscan.library.urls import Url, located
 from sonicscan.model import cache as modelcache
 from sonicscan.report.metadata import with_metadata
 from sonicscan.report.readers import read_report
@@ -110,7 +111,7 @@ def test_what_libraries_say_is_shown_without_secrets(monkeypatch: pytest.MonkeyP
     said += (
         ", moved to https://cdn/y?expires=1&mark=qz7Kp2mW9xTf%3D, asked GET /x?s=qz7Kp2mW9xTf, {'v': 'qz7Kp2mW9xTf'}"
     )
-    shown = remote.scrubbed(said, url)
+    shown = scrubbed(said, url)
     assert "refused" in shown
     assert not any(secret in shown for secret in SECRETS)
     with pytest.raises(RemoteError, match="cannot be read") as caught, remote.reaching(url, "read"):

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from sonicscan.cli.scan import main
 from sonicscan.errors import InputError, ModelError, SignatureError
 from sonicscan.files import sha256_of
-from sonicscan.library.remote import Url
+from sonicscan.library.urls import Url
 from sonicscan.model.bundled import bundled_digests, bundled_models, check_bundled
 from sonicscan.model.detector import Device, load_model
 from sonicscan.model.trust import Trust, trust_of

@@ -15,7 +15,7 @@ from sonicscan.spec import ModelSpec
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from sonicscan.library.remote import Location
+    from sonicscan.library.urls import Location
     from sonicscan.report.metadata import ReportMetadata
 
 

@@ -14,7 +14,7 @@ from sonicscan.analysis.diff import compare
 from sonicscan.analysis.reviewed import Reviewed
 from sonicscan.analysis.statistics import Estimate, wilson
 from sonicscan.errors import ReportError
-from sonicscan.library.remote import Location, Url
+from sonicscan.library.urls import Location, Url
 from sonicscan.report.metadata import ReportMetadata
 from sonicscan.report.readers import part_files
 

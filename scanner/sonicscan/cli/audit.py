@@ -14,8 +14,8 @@ from sonicscan.analysis.delivered import Delivered, News, news
 from sonicscan.analysis.reviewed import Reviewed
 from sonicscan.cli.options import NEW_FLAGGED, Arguments
 from sonicscan.errors import FAILED_STATUSES, InputError, ReportError
-from sonicscan.library.remote import Location, Url, is_url, located
 from sonicscan.library.roots import Roots
+from sonicscan.library.urls import Location, Url, is_url, located
 from sonicscan.report.readers import part_files, read_file, read_report
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import to_results

@@ -22,7 +22,7 @@ from sonicscan.files import read_own
 from sonicscan.text import printable
 
 if TYPE_CHECKING:
-    from sonicscan.library.remote import Location
+    from sonicscan.library.urls import Location
 
 CONFIG_FILE = "sonicscan.toml"
 PREFIX = "SONICSCAN"

@@ -18,7 +18,7 @@ from sonicscan.errors import AudioError, InputError
 from sonicscan.model.bundled import DEFAULT
 
 if TYPE_CHECKING:
-    from sonicscan.library.remote import Location
+    from sonicscan.library.urls import Location
     from sonicscan.scoring.thresholds import Thresholds
     from sonicscan.spec import ModelSpec
 

@@ -17,7 +17,7 @@ from sonicscan.cli.parameters import FailOn, FileType, LocationType, MaxErrors, 
 from sonicscan.model.bundled import DEFAULT
 
 if TYPE_CHECKING:
-    from sonicscan.library.remote import Location
+    from sonicscan.library.urls import Location
 
 NEW_FLAGGED = "new-flagged"
 FAIL_ON = ("flagged", "review", NEW_FLAGGED, "generated")

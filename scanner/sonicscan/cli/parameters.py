@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from sonicscan.library.remote import Location
+    from sonicscan.library.urls import Location
 
 
 def file_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -28,7 +28,7 @@ class LocationType(click.ParamType["Location"]):
     name = "file"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Location:
-        from sonicscan.library.remote import located
+        from sonicscan.library.urls import located
 
         if not value:
             self.fail("the name is empty.", param, ctx)

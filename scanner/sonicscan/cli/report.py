@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sonicscan.analysis.summary import Summary
     from sonicscan.analysis.suppliers import Declared
     from sonicscan.analysis.trend import Month
-    from sonicscan.library.remote import Location
+    from sonicscan.library.urls import Location
 
 EXIT_NEWLY_FLAGGED = 1
 DEFAULT_MAX_FPR = 0.01  # as the scanner's

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sonicscan.cli.progress import Tally
     from sonicscan.cli.prometheus import MetricsFile
     from sonicscan.library.discovery import Listing
-    from sonicscan.library.remote import Location
+    from sonicscan.library.urls import Location
 
 EXIT_FAIL_ON, EXIT_ERRORS = 1, 3  # 2 is console.FatalError's, 130 and 143 are a signal's
 
@@ -149,7 +149,7 @@ def _target(given: Arguments, report: Location | None) -> Location | None:
     """The checked location of the report: `report`, or --out; None for standard output."""
     if given.out is None or given.out == "-":
         return None
-    from sonicscan.library.remote import located
+    from sonicscan.library.urls import located
 
     path = located(given.out) if report is None else report
     if isinstance(path, Path) and given.into_folder:

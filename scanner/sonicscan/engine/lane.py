@@ -24,6 +24,7 @@ from sonicscan.engine.visits import VisitQueue
 from sonicscan.engine.wire import Job
 from sonicscan.errors import AudioError, SonicscanError
 from sonicscan.library import remote
+from sonicscan.library.urls import is_url
 
 START_TIMEOUT_S = 120.0
 _FAILED_STARTS = 10  # in a row, of all lanes
@@ -116,7 +117,7 @@ class Lane:
         ticket = self._visits.ticket()
         address = visit.track.address or visit.track.path
         held = remote.held_here(address)
-        needs_network = held is None and remote.is_url(address)
+        needs_network = held is None and is_url(address)
         for attempt in range(1, ATTEMPTS + 1):
             began = time.perf_counter()
             try:

@@ -22,8 +22,8 @@ from sonicscan.library import objects, remote
 from sonicscan.library.beside import Beside
 from sonicscan.library.lists import normal
 from sonicscan.library.patterns import Matches, Patterns, Rule, ignore_file, ignore_file_of, options_rules
-from sonicscan.library.remote import Url
 from sonicscan.library.tracks import Track, int64
+from sonicscan.library.urls import Url, is_url, located
 
 # Suffixes of sound files inside a folder; a file that is named itself is always scanned.
 _SUFFIXES = (
@@ -141,14 +141,14 @@ class Listing:
 
     def _all(self) -> Iterator[_Found]:
         """Yields the tracks below all roots: local roots in their order, with tracks of remote roots in between."""
-        remote_roots = [root for root in self.roots if remote.is_url(root)]
+        remote_roots = [root for root in self.roots if is_url(root)]
         if not remote_roots:
             for root in self.roots:
                 yield from self._below(root)
             return
         with Beside([functools.partial(self._below, root) for root in remote_roots]) as beside:
             for root in self.roots:
-                if not remote.is_url(root):
+                if not is_url(root):
                     for found in self._below(root):
                         yield found
                         yield from beside.told()
@@ -156,7 +156,7 @@ class Listing:
 
     def _below(self, root: bytes) -> Iterator[_Found]:
         """(path, path below the root, directory entry) of every wanted file."""
-        if remote.is_url(root):
+        if is_url(root):
             yield from self._below_url(Url(os.fsdecode(root)))
             return
         if not os.path.isdir(root):  # noqa: PTH112 - bytes, which pathlib does not take
@@ -257,7 +257,7 @@ def listing(
     roots = []
     given = list(paths)
     for path in given:
-        place = remote.located(path)
+        place = located(path)
         if isinstance(place, Url):
             if len(given) == 1:
                 remote.info(place, timeout_s)
@@ -265,7 +265,7 @@ def listing(
                 remote.filesystem(place)  # whether its package is installed
             roots.append(place.encoded())
             continue
-        root = os.fsencode(place if remote.is_url(path) else path)
+        root = os.fsencode(place if is_url(path) else path)
         if not os.path.lexists(root):
             raise InputError(f"there is no file or folder {os.fsdecode(root)!r}.")
         roots.append(normal(root))

@@ -7,8 +7,7 @@ import os
 from pathlib import PurePath
 
 from sonicscan.errors import InputError
-from sonicscan.library import remote
-from sonicscan.library.remote import Url
+from sonicscan.library.urls import Url, is_url, located
 
 _PLAYLISTS = (".m3u", ".m3u8")
 _WIDE = (  # UTF-32 first: its mark begins with that of UTF-16
@@ -65,10 +64,10 @@ def as_utf8(content: bytes, what: str) -> bytes:
 
 def normal(path: bytes) -> bytes:
     """Removes `./` and repeated and trailing slashes, so that one file has one name; URLs stay as they are."""
-    place = remote.located(path)
+    place = located(path)
     if isinstance(place, Url):
         return place.encoded()
-    if remote.is_url(path):
+    if is_url(path):
         return os.fsencode(place)
     return os.fsencode(PurePath(os.fsdecode(path)))
 
@@ -81,7 +80,7 @@ def _line(line: bytes) -> bytes:
 
 def _entry(line: bytes, folder: bytes) -> bytes:
     """Reads a playlist's path; backslashes separate folders if that path exists."""
-    if remote.is_url(line):
+    if is_url(line):
         return line
     path = os.path.join(folder, line)  # noqa: PTH118 - bytes
     turned = os.path.join(folder, line.replace(b"\\", b"/"))  # noqa: PTH118 - bytes

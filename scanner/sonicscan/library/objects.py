@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from sonicscan.library import remote
-from sonicscan.library.remote import Url
 from sonicscan.library.tracks import Track, int64
+from sonicscan.library.urls import Url
 
 _TIMES = ("LastModified", "mtime", "updated", "last_modified", "Last-Modified", "created")
 _CONTENTS = ("ETag", "etag", "md5Hash", "generation", "blob_id", "Content-MD5", "sha")

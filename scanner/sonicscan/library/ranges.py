@@ -16,7 +16,7 @@ from typing import Protocol
 
 from sonicscan.errors import AudioError, RemoteError
 from sonicscan.library import remote
-from sonicscan.library.remote import Url
+from sonicscan.library.urls import Url, is_url
 
 BLOCK = 64 << 10
 _FIRST_RUN = 2  # blocks
@@ -203,7 +203,7 @@ def sound_at(path: bytes, size: int, whole: bool, content: bytes | None = None) 
     Raises:
         AudioError: it does not exist or cannot be fetched, now or in the `with` block.
     """
-    if not remote.is_url(path):
+    if not is_url(path):
         yield path
         return
     if content is not None:

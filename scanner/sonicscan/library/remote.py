@@ -2,131 +2,33 @@
 
 fsspec and the libraries below it are imported when the first URL is used. These libraries find their credentials in the
 environment and in their own files. Credentials in a URL are used and never shown: `str(url)` shows `***` for user and
-password and `?…` for query and fragment. The messages of a `RemoteError` do the same.
+password and `?…` for query and fragment. The messages of a `RemoteError` do the same (`library.redaction`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
-import re
 import secrets
 import threading
-import urllib.parse
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from sonicscan.errors import RemoteError, Status
 from sonicscan.extras import how_to_install
+from sonicscan.library.redaction import scrubbed
+from sonicscan.library.urls import WEB, Url
 
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
-_LOCAL = ("file", "local")
-_WEB = ("http", "https")
 # Stores whose uploads are atomic; elsewhere a complete upload is renamed.
 _ATOMIC = ("abfs", "az", "gcs", "gs", "hf", "s3", "s3a")
 _BUCKETS = ("gcs", "gs", "s3", "s3a")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "hf": "hf"}
 _PACKAGES = dict.fromkeys(("abfs", "az"), "adlfs") | dict.fromkeys(("sftp", "ssh"), "paramiko")
-_PACKAGES |= dict.fromkeys(_WEB, "aiohttp")
-
-# The part before the `@` is a container there, not a user.
-_CONTAINERS = ("abfs", "abfss", "az", "wasb", "wasbs")
-# In object stores `?` and `#` may be part of a name; a query contains `name=value`.
-_QUERY = re.compile(r"[?#][^/?#]*=.*", re.DOTALL)
-_WEB_QUERY = re.compile(r"[?#].*", re.DOTALL)
-_USER = re.compile(r"(?<=://)[^/\s'\"]*@")
-_QUERY_IN_TEXT = re.compile(r"(?<=[\w/.%~-])[?#][^\s'\"?#=]*=[^\s'\"]*")
-_PARAMETER = re.compile(
-    r"((?:signature|credential|token|secret|password|passwd|sig|key|keyid|key-id|policy)=)[^&\s'\"]+", re.I
-)
-_SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSW|CREDENTIAL|ACCESS_KEY|API_KEY|ACCOUNT_KEY|CONNECTION_STRING|SAS", re.I)
-_MIN_VALUE = 4  # shorter values of a query are numbers and switches, and would match parts of any message
-_MIN_SECRET = 8  # shorter values of such variables are switches and numbers
-_HIDDEN, _LEFT_OUT = "***", "?…"
+_PACKAGES |= dict.fromkeys(WEB, "aiohttp")
 
 
 T = TypeVar("T")
-
-
-class Url:
-    """The address of a remote file or folder.
-
-    Attributes:
-        address: as it was given; it may hold a password or a signature.
-        protocol: what stands before `://`.
-    """
-
-    def __init__(self, address: str) -> None:
-        match = _URL.match(address)
-        if match is None:
-            raise ValueError("not a URL")
-        self.protocol = match[1].lower()
-        self.address = self.protocol + address[match.end(1) :]
-
-    def __str__(self) -> str:
-        """The address without secrets."""
-        scheme, rest = self.address.split("://", 1)
-        host, slash, path = rest.partition("/")
-        user, at, place = host.rpartition("@")
-        if at and (":" in user or self.protocol not in _CONTAINERS):
-            host = f"{_HIDDEN}@{place}"
-        host = _WEB_QUERY.sub(_LEFT_OUT, host)
-        return f"{scheme}://{host}{slash}{self._query.sub(_LEFT_OUT, path)}"
-
-    @property
-    def _query(self) -> re.Pattern[str]:
-        """The pattern of query and fragment in such a URL."""
-        return _WEB_QUERY if self.protocol in _WEB else _QUERY
-
-    def __repr__(self) -> str:
-        return f"Url({str(self)!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Url) and other.address == self.address
-
-    def __hash__(self) -> int:
-        return hash(self.address)
-
-    @property
-    def name(self) -> str:
-        """The last part of the path."""
-        return PurePosixPath(self._query.sub("", self.address.split("://", 1)[1])).name
-
-    @property
-    def suffix(self) -> str:
-        """The name's suffix, with its dot."""
-        return PurePosixPath(self.name).suffix
-
-    def encoded(self) -> bytes:
-        """The whole address, as `Listing` and the workers pass it on."""
-        return self.address.encode("utf-8", "surrogateescape")
-
-    def beside(self, name: str) -> Url:
-        """Another file of the same folder."""
-        return Url(self.address.rsplit("/", 1)[0] + "/" + name)
-
-
-Location = Path | Url
-
-
-def is_url(path: str | bytes | os.PathLike[str]) -> bool:
-    """Whether this is a URL rather than the name of a local file."""
-    return _URL.match(os.fsdecode(path)) is not None
-
-
-def located(path: str | bytes | os.PathLike[str] | Url) -> Location:
-    """A `Url`, or a `Path` for everything that is on this machine, `file://` too."""
-    if isinstance(path, Url):
-        return path
-    text = os.fsdecode(path)
-    match = _URL.match(text)
-    if match is None:
-        return Path(text)
-    if match[1].lower() in _LOCAL:
-        return Path(urllib.parse.unquote(text[match.end() :].removeprefix("localhost")))
-    return Url(text)
 
 
 def filesystem(url: Url) -> tuple[Any, str]:
@@ -185,35 +87,6 @@ def _remote_error(url: Url, what: str, error: Exception) -> RemoteError:
         lines = scrubbed(str(error), url).strip().splitlines()
         why = f"{type(error).__name__}: {lines[0][:300].rstrip('.')}" if lines else type(error).__name__
     return RemoteError(status, f"{url} cannot be {what} ({why}).")
-
-
-def scrubbed(text: str, url: Url) -> str:
-    """`text` without the secrets of `url`, of any other URL in it, and of the environment."""
-    text = text.replace(url.address, str(url))
-    for name, value in os.environ.items():
-        if len(value) >= _MIN_SECRET and _SECRET_NAME.search(name):
-            text = text.replace(value, _HIDDEN)
-    for secret in _secrets_of(url):
-        text = text.replace(secret, _HIDDEN)
-    text = _QUERY_IN_TEXT.sub(_LEFT_OUT, _USER.sub(f"{_HIDDEN}@", text))
-    return _PARAMETER.sub(rf"\g<1>{_HIDDEN}", text)
-
-
-def _secrets_of(url: Url) -> list[str]:
-    """The secrets that a message must not contain: user, password and query values, as typed and decoded, longest
-    first. Single values are replaced because libraries rewrite addresses, and servers redirect to other addresses with
-    the same values.
-    """
-    rest = url.address.split("://", 1)[1]
-    user = rest.partition("/")[0].rpartition("@")[0] if url.protocol not in _CONTAINERS else ""
-    found = {user, user.partition(":")[2]}
-    query = url._query.search(rest)
-    if query is not None:
-        values = (part.partition("=")[2] for part in re.split(r"[?#&;]", query[0]))
-        found |= {query[0][1:], *(value for value in values if len(value) >= _MIN_VALUE)}
-    decoded = {decode(secret) for secret in found for decode in (urllib.parse.unquote, urllib.parse.unquote_plus)}
-    quoted = {urllib.parse.quote(secret, safe="") for secret in found | decoded}
-    return sorted((found | decoded | quoted) - {""}, key=len, reverse=True)
 
 
 def info(url: Url, timeout_s: float | None = None) -> dict[str, Any]:
@@ -329,7 +202,7 @@ def upload(source: Path, url: Url) -> None:
 
 def check_target(url: Url) -> None:
     """Raises `RemoteError` if `url` cannot be written, as far as this can be checked without writing."""
-    if url.protocol in _WEB:
+    if url.protocol in WEB:
         raise RemoteError("unsupported", f"{url} cannot be written: {url.protocol}:// is only read from.")
     if url.protocol not in _BUCKETS:
         filesystem(url)

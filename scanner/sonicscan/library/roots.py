@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sonicscan.library.remote import is_url
+from sonicscan.library.urls import is_url
 
 _MAX_ROOTS = 1000  # limit on the folders that a report stores; above it none is stored
 

@@ -19,7 +19,7 @@ import platformdirs
 from sonicscan.errors import ModelError
 from sonicscan.files import sha256_of
 from sonicscan.library import objects, remote
-from sonicscan.library.remote import Url
+from sonicscan.library.urls import Url
 from sonicscan.model.detector import MAX_MODEL_BYTES
 
 

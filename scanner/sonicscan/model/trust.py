@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sonicscan.errors import InputError, ModelError
 from sonicscan.library import remote
-from sonicscan.library.remote import Location, Url
+from sonicscan.library.urls import Location, Url
 from sonicscan.signing import SIGNATURE_SUFFIX, PublicKey, check_signature, read_signature, signature_path
 
 _MAX_SIGNATURE_BYTES = 1000

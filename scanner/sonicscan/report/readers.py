@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from sonicscan.errors import ReportError
 from sonicscan.library import remote
-from sonicscan.library.remote import Location, Url
+from sonicscan.library.urls import Location, Url
 from sonicscan.report.bounded import read_bounded
 from sonicscan.report.schema import sort_rows
 from sonicscan.report.versions import check_version, upgraded

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from sonicscan.errors import ReportError
-from sonicscan.library.remote import Location
+from sonicscan.library.urls import Location
 from sonicscan.report.metadata import metadata_of
 from sonicscan.report.schema import SCHEMA, SCHEMA_VERSION
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from sonicscan.errors import InputError, ReportError
 from sonicscan.files import replacing
 from sonicscan.library import remote
-from sonicscan.library.remote import Location, Url
+from sonicscan.library.urls import Location, Url
 from sonicscan.provenance.record import Provenance
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA, to_results

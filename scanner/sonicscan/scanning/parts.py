@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 from sonicscan.errors import InputError, ReportError
 from sonicscan.files import only_users_own, write_whole
 from sonicscan.library.discovery import of_system
-from sonicscan.library.remote import Location
 from sonicscan.library.tracks import Track
+from sonicscan.library.urls import Location
 from sonicscan.report.compared import COLUMNS
 from sonicscan.report.metadata import ReportMetadata, with_metadata
 from sonicscan.report.readers import PART_GLOB, SUCCESS, part_number, read_file, read_report, sorted_parts

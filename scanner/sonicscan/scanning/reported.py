@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from sonicscan.errors import ReportError
 from sonicscan.library.discovery import Listing
-from sonicscan.library.remote import Location
 from sonicscan.library.roots import NO_ROOTS, Roots
 from sonicscan.library.tracks import Track
+from sonicscan.library.urls import Location
 from sonicscan.report.metadata import ReportMetadata
 from sonicscan.report.readers import read_report
 from sonicscan.report.row import FileResult

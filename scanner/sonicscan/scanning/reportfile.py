@@ -10,7 +10,7 @@ import platformdirs
 import pyarrow as pa
 
 from sonicscan.errors import ReportError
-from sonicscan.library.remote import Location
+from sonicscan.library.urls import Location
 from sonicscan.report.metadata import with_metadata
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA, sort_rows

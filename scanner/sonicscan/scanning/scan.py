@@ -14,8 +14,8 @@ from sonicscan.engine.base import Engine
 from sonicscan.engine.local import LocalEngine
 from sonicscan.engine.wire import Job
 from sonicscan.errors import InputError
-from sonicscan.library.remote import Location, Url
 from sonicscan.library.tracks import Track
+from sonicscan.library.urls import Location, Url
 from sonicscan.machine import usable_cpus
 from sonicscan.model.bundled import bundled_card, bundled_models, chosen_model
 from sonicscan.model.cache import fetched

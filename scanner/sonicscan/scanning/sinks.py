@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from sonicscan.library.discovery import Listing
-from sonicscan.library.remote import Location, Url, is_url
 from sonicscan.library.roots import NO_ROOTS, Roots
 from sonicscan.library.tracks import Track
+from sonicscan.library.urls import Location, Url, is_url
 from sonicscan.report.compared import differences
 from sonicscan.report.metadata import LeftOut, ReportMetadata
 from sonicscan.report.row import FileResult

@@ -39,8 +39,8 @@ from sonicscan.engine.ray.stages import Decoding, Detecting
 from sonicscan.engine.rows import next_visit, track_result
 from sonicscan.engine.wire import Job
 from sonicscan.errors import InputError, SonicscanError
-from sonicscan.library.remote import is_url
 from sonicscan.library.tracks import Track
+from sonicscan.library.urls import is_url
 from sonicscan.model.detector import Device, Model
 from sonicscan.report.row import FileResult
 from sonicscan.scoring.thresholds import Thresholds
