@@ -141,7 +141,7 @@ LENGTHS: dict[str, tuple[Make, bool, float]] = {
     "MP3 whose Xing header has no frame count": (ff("libmp3lame", "mp3", xing(no_frame_count), q="4"), False, SECONDS),
     "MP3 whose Xing header counts too few frames": (ff("libmp3lame", "mp3", xing(few_frames)), True, SECONDS),
     "MP3 without a Xing header behind two ID3 tags": (ff("libmp3lame", "mp3", xing(two_tags)), False, SECONDS),
-    "MP3 that another one follows": (ff("libmp3lame", "mp3", joined), True, 2 * SECONDS),
+    "MP3 followed by another MP3": (ff("libmp3lame", "mp3", joined), True, 2 * SECONDS),
     "Matroska whose header claims too little": (ff("aac", "matroska", put(DURATION, 3, ">d", 3e3)), True, SECONDS),
     "ASF (WMA) whose header claims too little": (ff("wmav2", "asf", put(ASF, 64, "<Q", 61_000_000)), True, SECONDS),
     "MP4 whose header claims too little": (ff("aac", "ipod", put(b"mdhd", 20, ">I", 3 * RATE)), True, SECONDS),
