@@ -16,7 +16,7 @@ from paired import Claim, conclude, in_turns, median, parser, ratio, wall
 
 from sonicscan.library.discovery import listing
 from sonicscan.machine import usable_cpus
-from sonicscan.model.detector import Device
+from sonicscan.model.sessions import Device
 from sonicscan.scanning.scan import Scan, ScanOptions
 
 BATCH = 8

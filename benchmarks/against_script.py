@@ -24,7 +24,7 @@ from paired import Claim, conclude, in_turns, median, parser, ratio, wall
 from sonicscan.audio.windows import ADAPTIVE_WINDOWS, ALL_WINDOWS, FIRST_ROUND, WindowPlan, spread_order
 from sonicscan.library.discovery import listing
 from sonicscan.machine import usable_cpus
-from sonicscan.model.detector import Device
+from sonicscan.model.sessions import Device
 from sonicscan.report.row import FileResult
 from sonicscan.scanning.scan import Scan, ScanOptions
 from sonicscan.scoring import aggregate

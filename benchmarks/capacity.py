@@ -26,7 +26,9 @@ from sonicscan.audio.decode import read_windows
 from sonicscan.audio.melspec import LogMel
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.model.bundled import chosen_model
-from sonicscan.model.detector import Detector, Device, load_model
+from sonicscan.model.detector import Detector
+from sonicscan.model.loading import load_model
+from sonicscan.model.sessions import Device
 
 RATE, TRACK_S, BATCH = 44100, 180, 8
 

@@ -22,7 +22,7 @@ import torch
 from paired import processor
 
 from sonicscan.machine import usable_cpus
-from sonicscan.model.detector import Model
+from sonicscan.model.loading import Model
 from sonicscan_export import data, onnxfile, verify
 from sonicscan_export.convert import MAX_DRIFT
 from sonicscan_export.graph import narrow_indices, to_onnx

@@ -41,7 +41,7 @@ print(windows / (time.perf_counter() - began))
 SCAN = """
 import json, sys, time
 from pathlib import Path
-from sonicscan.model.detector import Device
+from sonicscan.model.sessions import Device
 from sonicscan.library.discovery import listing
 from sonicscan.scanning.scan import Scan, ScanOptions
 from sonicscan.audio.windows import ALL_WINDOWS

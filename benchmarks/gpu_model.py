@@ -23,7 +23,9 @@ from sonicscan.audio.images import images_of
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.machine import usable_cpus
 from sonicscan.model.cuda import CUDA
-from sonicscan.model.detector import BoundSession, Device, Model, load_model
+from sonicscan.model.detector import BoundSession
+from sonicscan.model.loading import Model, load_model
+from sonicscan.model.sessions import Device
 from sonicscan.scoring.aggregate import margin_of, window_margins
 from sonicscan.scoring.thresholds import certified_thresholds
 from sonicscan.spec import INPUT_NAME, OUTPUT_NAMES

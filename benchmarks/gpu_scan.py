@@ -27,7 +27,7 @@ from paired import parser, wall
 
 from sonicscan.library.discovery import listing
 from sonicscan.machine import usable_cpus
-from sonicscan.model.detector import Device
+from sonicscan.model.sessions import Device
 from sonicscan.scanning.scan import Scan, ScanOptions
 
 PROGRAM = "from sonicscan.cli.scan import main; main()"  # where no program is installed, too

@@ -23,7 +23,7 @@ from paired import PROGRAM, Claim, conclude, in_turns, median, parser, wall
 from sonicscan.engine.outcome import Outcome, Reading
 from sonicscan.engine.rows import track_result
 from sonicscan.library.discovery import listing
-from sonicscan.model.detector import Device
+from sonicscan.model.sessions import Device
 from sonicscan.provenance.record import Provenance
 from sonicscan.report.metadata import with_metadata
 from sonicscan.report.row import FileResult

@@ -26,7 +26,7 @@ from sonicscan.engine.outcome import Outcome, Reading
 from sonicscan.engine.rows import track_result
 from sonicscan.library.discovery import listing
 from sonicscan.library.tracks import Track
-from sonicscan.model.detector import Device
+from sonicscan.model.sessions import Device
 from sonicscan.provenance.record import Provenance
 from sonicscan.scanning.parts import PartsSink
 from sonicscan.scanning.reportfile import FileSink

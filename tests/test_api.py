@@ -20,7 +20,8 @@ from sonicscan.audio.melspec import LogMel
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.cli.demo import make_library, write_sound
 from sonicscan.errors import InputError, ModelError
-from sonicscan.model.detector import Device, load_model
+from sonicscan.model.loading import load_model
+from sonicscan.model.sessions import Device
 from sonicscan.scanning.scan import Scan, ScanOptions
 from sonicscan.scoring import aggregate
 from sonicscan.spec import Caught, ModelSpec

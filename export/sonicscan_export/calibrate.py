@@ -16,7 +16,8 @@ import torch
 
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import InputError
-from sonicscan.model.detector import Detector, Model
+from sonicscan.model.detector import Detector
+from sonicscan.model.loading import Model
 from sonicscan.scoring.thresholds import caught_at_rates
 from sonicscan.spec import Calibration, ModelSpec
 from sonicscan_export.data import CalibrationData

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import click
 
 import sonicscan
-from sonicscan.cli.console import ProgramGroup, clear_errors
+from sonicscan.cli.console import ProgramGroup
 from sonicscan.errors import InputError
 from sonicscan.text import printable
 
@@ -91,32 +91,31 @@ def convert(
     Several checkpoints become the members of one model: its class maps are the mean of theirs, each divided by
     its member's temperature. The name of OUT is then the architecture's name.
     """
-    with clear_errors():
-        if bool(checkpoints) == (backbone is not None):
-            raise InputError("give either a checkpoint or --backbone, and not both.")
-        if checkpoints and (weights is not None or seed is not None or classes is not None):
-            raise InputError("--weights, --seed and --classes go with --backbone; a checkpoint has them inside.")
-        from sonicscan_export import convert as converting
-        from sonicscan_export import networks
-        from sonicscan_export.tables import certified_from
-        from sonicscan_export.targets import check_target
+    if bool(checkpoints) == (backbone is not None):
+        raise InputError("give either a checkpoint or --backbone, and not both.")
+    if checkpoints and (weights is not None or seed is not None or classes is not None):
+        raise InputError("--weights, --seed and --classes go with --backbone; a checkpoint has them inside.")
+    from sonicscan_export import convert as converting
+    from sonicscan_export import networks
+    from sonicscan_export.tables import certified_from
+    from sonicscan_export.targets import check_target
 
-        check_target(out)
-        if crossfit is not None and len(checkpoints) < 2:
-            raise InputError("--crossfit goes with several checkpoints, one for each fold.")
-        if len(checkpoints) == 1:
-            network = networks.from_checkpoint(checkpoints[0])
-        elif checkpoints:
-            network = networks.from_checkpoints(checkpoints, out.stem, crossfit)
-        else:
-            names = networks.classes_of("ai" if classes is None else classes)
-            network = networks.untrained(str(backbone), weights or "none", seed or 0, names)
-        say = _nothing if quiet else _on_stderr
-        precision = precision or ("half-weights" if len(checkpoints) > 1 else "fp32")
-        done = converting.export(network, out, cast("Precision", precision), calibration_data, max_drift, say)
-        size = f"{done.size / 1e6:.1f} MB, {done.facts.nodes} nodes"
-        say(f"{out}: {size}, {precision}, {certified_from(done.spec.calibration)}.")
-        say(f"sha256 {done.digest}")
+    check_target(out)
+    if crossfit is not None and len(checkpoints) < 2:
+        raise InputError("--crossfit goes with several checkpoints, one for each fold.")
+    if len(checkpoints) == 1:
+        network = networks.from_checkpoint(checkpoints[0])
+    elif checkpoints:
+        network = networks.from_checkpoints(checkpoints, out.stem, crossfit)
+    else:
+        names = networks.classes_of("ai" if classes is None else classes)
+        network = networks.untrained(str(backbone), weights or "none", seed or 0, names)
+    say = _nothing if quiet else _on_stderr
+    precision = precision or ("half-weights" if len(checkpoints) > 1 else "fp32")
+    done = converting.export(network, out, cast("Precision", precision), calibration_data, max_drift, say)
+    size = f"{done.size / 1e6:.1f} MB, {done.facts.nodes} nodes"
+    say(f"{out}: {size}, {precision}, {certified_from(done.spec.calibration)}.")
+    say(f"sha256 {done.digest}")
 
 
 @main.command(context_settings=_SETTINGS)
@@ -124,18 +123,17 @@ def convert(
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def inspect(model: Path, as_json: bool) -> None:
     """Show a model's contract, digests, calibration, metrics and size."""
-    with clear_errors():
-        import json
+    import json
 
-        from sonicscan.model.bundled import chosen_model
-        from sonicscan_export import inspect as inspecting
+    from sonicscan.model.bundled import chosen_model
+    from sonicscan_export import inspect as inspecting
 
-        model = chosen_model(model)
-        if as_json:
-            click.echo(json.dumps(inspecting.describe(model), indent=2))
-        else:
-            for line in inspecting.lines(model):
-                click.echo(printable(line))
+    model = chosen_model(model)
+    if as_json:
+        click.echo(json.dumps(inspecting.describe(model), indent=2))
+    else:
+        for line in inspecting.lines(model):
+            click.echo(printable(line))
 
 
 @main.command(context_settings=_SETTINGS)
@@ -168,32 +166,30 @@ def recalibrate(
     model: Path, report_path: Path, out: Path, max_fpr: float, group_by: Literal["artist", "album", "none"], add: bool
 ) -> None:
     """Certify false-positive rates on your own music: thresholds from a scan of known human tracks."""
-    with clear_errors():
-        from sonicscan.model.bundled import chosen_model
-        from sonicscan_export import recalibrate as recalibrating
-        from sonicscan_export.tables import certified_from
-        from sonicscan_export.targets import check_target
+    from sonicscan.model.bundled import chosen_model
+    from sonicscan_export import recalibrate as recalibrating
+    from sonicscan_export.tables import certified_from
+    from sonicscan_export.targets import check_target
 
-        check_target(out)
-        made = recalibrating.from_report(chosen_model(model), report_path, max_fpr, group_by=group_by, add=add)
-        digest = recalibrating.write(made, out)
-        for note in made.notes:
-            _on_stderr(note)
-        _on_stderr(f"{out}: {certified_from(made.spec.calibration)}.")
-        _on_stderr(f"sha256 {digest}")
+    check_target(out)
+    made = recalibrating.from_report(chosen_model(model), report_path, max_fpr, group_by=group_by, add=add)
+    digest = recalibrating.write(made, out)
+    for note in made.notes:
+        _on_stderr(note)
+    _on_stderr(f"{out}: {certified_from(made.spec.calibration)}.")
+    _on_stderr(f"sha256 {digest}")
 
 
 @main.command(context_settings=_SETTINGS)
 @click.argument("key", type=click.Path(path_type=Path))
 def keygen(key: Path) -> None:
     """Make a pair of Ed25519 keys: KEY.pem, which signs and stays secret, and KEY.pub, which checks."""
-    with clear_errors():
-        from sonicscan.signing import PrivateKey
+    from sonicscan.signing import PrivateKey
 
-        private = PrivateKey.generate()
-        public = private.write(key)
-        _on_stderr(f"{key} signs: keep it secret. {public} checks: give it to those who use your models.")
-        _on_stderr(f"fingerprint {private.public.fingerprint}")
+    private = PrivateKey.generate()
+    public = private.write(key)
+    _on_stderr(f"{key} signs: keep it secret. {public} checks: give it to those who use your models.")
+    _on_stderr(f"fingerprint {private.public.fingerprint}")
 
 
 @main.command(context_settings=_SETTINGS)
@@ -201,17 +197,16 @@ def keygen(key: Path) -> None:
 @click.option("--key", required=True, type=click.Path(path_type=Path), metavar="PEM", help="The private key.")
 def sign(model: Path, key: Path) -> None:
     """Sign MODEL: the signature is written beside it, as MODEL.sig."""
-    with clear_errors():
-        from sonicscan.files import write_whole
-        from sonicscan.signing import PrivateKey, signature_path
+    from sonicscan.files import write_whole
+    from sonicscan.signing import PrivateKey, signature_path
 
-        private = PrivateKey.read(key)
-        target = signature_path(model)
-        try:
-            write_whole(target, private.sign(model.read_bytes()))
-        except OSError as error:
-            raise InputError(f"{model} could not be signed: {error.strerror or error} ({error.filename}).") from error
-        _on_stderr(f"{target}: signed by {private.public.fingerprint[:16]}.")
+    private = PrivateKey.read(key)
+    target = signature_path(model)
+    try:
+        write_whole(target, private.sign(model.read_bytes()))
+    except OSError as error:
+        raise InputError(f"{model} could not be signed: {error.strerror or error} ({error.filename}).") from error
+    _on_stderr(f"{target}: signed by {private.public.fingerprint[:16]}.")
 
 
 @main.command(context_settings=_SETTINGS)
@@ -219,16 +214,15 @@ def sign(model: Path, key: Path) -> None:
 @click.option("--key", required=True, type=click.Path(path_type=Path), metavar="PUB", help="The public key.")
 def verify(model: Path, key: Path) -> None:
     """Check that MODEL was signed by a key, by its signature MODEL.sig."""
-    with clear_errors():
-        from sonicscan.signing import PublicKey, check_signature, read_signature, signature_path
+    from sonicscan.signing import PublicKey, check_signature, read_signature, signature_path
 
-        public = PublicKey.read(key)
-        try:
-            content = model.read_bytes()
-        except OSError as error:
-            raise InputError(f"{model} cannot be read: {error.strerror or error}.") from error
-        check_signature(content, read_signature(signature_path(model)), public, str(model))
-        _on_stderr(f"{model} was signed by {public.fingerprint[:16]} and is unchanged.")
+    public = PublicKey.read(key)
+    try:
+        content = model.read_bytes()
+    except OSError as error:
+        raise InputError(f"{model} cannot be read: {error.strerror or error}.") from error
+    check_signature(content, read_signature(signature_path(model)), public, str(model))
+    _on_stderr(f"{model} was signed by {public.fingerprint[:16]} and is unchanged.")
 
 
 def _on_stderr(message: str) -> None:

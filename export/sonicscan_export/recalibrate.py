@@ -17,8 +17,9 @@ import pyarrow as pa
 import sonicscan
 from sonicscan.errors import InputError, ReportError
 from sonicscan.files import write_whole
-from sonicscan.model.detector import Device, Model, load_model
+from sonicscan.model.loading import Model, load_model
 from sonicscan.model.protobuf import with_metadata
+from sonicscan.model.sessions import Device
 from sonicscan.report.metadata import ReportMetadata
 from sonicscan.report.readers import read_report
 from sonicscan.scoring.thresholds import CONFIDENCE, caught_at_rates, tracks_needed

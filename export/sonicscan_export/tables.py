@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from sonicscan.errors import InputError
-from sonicscan.scoring.thresholds import Thresholds, certified_threshold, certified_thresholds, tracks_needed
+from sonicscan.scoring.thresholds import CertifiedRate, Thresholds, certified_rates, certified_thresholds, tracks_needed
 from sonicscan.spec import Calibration, ModelSpec
 
 RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 NO_CALIBRATION = 0.5  # threshold for a model without calibration
 
 
-@dataclass(frozen=True)
-class CertifiedRate:
-    """A row of the calibration table.
-
-    Attributes:
-        max_fpr: the false-positive rate.
-        threshold: the score that certifies it; None with too few tracks.
-        tracks_needed: how many tracks that rate takes.
-    """
-
-    max_fpr: float
-    threshold: float | None
-    tracks_needed: int
-
-
 def calibration_table(calibration: Calibration) -> list[CertifiedRate]:
     """Thresholds by false-positive rate."""
-    return [CertifiedRate(rate, _threshold(calibration, rate), tracks_needed(rate)) for rate in RATES]
+    return certified_rates(calibration, RATES)
 
 
 def thresholds_of(spec: ModelSpec) -> Thresholds:
@@ -49,10 +31,3 @@ def certified_from(calibration: Calibration) -> str:
     if not certified:
         return "no calibration" if not calibration.n else f"{calibration.n} tracks by people, too few to certify a rate"
     return f"{calibration.n} tracks by people certify false-positive rates from {certified[0].max_fpr:.1%} on"
-
-
-def _threshold(calibration: Calibration, rate: float) -> float | None:
-    try:
-        return certified_threshold(calibration, rate)
-    except InputError:
-        return None

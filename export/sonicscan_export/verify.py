@@ -16,7 +16,8 @@ import torch
 
 from sonicscan.errors import DeviceError, ModelError
 from sonicscan.machine import usable_cpus
-from sonicscan.model.detector import Device, Model, load_model
+from sonicscan.model.loading import Model, load_model
+from sonicscan.model.sessions import Device
 from sonicscan.scoring.aggregate import score_of, window_margins
 from sonicscan.spec import INPUT_NAME, OUTPUT_NAMES, ModelSpec
 from sonicscan_export.data import Windows, as_batch

@@ -17,14 +17,16 @@ from sonicscan.audio.windows import WindowPlan
 from sonicscan.engine.outcome import Outcome, Reading
 from sonicscan.engine.rows import track_result
 from sonicscan.errors import AudioError, InputError, ModelError
-from sonicscan.library.discovery import Selection, listing
+from sonicscan.library.discovery import listing
 from sonicscan.library.ranges import MemoryFile
+from sonicscan.library.selection import Selection
 from sonicscan.library.tracks import Track
 from sonicscan.library.urls import located
-from sonicscan.model.detector import Detector, Device
+from sonicscan.model.detector import Detector
+from sonicscan.model.sessions import Device
 from sonicscan.report.row import FileResult
-from sonicscan.scanning.scan import DEFAULT_MAX_FPR, Scan, ScanOptions
-from sonicscan.scoring.thresholds import Thresholds
+from sonicscan.scanning.scan import Scan, ScanOptions
+from sonicscan.scoring.thresholds import DEFAULT_MAX_FPR, Thresholds
 from sonicscan.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -122,7 +124,7 @@ class Scanner:
 
         Args:
             paths: a file, a folder or a URL (`s3://bucket/catalogue`), or several.
-            include, exclude, follow_symlinks: as in `library.discovery.Selection`.
+            include, exclude, follow_symlinks: as in `library.selection.Selection`.
 
         Yields:
             one `FileResult` for each file found, in order of completion. A file that cannot be scored gives a result

@@ -45,7 +45,7 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
     fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | _BINARY, 0o666)
     try:
         with os.fdopen(fd, "w+b") as file:
-            _lock(file.fileno())
+            lock(file.fileno())
             if earlier is not None:
                 _take_over(file.fileno(), earlier, target)
             yield file
@@ -83,6 +83,23 @@ def open_to_append(path: Path) -> io.FileIO:
         os.close(fd)
         raise _not_regular(path)
     return io.FileIO(fd, "a+")
+
+
+def lock(fd: int) -> bool | None:
+    """Lock an open file for this process until it is closed.
+
+    Returns:
+        False if another process holds the lock; None if the system has no advisory locks.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def only_users_own(path: Path) -> bool:
@@ -189,21 +206,10 @@ def _remove_stale(target: Path) -> None:
 def _remove_unlocked(path: Path) -> None:
     fd = os.open(path, os.O_RDWR | _NO_FOLLOW | _NO_WAIT)
     try:
-        if _lock(fd):
+        if lock(fd):
             path.unlink()
     finally:
         os.close(fd)
-
-
-def _lock(fd: int) -> bool:
-    """Lock the open file for this process; False if another process holds the lock, or the system has no locks."""
-    try:
-        import fcntl
-
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (ImportError, OSError):
-        return False
-    return True
 
 
 def _user(found: os.stat_result) -> int:

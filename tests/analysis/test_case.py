@@ -23,7 +23,8 @@ from sonicscan.audio.windows import WindowPlan
 from sonicscan.cli.demo import write_sound
 from sonicscan.cli.report import main
 from sonicscan.errors import ReportError, SignatureError
-from sonicscan.model.detector import Device, load_model
+from sonicscan.model.loading import load_model
+from sonicscan.model.sessions import Device
 from sonicscan.scoring.thresholds import certified_thresholds
 from sonicscan.signing import PrivateKey, PublicKey
 from sonicscan.spec import Calibration, Caught, ModelSpec

@@ -30,7 +30,8 @@ from sonicscan.cli.demo import write_sound
 from sonicscan.cli.report import main
 from sonicscan.engine.wire import EXCERPT_RATE
 from sonicscan.errors import AudioError, ModelError
-from sonicscan.model.detector import Device, load_model
+from sonicscan.model.loading import load_model
+from sonicscan.model.sessions import Device
 from sonicscan.scoring.aggregate import flagged_ranges, track_margin, trimmed_mean, window_margins
 from sonicscan.spec import AudioSpec
 

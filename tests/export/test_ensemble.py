@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner
 
 from sonicscan.errors import ModelError
-from sonicscan.model.detector import load_model
+from sonicscan.model.loading import load_model
 from sonicscan.spec import AudioSpec, Calibration, ModelSpec
 from sonicscan_export import data, networks
 from sonicscan_export.cli import main

@@ -19,7 +19,7 @@ import sonicscan
 from sonicscan.api import scan
 from sonicscan.cli.demo import write_sound
 from sonicscan.errors import InputError, ModelError
-from sonicscan.model.detector import load_model
+from sonicscan.model.loading import load_model
 from sonicscan.spec import METADATA_KEY, AudioSpec, ModelSpec
 from sonicscan_export import data, networks, onnxfile
 from sonicscan_export.cli import main
@@ -129,7 +129,7 @@ def test_without_a_gpu_nothing_claims_to_be_verified_on_one(exported_lambda: tup
 
 def test_cuda_runs_the_exported_file(exported_lambda: tuple[Path, Result]) -> None:
     from sonicscan.errors import DeviceError
-    from sonicscan.model.detector import Device
+    from sonicscan.model.sessions import Device
 
     try:
         model = load_model(exported_lambda[0], Device("cuda"))

@@ -17,7 +17,8 @@ from sonicscan.cli.report import main as reports
 from sonicscan.cli.scan import main as scanner
 from sonicscan.errors import Status
 from sonicscan.model.bundled import bundled_models
-from sonicscan.model.detector import Device, load_model
+from sonicscan.model.loading import load_model
+from sonicscan.model.sessions import Device
 from sonicscan.report.metadata import ReportMetadata, with_metadata
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import to_batch

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sonicscan.errors import InputError
-from sonicscan.library.discovery import Listing, Selection, listing, parse_shard
+from sonicscan.library.discovery import Listing, listing
+from sonicscan.library.selection import Selection, parse_shard
 from sonicscan.library.tracks import Track
 
 LAW = settings(derandomize=True, deadline=None, max_examples=150)

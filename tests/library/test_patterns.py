@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from sonicscan.errors import InputError
-from sonicscan.library.discovery import Listing, Selection, listing
+from sonicscan.library.discovery import Listing, listing
 from sonicscan.library.patterns import IGNORE_FILE
+from sonicscan.library.selection import Selection
 
 NAMES = ["1.mp3", "b.flac", "live/2.mp3", "live/old/3.mp3", "live/raw.dat", "x/Backup/4.mp3", "Backup/5.mp3", "#6.mp3"]
 ALL = {name for name in NAMES if not name.endswith(".dat")}

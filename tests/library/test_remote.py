@@ -32,10 +32,11 @@ from sonicscan.cli.demo import write_sound
 from sonicscan.errors import AudioError, InputError, RemoteError
 from sonicscan.extras import how_to_install
 from sonicscan.library import objects, remote
-from sonicscan.library.discovery import Selection, listing
+from sonicscan.library.discovery import listing
 from sonicscan.library.lists import file_list
 from sonicscan.library.ranges import BLOCK, RemoteFile, sound_at
 from sonicscan.library.redaction import scrubbed
+from sonicscan.library.selection import Selection
 from sonicscan.library.urls import Url, located
 from sonicscan.model import cache as modelcache
 from sonicscan.report.metadata import with_metadata

@@ -11,7 +11,9 @@ import pytest
 
 from sonicscan.errors import ModelError
 from sonicscan.model.batching import Batcher
-from sonicscan.model.detector import Detector, Device, load_model
+from sonicscan.model.detector import Detector
+from sonicscan.model.loading import load_model
+from sonicscan.model.sessions import Device
 
 WINDOWS = [(ticket, index) for ticket in range(5) for index in range(1 + 3 * ticket)]
 

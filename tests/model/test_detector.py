@@ -14,7 +14,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from sonicscan.errors import DeviceError, ModelError
-from sonicscan.model.detector import BoundSession, Detector, Device, load_model
+from sonicscan.model.detector import BoundSession, Detector
+from sonicscan.model.loading import load_model
+from sonicscan.model.sessions import Device
 from sonicscan.spec import METADATA_KEY, ModelSpec
 
 MakeModel = Callable[..., Path]
@@ -164,7 +166,9 @@ def test_the_batch_is_halved_until_it_fits(tmp_path: Path) -> None:
     program = f"""
 import resource, numpy as np
 from pathlib import Path
-from sonicscan.model.detector import *
+from sonicscan.model.detector import Detector
+from sonicscan.model.loading import load_model
+from sonicscan.model.sessions import Device
 detector = Detector(load_model(Path({str(path)!r}), Device("cpu"), threads=1), 8)
 images = np.zeros((8, 3, 256, 256), dtype=np.float32)
 pages = int(open("/proc/self/statm").read().split()[0])

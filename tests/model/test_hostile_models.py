@@ -17,10 +17,12 @@ from synthesis import music, write_model
 
 from sonicscan.cli.demo import write_sound
 from sonicscan.errors import ModelError
-from sonicscan.model import detector
+from sonicscan.model import detector, loading
 from sonicscan.model.bundled import bundled_models
-from sonicscan.model.detector import Detector, Device, load_model
+from sonicscan.model.detector import Detector
+from sonicscan.model.loading import load_model
 from sonicscan.model.protobuf import MalformedError, keeps_values_elsewhere
+from sonicscan.model.sessions import Device
 from sonicscan.spec import METADATA_KEY, ModelSpec
 
 
@@ -127,7 +129,8 @@ def endless_model(path: Path) -> Path:
 def test_a_model_that_loops_for_ever_ends_after_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_model(endless_model(tmp_path / "m.onnx"), Device("cpu"), threads=1)
     images = np.zeros((1, 3, 256, 256), dtype=np.float32)
-    monkeypatch.setattr(detector, "batch_limit_s", lambda windows: 0.5 * windows)
+    for module in (detector, loading):
+        monkeypatch.setattr(module, "batch_limit_s", lambda windows: 0.5 * windows)
     for run in (lambda: Detector(model, 1).logits(images, 1), lambda: model.outputs(["logits"], images)):
         began = time.monotonic()
         with pytest.raises(ModelError, match=r"took more than 0\.5 s for 1 windows"):

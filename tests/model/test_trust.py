@@ -12,7 +12,8 @@ from sonicscan.errors import InputError, ModelError, SignatureError
 from sonicscan.files import sha256_of
 from sonicscan.library.urls import Url
 from sonicscan.model.bundled import bundled_digests, bundled_models, check_bundled
-from sonicscan.model.detector import Device, load_model
+from sonicscan.model.loading import load_model
+from sonicscan.model.sessions import Device
 from sonicscan.model.trust import Trust, trust_of
 from sonicscan.signing import PrivateKey, signature_path
 from sonicscan_export.cli import main as export

@@ -27,7 +27,8 @@ from sonicscan.errors import AudioError, InputError
 from sonicscan.library.discovery import listing
 from sonicscan.library.ranges import RemoteFile
 from sonicscan.library.tracks import Track
-from sonicscan.model.detector import Device, load_model
+from sonicscan.model.loading import load_model
+from sonicscan.model.sessions import Device
 from sonicscan.provenance.reading import read_provenance
 from sonicscan.provenance.record import Provenance
 from sonicscan.provenance.trust import load_trust

@@ -19,7 +19,8 @@ from synthesis import music
 
 from sonicscan.cli import report as report_cli
 from sonicscan.cli.demo import write_sound
-from sonicscan.library.discovery import Selection, listing
+from sonicscan.library.discovery import listing
+from sonicscan.library.selection import Selection
 from sonicscan.report.metadata import with_metadata
 from sonicscan.report.readers import PART_GLOB, SUCCESS, read_report
 from sonicscan.report.row import FileResult

@@ -19,7 +19,8 @@ from sonicscan.analysis.evidence import explain
 from sonicscan.audio.windows import ALL_WINDOWS, FIRST_ROUND, WindowPlan, spread_order
 from sonicscan.cli.demo import write_sound
 from sonicscan.errors import InputError
-from sonicscan.model.detector import Device, load_model
+from sonicscan.model.loading import load_model
+from sonicscan.model.sessions import Device
 from sonicscan.scanning.scan import Scan, ScanOptions
 from sonicscan.scoring import aggregate
 from sonicscan.scoring.adaptive import ERROR_RATE, next_part

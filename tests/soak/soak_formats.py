@@ -25,8 +25,9 @@ from sonicscan.analysis.summary import summarise
 from sonicscan.audio.tags import MAX_SECONDS, Tags, read_tags
 from sonicscan.cli.demo import write_sound
 from sonicscan.errors import ModelError, ReportError, SonicscanError
-from sonicscan.model.detector import Device, load_model
+from sonicscan.model.loading import load_model
 from sonicscan.model.protobuf import MalformedError, keeps_values_elsewhere
+from sonicscan.model.sessions import Device
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import to_results
 from sonicscan.scanning.journal import Journal

@@ -33,7 +33,7 @@ from sonicscan.audio.windows import WindowPlan
 from sonicscan.engine.decoder import Decoder
 from sonicscan.errors import InputError, ReportError, SignatureError
 from sonicscan.files import sha256_of, write_whole
-from sonicscan.model.detector import Model
+from sonicscan.model.loading import Model
 from sonicscan.provenance.words import described
 from sonicscan.scoring.likelihood import PROPOSITIONS
 from sonicscan.scoring.thresholds import Thresholds

@@ -34,7 +34,7 @@ from sonicscan.audio.windows import WindowPlan
 from sonicscan.engine.decoder import Decoder, decoding
 from sonicscan.engine.outcome import Outcome
 from sonicscan.errors import AudioError, ModelError
-from sonicscan.model.detector import Model
+from sonicscan.model.loading import Model
 from sonicscan.provenance.record import Provenance
 from sonicscan.scoring.aggregate import TRIM, pooling_factor, score_of, track_margin, window_margins
 from sonicscan.spec import MAP_SIZE, OUTPUT_NAMES, AudioSpec, ModelSpec

@@ -12,7 +12,8 @@ from sonicscan.analysis.explained import Explained, explained
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.engine.decoder import Decoder
 from sonicscan.errors import AudioError, InputError, ModelError
-from sonicscan.model.detector import Device, Model, load_model
+from sonicscan.model.loading import Model, load_model
+from sonicscan.model.sessions import Device
 from sonicscan.report.row import FileResult
 
 TRACK_SOUND_S = 15.0

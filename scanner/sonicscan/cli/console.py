@@ -11,7 +11,7 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +38,6 @@ class FatalError(click.ClickException):
     """One sentence on stderr and exit code 2."""
 
     exit_code = EXIT_FATAL
-
-
-@contextlib.contextmanager
-def clear_errors() -> Iterator[None]:
-    """Turn the project's own errors into one clear sentence and exit code 2."""
-    try:
-        yield
-    except SonicscanError as error:
-        raise FatalError(printable(str(error))) from error
 
 
 def exit_code_of(error: BaseException | None) -> int:

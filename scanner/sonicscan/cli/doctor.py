@@ -123,7 +123,8 @@ def bundled() -> Iterator[BundledModel]:
     from sonicscan.errors import ModelError
     from sonicscan.files import sha256_of
     from sonicscan.model.bundled import DEFAULT, bundled_models, check_bundled
-    from sonicscan.model.detector import Device, load_model
+    from sonicscan.model.loading import load_model
+    from sonicscan.model.sessions import Device
 
     for name, path in bundled_models().items():
         digest = sha256_of(path)
@@ -192,7 +193,8 @@ def _address_space_gib() -> float | None:
 def _providers(problems: list[str]) -> dict[str, str]:
     """For each device: that a model runs on it, or why not."""
     from sonicscan.model.bundled import chosen_model
-    from sonicscan.model.detector import Device, load_model
+    from sonicscan.model.loading import load_model
+    from sonicscan.model.sessions import Device
 
     found = {}
     for kind in ("cpu", "cuda"):

@@ -7,13 +7,14 @@ import dataclasses
 import io
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from sonicscan.cli.console import clear_errors
-from sonicscan.cli.parameters import FileType, LocationType
+from sonicscan.cli.parameters import LocationType
+from sonicscan.cli.report_options import FILE, RATE
 from sonicscan.errors import AudioError, InputError
 from sonicscan.model.bundled import DEFAULT
 
@@ -22,20 +23,30 @@ if TYPE_CHECKING:
     from sonicscan.scoring.thresholds import Thresholds
     from sonicscan.spec import ModelSpec
 
-DEFAULT_MAX_FPR = 0.01  # as the scanner's
+_F = TypeVar("_F", bound=Callable[..., object])
 
-_FILE = FileType()
-_RATE = click.FloatRange(0.0, 1.0, min_open=True, max_open=True)
+
+def _scoring_options(command: _F) -> _F:
+    """The options that decide score, verdict and probability of one track."""
+    for option in (
+        click.option("--prior", type=RATE, metavar="P", help="Assumed share of AI; gives a probability."),
+        click.option("--threshold", type=click.FloatRange(0.0, 1.0), metavar="T", help="Flag scores from T on."),
+        click.option(
+            "--max-fpr", type=RATE, metavar="F", help="Certified false-positive rate of `flagged`. [default: 0.01]"
+        ),
+        click.option(
+            "--windows", default="12", show_default=True, metavar="N|all", help="Scored windows, as in the scan."
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 @click.command()
-@click.argument("audio", type=_FILE)
-@click.option("--model", type=_FILE, help=f"ONNX model, or a bundled one's name. [default: {DEFAULT}]")
-@click.option("--out", type=_FILE, required=True, help="x.png, or x.html with a player.")
-@click.option("--windows", default="12", show_default=True, metavar="N|all", help="Scored windows, as in the scan.")
-@click.option("--max-fpr", type=_RATE, metavar="F", help="Certified false-positive rate of `flagged`. [default: 0.01]")
-@click.option("--threshold", type=click.FloatRange(0.0, 1.0), metavar="T", help="Flag scores from T on.")
-@click.option("--prior", type=_RATE, metavar="P", help="Assumed share of AI; gives a probability.")
+@click.argument("audio", type=FILE)
+@click.option("--model", type=FILE, help=f"ONNX model, or a bundled one's name. [default: {DEFAULT}]")
+@click.option("--out", type=FILE, required=True, help="x.png, or x.html with a player.")
+@_scoring_options
 def explain(
     audio: Path,
     model: Path | None,
@@ -48,39 +59,39 @@ def explain(
     """Show where in AUDIO the evidence for its score lies: over the track, in time and in frequency."""
     if max_fpr is not None and threshold is not None:
         raise click.UsageError("--max-fpr and --threshold are mutually exclusive.")
-    with clear_errors():
-        from sonicscan.analysis.html import require_libraries, write_page
+    from sonicscan.analysis.html import require_libraries, write_page
 
-        require_libraries()
-        from sonicscan.analysis import evidence, explained, pictures
-        from sonicscan.audio.windows import WindowPlan
-        from sonicscan.engine.decoder import Decoder
-        from sonicscan.model.bundled import chosen_model
-        from sonicscan.model.detector import Device, load_model
+    require_libraries()
+    from sonicscan.analysis import evidence, explained, pictures
+    from sonicscan.audio.windows import WindowPlan
+    from sonicscan.engine.decoder import Decoder
+    from sonicscan.model.bundled import chosen_model
+    from sonicscan.model.loading import load_model
+    from sonicscan.model.sessions import Device
 
-        if out.suffix not in (".png", ".html"):
-            raise InputError(f"--out {out}: the name must end in .png or .html.")
-        loaded = load_model(chosen_model(model), Device("cpu"))
-        limits = _limits(loaded.spec, max_fpr, threshold)
-        plan = WindowPlan.parse(windows)
-        try:
-            with Decoder(loaded.spec.audio) as decoder:
-                found = evidence.explain(os.fsencode(audio), loaded, plan, decoder)
-                name = f"{loaded.path.name} ({loaded.digest[:12]})"
-                page = None
-                if out.suffix == ".html":
-                    page = explained.explain_page(found, limits, name, decoder, windows=str(plan), prior=prior)
-        except AudioError as error:
-            raise InputError(f"{audio} cannot be explained: {error}") from error
-        if page is not None:
-            write_page(page, out)
-        else:
-            pictures.write_png(found, limits, explained.file_name(found), list(explained.sentences(found, limits)), out)
+    if out.suffix not in (".png", ".html"):
+        raise InputError(f"--out {out}: the name must end in .png or .html.")
+    loaded = load_model(chosen_model(model), Device("cpu"))
+    limits = _limits(loaded.spec, max_fpr, threshold)
+    plan = WindowPlan.parse(windows)
+    try:
+        with Decoder(loaded.spec.audio) as decoder:
+            found = evidence.explain(os.fsencode(audio), loaded, plan, decoder)
+            name = f"{loaded.path.name} ({loaded.digest[:12]})"
+            page = None
+            if out.suffix == ".html":
+                page = explained.explain_page(found, limits, name, decoder, windows=str(plan), prior=prior)
+    except AudioError as error:
+        raise InputError(f"{audio} cannot be explained: {error}") from error
+    if page is not None:
+        write_page(page, out)
+    else:
+        pictures.write_png(found, limits, explained.file_name(found), list(explained.sentences(found, limits)), out)
 
 
 def _limits(spec: ModelSpec, max_fpr: float | None, threshold: float | None) -> Thresholds | None:
     """The requested thresholds, or the default ones if the model's calibration certifies them."""
-    from sonicscan.scoring.thresholds import Thresholds, certified_thresholds, tracks_needed
+    from sonicscan.scoring.thresholds import DEFAULT_MAX_FPR, Thresholds, certified_thresholds, tracks_needed
 
     if threshold is not None:
         return Thresholds(threshold)
@@ -92,67 +103,62 @@ def _limits(spec: ModelSpec, max_fpr: float | None, threshold: float | None) -> 
 @click.command()
 @click.argument("report", type=LocationType())
 @click.option("--n", type=click.IntRange(1), default=200, show_default=True, help="Tracks to draw.")
-@click.option("--out", type=_FILE, required=True, metavar="X.csv", help="The list to fill in.")
+@click.option("--out", type=FILE, required=True, metavar="X.csv", help="The list to fill in.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random draw.")
 def sample(report: Location, n: int, out: Path, seed: int) -> None:
     """Draw random tracks of each verdict to listen to, in random order and without their scores.
 
     Fill in `decision` (ai, human or unsure), `by` and `date`. Then run `estimate` with the file.
     """
-    with clear_errors():
-        from sonicscan.analysis import catalogue, listening
-        from sonicscan.analysis.reviewed import COLUMNS, STRATUM
-        from sonicscan.files import write_whole
+    from sonicscan.analysis import catalogue, listening
+    from sonicscan.analysis.reviewed import COLUMNS, STRATUM
+    from sonicscan.files import write_whole
 
-        drawn = listening.draw(catalogue.load(report).rows, n, seed)
-        text = io.StringIO()
-        writer = csv.writer(text)
-        writer.writerow([*COLUMNS, STRATUM])
-        for track in drawn:
-            writer.writerow([track.row.path, "", "", "", "", "", track.stratum])
-        try:
-            write_whole(out, text.getvalue())
-        except (OSError, UnicodeEncodeError) as error:
-            raise InputError(f"the sample {out} cannot be written: {error}.") from error
-        click.echo(f"{len(drawn):,} tracks written to {click.format_filename(out)}.", err=True)
+    drawn = listening.draw(catalogue.load(report).rows, n, seed)
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow([*COLUMNS, STRATUM])
+    for track in drawn:
+        writer.writerow([track.row.path, "", "", "", "", "", track.stratum])
+    try:
+        write_whole(out, text.getvalue())
+    except (OSError, UnicodeEncodeError) as error:
+        raise InputError(f"the sample {out} cannot be written: {error}.") from error
+    click.echo(f"{len(drawn):,} tracks written to {click.format_filename(out)}.", err=True)
 
 
 @click.command()
 @click.argument("report", type=LocationType())
-@click.option("--decisions", type=_FILE, required=True, metavar="FILE", help="The filled-in list, or reviewed.csv.")
-@click.option("--sample", "sample_", type=_FILE, metavar="FILE", help="The list that was drawn. [default: --decisions]")
+@click.option("--decisions", type=FILE, required=True, metavar="FILE", help="The filled-in list, or reviewed.csv.")
+@click.option("--sample", "sample_", type=FILE, metavar="FILE", help="The list that was drawn. [default: --decisions]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def estimate(report: Location, decisions: Path, sample_: Path | None, as_json: bool) -> None:
     """Estimate the share of AI, false-positive rate and miss rate from decisions on a sample, for any model."""
-    with clear_errors():
-        from sonicscan.analysis import catalogue, listening, terminal
-        from sonicscan.analysis.reviewed import load_reviewed
+    from sonicscan.analysis import catalogue, listening, terminal
+    from sonicscan.analysis.reviewed import load_reviewed
 
-        reviewed = load_reviewed(decisions)
-        strata = reviewed.strata if sample_ is None else load_reviewed(sample_).strata
-        if not strata:
-            raise InputError(
-                f"{sample_ or decisions} is not a sample: it has no column `stratum`; "
-                "give the list that sonicscan-report sample wrote with --sample."
-            )
-        found = listening.estimate(catalogue.load(report).rows, strata, reviewed)
-        if as_json:
-            click.echo(json.dumps(dataclasses.asdict(found), indent=2, allow_nan=False))
-        else:
-            terminal.print_listened(found)
+    reviewed = load_reviewed(decisions)
+    strata = reviewed.strata if sample_ is None else load_reviewed(sample_).strata
+    if not strata:
+        raise InputError(
+            f"{sample_ or decisions} is not a sample: it has no column `stratum`; "
+            "give the list that sonicscan-report sample wrote with --sample."
+        )
+    found = listening.estimate(catalogue.load(report).rows, strata, reviewed)
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(found), indent=2, allow_nan=False))
+    else:
+        terminal.print_listened(found)
 
 
 @click.command()
-@click.argument("audio", type=_FILE, required=False)
-@click.option("--model", type=_FILE, help=f"ONNX model, or a bundled one's name. [default: {DEFAULT}]")
+@click.argument("audio", type=FILE, required=False)
+@click.option("--model", type=FILE, help=f"ONNX model, or a bundled one's name. [default: {DEFAULT}]")
 @click.option("--examiner", metavar="NAME", help="Person responsible for the examination.")
-@click.option("--out", type=_FILE, metavar="FOLDER", help="The case file: a new folder.")
-@click.option("--windows", default="12", show_default=True, metavar="N|all", help="Scored windows.")
-@click.option("--max-fpr", type=_RATE, metavar="F", help="Certified false-positive rate of `flagged`. [default: 0.01]")
-@click.option("--threshold", type=click.FloatRange(0.0, 1.0), metavar="T", help="Flag scores from T on.")
-@click.option("--prior", type=_RATE, metavar="P", help="Assumed share of AI; gives a probability.")
-@click.option("--key", type=_FILE, metavar="PEM", help="Signs the case; with --verify, the examiner's public key.")
-@click.option("--verify", type=_FILE, metavar="FOLDER", help="Check a case file instead.")
+@click.option("--out", type=FILE, metavar="FOLDER", help="The case file: a new folder.")
+@_scoring_options
+@click.option("--key", type=FILE, metavar="PEM", help="Signs the case; with --verify, the examiner's public key.")
+@click.option("--verify", type=FILE, metavar="FOLDER", help="Check a case file instead.")
 def case(
     audio: Path | None,
     model: Path | None,
@@ -175,44 +181,39 @@ def case(
         return
     if not (examiner or "").strip() or out is None:
         raise click.UsageError("a case file needs --examiner NAME and --out FOLDER.")
-    with clear_errors():
-        from sonicscan.analysis.html import require_libraries
+    from sonicscan.analysis.html import require_libraries
 
-        require_libraries()
-        from sonicscan.analysis.case import Order, make_case
-        from sonicscan.audio.windows import WindowPlan
-        from sonicscan.model.bundled import chosen_model
-        from sonicscan.model.detector import Device, load_model
-        from sonicscan.signing import PrivateKey
+    require_libraries()
+    from sonicscan.analysis.case import Order, make_case
+    from sonicscan.audio.windows import WindowPlan
+    from sonicscan.model.bundled import chosen_model
+    from sonicscan.model.loading import load_model
+    from sonicscan.model.sessions import Device
+    from sonicscan.signing import PrivateKey
 
-        private = None if key is None else PrivateKey.read(key)
-        loaded = load_model(chosen_model(model), Device("cpu"))
-        given = (("--max-fpr", max_fpr), ("--threshold", threshold), ("--prior", prior))
-        options = tuple(word for name, value in given if value is not None for word in (name, repr(value)))
-        limits = _limits(loaded.spec, max_fpr, threshold)
-        try:
-            make_case(
-                Order(audio, str(examiner), WindowPlan.parse(windows), limits, prior, options), loaded, out, private
-            )
-        except AudioError as error:
-            raise InputError(f"{audio} cannot be examined: {error}") from error
-        signed = "not signed; name a key with --key" if private is None else f"signed by {private.public.fingerprint}"
-        click.echo(f"{click.format_filename(out)}: {signed}.", err=True)
+    private = None if key is None else PrivateKey.read(key)
+    loaded = load_model(chosen_model(model), Device("cpu"))
+    given = (("--max-fpr", max_fpr), ("--threshold", threshold), ("--prior", prior))
+    options = tuple(word for name, value in given if value is not None for word in (name, repr(value)))
+    limits = _limits(loaded.spec, max_fpr, threshold)
+    try:
+        make_case(Order(audio, str(examiner), WindowPlan.parse(windows), limits, prior, options), loaded, out, private)
+    except AudioError as error:
+        raise InputError(f"{audio} cannot be examined: {error}") from error
+    signed = "not signed; name a key with --key" if private is None else f"signed by {private.public.fingerprint}"
+    click.echo(f"{click.format_filename(out)}: {signed}.", err=True)
 
 
 def _verify(folder: Path, key: Path | None) -> None:
-    with clear_errors():
-        from sonicscan.analysis.case import verify
-        from sonicscan.signing import PublicKey
-        from sonicscan.text import printable
+    from sonicscan.analysis.case import verify
+    from sonicscan.signing import PublicKey
+    from sonicscan.text import printable
 
-        found = verify(folder, None if key is None else PublicKey.read(key))
-        click.echo(
-            f"{click.format_filename(folder)}: as {printable(found.examiner)} made it, {printable(found.opened)}."
-        )
-        if found.fingerprint is None:
-            click.echo("It is not signed: anyone could have changed report.json and report.html together.")
-        elif key is None:
-            click.echo(f"Signed by the key in the folder, {found.fingerprint}: compare that with the examiner's.")
-        else:
-            click.echo(f"Signed by {found.fingerprint}.")
+    found = verify(folder, None if key is None else PublicKey.read(key))
+    click.echo(f"{click.format_filename(folder)}: as {printable(found.examiner)} made it, {printable(found.opened)}.")
+    if found.fingerprint is None:
+        click.echo("It is not signed: anyone could have changed report.json and report.html together.")
+    elif key is None:
+        click.echo(f"Signed by the key in the folder, {found.fingerprint}: compare that with the examiner's.")
+    else:
+        click.echo(f"Signed by {found.fingerprint}.")

@@ -66,14 +66,15 @@ def run(given: Arguments) -> None:
     from sonicscan.cli.audit import audit_of, is_audit
     from sonicscan.cli.configuration import command_of
     from sonicscan.cli.session import Session, interruptible
-    from sonicscan.library.discovery import parse_shard
     from sonicscan.library.roots import Roots
-    from sonicscan.model.detector import Device
+    from sonicscan.library.selection import parse_shard
+    from sonicscan.model.sessions import Device
     from sonicscan.scanning.parts import PART_ROWS, PartsSink
     from sonicscan.scanning.reported import ReportedScan, comparable_rows
     from sonicscan.scanning.reportfile import FileSink
-    from sonicscan.scanning.scan import DEFAULT_MAX_FPR, Scan, ScanOptions, ray_engine
+    from sonicscan.scanning.scan import Scan, ScanOptions, ray_engine
     from sonicscan.scanning.sinks import Origin, ReportSink
+    from sonicscan.scoring.thresholds import DEFAULT_MAX_FPR
 
     part = None if given.shard is None else parse_shard(given.shard)
     tracks = _tracks(given, part)
@@ -166,8 +167,9 @@ def _target(given: Arguments, report: Location | None) -> Location | None:
 def _tracks(given: Arguments, shard: tuple[int, int] | None) -> Listing:
     import dataclasses
 
-    from sonicscan.library.discovery import Selection, listing
+    from sonicscan.library.discovery import listing
     from sonicscan.library.lists import file_list
+    from sonicscan.library.selection import Selection
 
     selection = Selection(
         given.include, given.exclude, given.follow_symlinks, shard, given.ignore_file, not given.no_ignore

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from sonicscan.engine.wire import Job
 from sonicscan.library.tracks import Track
-from sonicscan.model.detector import Model
+from sonicscan.model.loading import Model
 from sonicscan.report.row import FileResult
 from sonicscan.scoring.thresholds import Thresholds
 

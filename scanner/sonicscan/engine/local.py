@@ -16,7 +16,8 @@ from sonicscan.engine.wire import Job
 from sonicscan.library.tracks import Track
 from sonicscan.machine import usable_cpus
 from sonicscan.model.batching import Batcher
-from sonicscan.model.detector import Detector, Model
+from sonicscan.model.detector import Detector
+from sonicscan.model.loading import Model
 from sonicscan.report.row import FileResult
 from sonicscan.scoring.thresholds import Thresholds
 

@@ -9,19 +9,17 @@ own files.
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
-import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from sonicscan.errors import InputError, RemoteError
 from sonicscan.library import objects, remote
 from sonicscan.library.beside import Beside
 from sonicscan.library.lists import normal
-from sonicscan.library.patterns import Matches, Patterns, Rule, ignore_file, ignore_file_of, options_rules
+from sonicscan.library.patterns import Matches, Patterns, Rule, ignore_file_of
+from sonicscan.library.selection import Selection, in_shard
 from sonicscan.library.tracks import Track, int64
 from sonicscan.library.urls import Url, is_url, located
 
@@ -41,57 +39,6 @@ DEFAULT_TIMEOUT_S = 120.0
 
 # Path, path below the root, and what is known of the file.
 _Found = tuple[bytes, bytes, "os.DirEntry[bytes] | Track | None"]
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which files of the folders are wanted.
-
-    Attributes:
-        include: patterns that a file must match one of; empty: the names that sound files have.
-        exclude: patterns that leave out a file, or a folder with all below it.
-        follow_symlinks: whether linked folders are entered; each folder is entered once, under the first path found.
-            Linked files are always listed.
-        shard: (i, n): only the i-th of n parts (1 <= i <= n), by digest of the path below its root.
-        ignore_files: files with further patterns of what is left out.
-        ignore: whether the file .sonicscanignore in the root of a library counts.
-
-    Patterns are those of .gitignore, compared with paths below the folder that was named.
-
-    Raises:
-        InputError: a shard or pattern that makes no sense, or an ignore file that cannot be read.
-    """
-
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    follow_symlinks: bool = False
-    shard: tuple[int, int] | None = None
-    ignore_files: tuple[Path, ...] = ()
-    ignore: bool = True
-
-    def __post_init__(self) -> None:
-        if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
-            raise InputError(f"--shard takes I/N with 1 <= I <= N, not {self.shard[0]}/{self.shard[1]}.")
-        Patterns([*self.included, *self.excluded], b".", Matches())
-
-    @functools.cached_property
-    def included(self) -> tuple[Rule, ...]:
-        """The rules of `include`."""
-        return tuple(options_rules("--include", self.include))
-
-    @functools.cached_property
-    def excluded(self) -> tuple[Rule, ...]:
-        """The rules of `exclude` and of `ignore_files`."""
-        rules = options_rules("--exclude", self.exclude)
-        return tuple(rules + [rule for path in self.ignore_files for rule in ignore_file(path)])
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """(i, n) from the command line's `--shard I/N`."""
-    match = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not match:
-        raise InputError(f"--shard takes I/N such as 1/8, not {text!r}.")
-    return int(match[1]), int(match[2])
 
 
 @dataclass
@@ -124,7 +71,7 @@ class Listing:
         self.left_out, self._taken, self.notes = Matches(), Matches(), []
         seen: set[bytes] | None = set() if len(self.roots) > 1 else None
         for path, below, entry in self._all():
-            if not _in_shard(below, self.selection.shard):
+            if not in_shard(below, self.selection.shard):
                 continue
             if seen is not None:
                 if path in seen:
@@ -275,13 +222,6 @@ def listing(
 def _named_as_sound(path: bytes) -> bool:
     _, dot, suffix = path.rpartition(b".")
     return bool(dot) and suffix.lower().decode("ascii", "replace") in AUDIO_SUFFIXES
-
-
-def _in_shard(below: bytes, shard: tuple[int, int] | None) -> bool:
-    if shard is None:
-        return True
-    index, count = shard
-    return int.from_bytes(hashlib.sha256(below).digest()[:8], "big") % count == index - 1
 
 
 def _is_folder(entry: os.DirEntry[bytes]) -> bool:

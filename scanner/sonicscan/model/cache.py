@@ -20,7 +20,7 @@ from sonicscan.errors import ModelError
 from sonicscan.files import sha256_of
 from sonicscan.library import objects, remote
 from sonicscan.library.urls import Url
-from sonicscan.model.detector import MAX_MODEL_BYTES
+from sonicscan.model.loading import MAX_MODEL_BYTES
 
 
 def fetched(url: Url, max_bytes: int = MAX_MODEL_BYTES) -> Path:

@@ -12,7 +12,6 @@ and only this user can read a new journal. Rows count only where nobody else can
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import hmac
 import io
@@ -28,9 +27,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from sonicscan.errors import ReportError
-from sonicscan.files import open_to_append
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA, to_batch
+from sonicscan.scanning.locking import is_still, open_locked
 
 _KEY = b"sonicscan.key"
 _SECRET, _SECRET_CHECK = b"sonicscan.secret", b"sonicscan.secret_check"
@@ -68,7 +67,7 @@ class Journal:
         self._batches: int
         self._synced = time.monotonic()
         try:
-            self._file = _open_locked(path)
+            self._file = open_locked(path)
         except OSError as error:
             raise ReportError(f"the journal {path} cannot be written: {error.strerror}.") from error
         try:
@@ -114,7 +113,7 @@ class Journal:
         with self._writing():
             os.fsync(self._file.fileno())
             self._synced = time.monotonic()
-        if not _is_still(self._file, self.path):
+        if not is_still(self._file, self.path):
             raise ReportError(f"the journal {self.path} has been removed or replaced while the scan was running.")
 
     def _begin_anew(self) -> None:
@@ -268,59 +267,3 @@ def _is_torn_preamble(content: mmap.mmap, schema: pa.Schema) -> bool:
         at = whole.index(value)
         whole = whole[:at] + content[at : at + len(value)].ljust(len(value), b"\0") + whole[at + len(value) :]
     return len(content) < len(whole) and whole.startswith(content[:])
-
-
-def _is_still(file: io.FileIO, path: Path) -> bool:
-    """Whether `path` leads to the open `file`."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except OSError:
-        return False
-
-
-def _open_locked(path: Path) -> io.FileIO:
-    """Open for reading and appending, for this process alone until it ends."""
-    while True:
-        file = _locked(path)
-        if _is_still(file, path):  # or else the scan that held it has just finished and removed it
-            return file
-        file.close()
-
-
-def _locked(path: Path) -> io.FileIO:
-    file = _own_file(path)
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:  # no advisory locks on this system: the user must avoid two scans on one target
-        pass
-    except OSError:
-        file.close()
-        raise ReportError(f"another scan is writing {path}; wait for it, or choose another --out.") from None
-    if not os.fstat(file.fileno()).st_nlink:  # the other scan ended and deleted it between the two calls
-        file.close()
-        return _open_locked(path)
-    return file
-
-
-def _own_file(path: Path) -> io.FileIO:
-    """The open journal, if it is a regular file of this user's under one name."""
-    try:
-        file = open_to_append(path)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EINVAL) and path.parent.is_dir():
-            raise _refusal(path, "a symbolic link" if path.is_symlink() else "not a regular file") from error
-        raise
-    found = os.fstat(file.fileno())
-    if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
-        file.close()
-        raise _refusal(path, "a file of another user")
-    if found.st_nlink > 1:
-        file.close()
-        raise _refusal(path, "a file with a second name (a hard link)")
-    return file
-
-
-def _refusal(path: Path, what: str) -> ReportError:
-    return ReportError(f"the journal {path} is {what}; remove it, or name another place with --journal.")

@@ -19,20 +19,19 @@ from sonicscan.library.urls import Location, Url
 from sonicscan.machine import usable_cpus
 from sonicscan.model.bundled import bundled_card, bundled_models, chosen_model
 from sonicscan.model.cache import fetched
-from sonicscan.model.detector import MAX_MODEL_BYTES, Device, Model, load_model
+from sonicscan.model.loading import MAX_MODEL_BYTES, Model, load_model
+from sonicscan.model.sessions import Device
 from sonicscan.model.trust import trust_of
 from sonicscan.provenance.trust import load_trust
 from sonicscan.report.metadata import ReportMetadata
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA_VERSION
-from sonicscan.scoring.thresholds import Thresholds, caught_at, certified_thresholds, why_not_certified
+from sonicscan.scoring.thresholds import DEFAULT_MAX_FPR, Thresholds, caught_at, certified_thresholds, why_not_certified
 from sonicscan.spec import digest_of
 from sonicscan.version import __version__
 
 if TYPE_CHECKING:
     from sonicscan.engine.ray.engine import RayEngine
-
-DEFAULT_MAX_FPR = 0.01
 
 
 @dataclass(frozen=True)

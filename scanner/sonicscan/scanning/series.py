@@ -21,7 +21,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from sonicscan.errors import InputError, ReportError
-from sonicscan.files import open_to_append, owned
+from sonicscan.files import lock, open_to_append, owned
 from sonicscan.report.metadata import ReportMetadata
 from sonicscan.report.readers import SUCCESS, check_report, sorted_parts
 from sonicscan.scanning.journal import key_of_journal
@@ -142,14 +142,8 @@ class Series:
         except OSError as error:
             raise ReportError(f"the lock {path} cannot be made: {error.strerror}.") from error
         with file:
-            try:
-                import fcntl
-
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except ImportError:  # no advisory locks on this system: the journal still refuses most parallel scans
-                pass
-            except OSError:
-                raise ReportError(f"another audit holds {path}; wait for it, or choose another --out.") from None
+            if lock(file.fileno()) is False:
+                raise ReportError(f"another audit holds {path}; wait for it, or choose another --out.")
             yield
 
     def _reports(self) -> list[Path]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -22,6 +23,7 @@ from sonicscan.spec import Calibration, Caught, ModelSpec
 Verdict = Literal["flagged", "review", "clear"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
+DEFAULT_MAX_FPR = 0.01
 CONFIDENCE = 0.95
 CAUGHT_RATES = (0.01, 0.02, 0.05, 0.1)  # for which a model says how much AI it flags
 REVIEW_FACTOR = 10.0  # `review` begins at the threshold of ten times the rate asked for
@@ -87,6 +89,36 @@ def certified_threshold(calibration: Calibration, alpha: float) -> float:
     return math.nextafter(calibration.scores[index], math.inf)
 
 
+@dataclass(frozen=True)
+class CertifiedRate:
+    """A false-positive rate and the threshold that certifies it.
+
+    Attributes:
+        max_fpr: P(share of people's tracks that are flagged > max_fpr) <= 5%.
+        threshold: score; None with too few calibration tracks.
+        tracks_needed: calibration tracks that the rate needs.
+        caught: share of the calibration's AI tracks that reach the threshold; None without a threshold or AI tracks.
+    """
+
+    max_fpr: float
+    threshold: float | None
+    tracks_needed: int
+    caught: float | None
+
+
+def certified_rates(calibration: Calibration, rates: Sequence[float]) -> list[CertifiedRate]:
+    """What a calibration certifies at each of some false-positive rates."""
+    found = []
+    for rate in rates:
+        needed = tracks_needed(rate)
+        threshold = certified_threshold(calibration, rate) if calibration.n >= needed else None
+        stored, caught = calibration.ai_scores, None
+        if threshold is not None and stored:
+            caught = (len(stored) - bisect_left(stored, threshold)) / len(stored)
+        found.append(CertifiedRate(rate, threshold, needed, caught))
+    return found
+
+
 def _lowest_rate(n: int) -> float:
     """The smallest rate that `n` tracks certify, rounded up to two digits."""
     rate: float = -math.expm1(math.log(1.0 - CONFIDENCE) / n)
@@ -110,13 +142,8 @@ def certified_thresholds(calibration: Calibration, max_fpr: float) -> Thresholds
 def caught_at_rates(calibration: Calibration) -> tuple[Caught, ...]:
     """The shares of the calibration's AI tracks that the thresholds of the usual rates flag; empty without AI
     tracks."""
-    found = []
-    for rate in CAUGHT_RATES:
-        if calibration.n >= tracks_needed(rate) and calibration.ai_scores:
-            stored = calibration.ai_scores
-            flagged = len(stored) - bisect_left(stored, certified_threshold(calibration, rate))
-            found.append(Caught(rate, flagged / len(stored), calibration.n_ai))
-    return tuple(found)
+    rates = certified_rates(calibration, CAUGHT_RATES)
+    return tuple(Caught(rate.max_fpr, rate.caught, calibration.n_ai) for rate in rates if rate.caught is not None)
 
 
 def caught_at(spec: ModelSpec, max_fpr: float | None) -> tuple[float | None, int]:

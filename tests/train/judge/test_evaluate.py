@@ -20,16 +20,16 @@ import sonicscan
 from sonicscan.audio.facts import AudioFacts
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import InputError
-from sonicscan.scoring.thresholds import certified_thresholds
+from sonicscan.scoring.thresholds import certified_rates, certified_thresholds
 from sonicscan.spec import Calibration, Caught, Material, ModelSpec
 from sonicscan_train.cli import main
 from sonicscan_train.cli.evaluating import EvaluateOptions, checkpoint_scorer, scanner_scorer
 from sonicscan_train.data.clips import Clip
 from sonicscan_train.data.features import Features
 from sonicscan_train.judge.calibration import (
+    RATES,
     TEMPERATURES,
     calibrated,
-    certified_rates,
     fit_scale,
     fit_unknown,
     one_of_each_group,
@@ -133,11 +133,12 @@ def test_certified_rates_hold_as_often_as_they_promise() -> None:
     broken = 0
     later = [scored(t, BINARY).score for t in tracks(4000, seed=10_000) if t.clip.human]
     for seed in range(60):
-        calibration = Calibration.of([scored(t, BINARY).score for t in tracks(100, seed) if t.clip.human])
-        spec = dataclasses.replace(BINARY, calibration=calibration)
-        rates = {rate.rate: rate for rate in certified_rates(spec, [1.0, 0.0])}
-        assert rates[0.01].threshold is None and rates[0.01].needed == 299
-        assert rates[0.05].threshold is not None and rates[0.1].recall == 0.5
+        calibration = Calibration.of(
+            [scored(t, BINARY).score for t in tracks(100, seed) if t.clip.human], ai_scores=[1.0, 0.0]
+        )
+        rates = {rate.max_fpr: rate for rate in certified_rates(calibration, RATES)}
+        assert rates[0.01].threshold is None and rates[0.01].tracks_needed == 299
+        assert rates[0.05].threshold is not None and rates[0.1].caught == 0.5
         broken += bool(np.mean(np.array(later) >= rates[0.05].threshold) > 0.055)
     assert broken <= 6  # 5% of 60, and what chance adds
 

@@ -11,11 +11,12 @@ import torch
 
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import InputError
+from sonicscan.scoring.thresholds import certified_rates
 from sonicscan.spec import ModelSpec
 from sonicscan_train.cli.display import counting, say
 from sonicscan_train.data.clips import CODEC, Clip, check_two_classes
 from sonicscan_train.data.datasets import skip_unreadable
-from sonicscan_train.judge.calibration import TEMPERATURES, calibrated, certified_rates, require
+from sonicscan_train.judge.calibration import RATES, TEMPERATURES, calibrated, require
 from sonicscan_train.judge.scoring import Forward, TrackLogits, track_logits
 from sonicscan_train.nets import checkpoint
 from sonicscan_train.nets.backbones import Detector
@@ -57,8 +58,8 @@ def run_calibrate(
         say("the scores separate these tracks no better than chance: the fitted temperature is at its upper limit.")
     if max_fpr is not None:
         require(spec, max_fpr)
-    rates = certified_rates(spec, spec.calibration.ai_scores)
-    certified = {f"{rate.rate:g}": rate.threshold for rate in rates if rate.threshold is not None}
+    rates = certified_rates(spec.calibration, RATES)
+    certified = {f"{rate.max_fpr:g}": rate.threshold for rate in rates if rate.threshold is not None}
     metrics = {**spec.metrics, "certified_thresholds": certified}
     checkpoint.save(out, detector.cpu(), dataclasses.replace(spec, metrics=metrics))
     click.echo(f"temperature\t{spec.temperature:.4f}")
@@ -69,10 +70,10 @@ def run_calibrate(
         click.echo(f"unknown below\t{spec.unknown_below:.4f}")
     for rate in rates:
         if rate.threshold is None:
-            click.echo(f"rate {rate.rate:g}\tnot certified: needs {rate.needed} tracks by people")
+            click.echo(f"rate {rate.max_fpr:g}\tnot certified: needs {rate.tracks_needed} tracks by people")
         else:
-            caught = f"catches {rate.recall or 0.0:.1%} of the AI here"
-            click.echo(f"rate {rate.rate:g}\tthreshold {rate.threshold:.4f}\t{caught}")
+            caught = f"catches {rate.caught or 0.0:.1%} of the AI here"
+            click.echo(f"rate {rate.max_fpr:g}\tthreshold {rate.threshold:.4f}\t{caught}")
 
 
 def on_best_device(detector: Detector) -> Forward:

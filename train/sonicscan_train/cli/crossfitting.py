@@ -13,7 +13,7 @@ import click
 import sonicscan
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import InputError
-from sonicscan.model.detector import load_model
+from sonicscan.model.loading import load_model
 from sonicscan.scoring.thresholds import tracks_needed
 from sonicscan.spec import ModelSpec
 from sonicscan_train.cli.calibrating import on_best_device, say_skipped

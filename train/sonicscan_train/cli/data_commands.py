@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sonicscan.cli.console import Ended, clear_errors
+from sonicscan.cli.console import Ended
 from sonicscan_train.cli.options import FILE, clips_of, data_options, map_option, workers_of, workers_option
 
 _EXIT_FOUND = 1  # 2 is console.FatalError's
@@ -33,21 +33,20 @@ def audit(
     Exit code: 0 nothing was found; 1 a trivial feature tells the classes apart, or groups, artists or the same sound
     are on both sides; 2 usage, or data that cannot be read.
     """
-    with clear_errors():
-        from rich.console import Console
+    from rich.console import Console
 
-        from sonicscan_train.cli.display import counting, say
-        from sonicscan_train.data.audit import audit as run
-        from sonicscan_train.data.audit_report import print_audit, write_audit
+    from sonicscan_train.cli.display import counting, say
+    from sonicscan_train.data.audit import audit as run
+    from sonicscan_train.data.audit_report import print_audit, write_audit
 
-        clips = clips_of(data, maps)
-        with counting("measuring", len(clips)) as done:
-            result = run(clips, limit=max_auc, columns=columns, workers=workers_of(workers), max_bad=max_bad, done=done)
-        for path, reason in result.skipped.items():
-            say(f"left out: {path}: {reason}")
-        print_audit(result, Console())
-        if out is not None:
-            write_audit(result, out)
+    clips = clips_of(data, maps)
+    with counting("measuring", len(clips)) as done:
+        result = run(clips, limit=max_auc, columns=columns, workers=workers_of(workers), max_bad=max_bad, done=done)
+    for path, reason in result.skipped.items():
+        say(f"left out: {path}: {reason}")
+    print_audit(result, Console())
+    if out is not None:
+        write_audit(result, out)
     if not result.passed:
         raise Ended(_EXIT_FOUND)
 
@@ -74,24 +73,23 @@ def split(
     official: bool,
 ) -> None:
     """Divide DATA into parts; no group and no artist is ever in two of them."""
-    with clear_errors():
-        from sonicscan_train.data.manifest import write_split
-        from sonicscan_train.data.splits import SplitPlan, summary
-        from sonicscan_train.data.splits import split as run
+    from sonicscan_train.data.manifest import write_split
+    from sonicscan_train.data.splits import SplitPlan, summary
+    from sonicscan_train.data.splits import split as run
 
-        plan = SplitPlan(
-            train=1.0 - valid - test - calibration,
-            valid=valid,
-            test=test,
-            calibration=calibration,
-            holdout_sources=tuple(name.strip() for name in holdout_sources.split(",") if name.strip()),
-            official=official,
-            seed=seed,
-        )
-        clips = run(clips_of(data, maps), plan)
-        write_split(clips, out)
-        for part, n, groups, people, sources in summary(clips):
-            click.echo(f"{part}\t{n} clips\t{people} by people\t{groups} groups\t{sources} sources")
+    plan = SplitPlan(
+        train=1.0 - valid - test - calibration,
+        valid=valid,
+        test=test,
+        calibration=calibration,
+        holdout_sources=tuple(name.strip() for name in holdout_sources.split(",") if name.strip()),
+        official=official,
+        seed=seed,
+    )
+    clips = run(clips_of(data, maps), plan)
+    write_split(clips, out)
+    for part, n, groups, people, sources in summary(clips):
+        click.echo(f"{part}\t{n} clips\t{people} by people\t{groups} groups\t{sources} sources")
 
 
 @click.command()
@@ -103,14 +101,13 @@ def folds(corpus: Path, plan: str, out: Path) -> None:
 
     Clips that share a group, a source or a family stay in one fold.
     """
-    with clear_errors():
-        from collections import Counter
+    from collections import Counter
 
-        from sonicscan_train.data.folds import deal, read_plan, write_folds
+    from sonicscan_train.data.folds import deal, read_plan, write_folds
 
-        clips = clips_of((str(corpus),))
-        dealt = deal(clips, read_plan(plan))
-        write_folds(clips, dealt, corpus if corpus.is_dir() else corpus.parent, out)
-        for fold in sorted(set(dealt)):
-            counts = Counter(clip.label for clip, own in zip(clips, dealt, strict=True) if own == fold)
-            click.echo(f"fold {fold}\t" + "\t".join(f"{n} {label}" for label, n in sorted(counts.items())))
+    clips = clips_of((str(corpus),))
+    dealt = deal(clips, read_plan(plan))
+    write_folds(clips, dealt, corpus if corpus.is_dir() else corpus.parent, out)
+    for fold in sorted(set(dealt)):
+        counts = Counter(clip.label for clip, own in zip(clips, dealt, strict=True) if own == fold)
+        click.echo(f"fold {fold}\t" + "\t".join(f"{n} {label}" for label, n in sorted(counts.items())))

@@ -103,7 +103,7 @@ def checkpoint_scorer(folder: Path, options: EvaluateOptions) -> tuple[Scorer, M
 
 def scanner_scorer(path: Path, options: EvaluateOptions) -> tuple[Scorer, ModelSpec]:
     """Scores by an ONNX model, from `sonicscan.scan` itself, and its contract."""
-    from sonicscan.model.detector import load_model
+    from sonicscan.model.loading import load_model
 
     spec = load_model(path).spec
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from sonicscan.cli.console import clear_errors
 from sonicscan_train.cli.options import FILE, clips_of, data_options, workers_of, workers_option
 
 _TIMES = ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M"]
@@ -62,30 +61,29 @@ def fit(
     resume: bool,
 ) -> None:
     """Train a detector. `accelerate launch -m sonicscan_train.cli fit ...` uses several GPUs or machines."""
-    with clear_errors():
-        from sonicscan_train.cli.fitting import FitOptions, run_fit
+    from sonicscan_train.cli.fitting import FitOptions, run_fit
 
-        overrides = {
-            "epochs": epochs,
-            "steps_per_epoch": steps_per_epoch,
-            "batch_size": batch_size,
-            "lr": lr,
-            "amp": amp,
-        }
-        options = FitOptions(
-            backbone=backbone,
-            recipe=recipe,
-            overrides={name: value for name, value in overrides.items() if value is not None},
-            weights=weights,
-            source_classes=classes == "source",
-            families=families,
-            max_bad=max_bad,
-            seed=seed,
-            license_note=license_note,
-            folds=folds,
-            fold=fold,
-            teachers=teachers,
-            until=None if until is None else until.replace(tzinfo=datetime.UTC).timestamp(),
-            cache=cache,
-        )
-        run_fit(clips_of(data, maps), options, out, resume, workers_of(workers))
+    overrides = {
+        "epochs": epochs,
+        "steps_per_epoch": steps_per_epoch,
+        "batch_size": batch_size,
+        "lr": lr,
+        "amp": amp,
+    }
+    options = FitOptions(
+        backbone=backbone,
+        recipe=recipe,
+        overrides={name: value for name, value in overrides.items() if value is not None},
+        weights=weights,
+        source_classes=classes == "source",
+        families=families,
+        max_bad=max_bad,
+        seed=seed,
+        license_note=license_note,
+        folds=folds,
+        fold=fold,
+        teachers=teachers,
+        until=None if until is None else until.replace(tzinfo=datetime.UTC).timestamp(),
+        cache=cache,
+    )
+    run_fit(clips_of(data, maps), options, out, resume, workers_of(workers))

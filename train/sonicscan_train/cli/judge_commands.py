@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from sonicscan.cli.console import clear_errors
 from sonicscan_train.cli.options import FILE, clips_of, data_options, workers_of, workers_option
 
 
@@ -35,13 +34,12 @@ def calibrate(
     out: Path | None,
 ) -> None:
     """Fit temperature and certified thresholds of CHECKPOINT on tracks that it was not trained on."""
-    with clear_errors():
-        from sonicscan.audio.windows import WindowPlan
-        from sonicscan_train.cli.calibrating import run_calibrate
+    from sonicscan.audio.windows import WindowPlan
+    from sonicscan_train.cli.calibrating import run_calibrate
 
-        clips = clips_of(data, maps)
-        plan = WindowPlan.parse(windows)
-        run_calibrate(model, clips, out or model, part, plan, max_fpr, all_tracks, seed, max_bad, workers_of(workers))
+    clips = clips_of(data, maps)
+    plan = WindowPlan.parse(windows)
+    run_calibrate(model, clips, out or model, part, plan, max_fpr, all_tracks, seed, max_bad, workers_of(workers))
 
 
 @click.command()
@@ -73,23 +71,22 @@ def evaluate(
     out: Path,
 ) -> None:
     """Measure a model on tracks that it was not trained on. An ONNX model runs in the scanner itself."""
-    with clear_errors():
-        from sonicscan.audio.windows import WindowPlan
-        from sonicscan_train.cli.evaluating import EvaluateOptions, run_evaluate
-        from sonicscan_train.data.clips import pairs
+    from sonicscan.audio.windows import WindowPlan
+    from sonicscan_train.cli.evaluating import EvaluateOptions, run_evaluate
+    from sonicscan_train.data.clips import pairs
 
-        options = EvaluateOptions(
-            parts=parts,
-            plan=WindowPlan.parse(windows),
-            families=pairs(families, "family"),
-            stress=stress,
-            stress_tracks=stress_tracks,
-            stress_seconds=stress_seconds,
-            bootstraps=bootstraps,
-            max_bad=max_bad,
-            workers=workers_of(workers),
-        )
-        run_evaluate(model, clips_of(data, maps), options, out)
+    options = EvaluateOptions(
+        parts=parts,
+        plan=WindowPlan.parse(windows),
+        families=pairs(families, "family"),
+        stress=stress,
+        stress_tracks=stress_tracks,
+        stress_seconds=stress_seconds,
+        bootstraps=bootstraps,
+        max_bad=max_bad,
+        workers=workers_of(workers),
+    )
+    run_evaluate(model, clips_of(data, maps), options, out)
 
 
 @click.command()
@@ -132,23 +129,22 @@ def crossfit(
     MEMBER is a checkpoint or an ONNX file, one for each fold, in the order of the folds. `sonicscan-export MEMBER...
     --crossfit OUT` writes the model. Scores in OUT are used again where member and tracks are the same.
     """
-    with clear_errors():
-        from sonicscan.audio.windows import WindowPlan
-        from sonicscan_train.cli.crossfitting import CrossfitOptions, run_crossfit
-        from sonicscan_train.data.folds import read_plan
+    from sonicscan.audio.windows import WindowPlan
+    from sonicscan_train.cli.crossfitting import CrossfitOptions, run_crossfit
+    from sonicscan_train.data.folds import read_plan
 
-        options = CrossfitOptions(
-            name=name,
-            folds=folds,
-            plan=read_plan(plan),
-            windows=WindowPlan.parse(windows),
-            shrink=shrink,
-            rate=rate,
-            stress_tracks=stress_tracks,
-            bootstraps=bootstraps,
-            max_bad=max_bad,
-            license_note=license_note,
-            card=card,
-            workers=workers_of(workers),
-        )
-        run_crossfit(members, clips_of(data), options, out)
+    options = CrossfitOptions(
+        name=name,
+        folds=folds,
+        plan=read_plan(plan),
+        windows=WindowPlan.parse(windows),
+        shrink=shrink,
+        rate=rate,
+        stress_tracks=stress_tracks,
+        bootstraps=bootstraps,
+        max_bad=max_bad,
+        license_note=license_note,
+        card=card,
+        workers=workers_of(workers),
+    )
+    run_crossfit(members, clips_of(data), options, out)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +23,7 @@ import numpy.typing as npt
 from sonicscan.errors import InputError
 from sonicscan.scoring.aggregate import pooling_factor, trimmed_mean, window_margins
 from sonicscan.scoring.logistic import fit_line
-from sonicscan.scoring.thresholds import caught_at_rates, certified_threshold, tracks_needed
+from sonicscan.scoring.thresholds import caught_at_rates, tracks_needed
 from sonicscan.spec import DEFAULT_WINDOWS, Calibration, Material, ModelSpec
 from sonicscan_train.data.clips import CODEC, Clip
 from sonicscan_train.judge.scoring import TrackLogits, scored
@@ -34,23 +33,6 @@ Float64 = npt.NDArray[np.float64]
 RATES = (0.1, 0.05, 0.02, 0.01, 0.001)  # false-positive rates whose thresholds are shown
 KNOWN_KEPT = 0.9  # share of tracks by known generators that keep their name
 TEMPERATURES = (0.05, 20.0)  # what is searched; an uninformative model ends at the upper end
-
-
-@dataclass(frozen=True)
-class CertifiedRate:
-    """A false-positive rate and the threshold that certifies it.
-
-    Attributes:
-        rate: P(share of people's tracks that are flagged > rate) <= 5%.
-        threshold: score; None where there are too few tracks.
-        needed: tracks that the rate needs.
-        recall: share of the AI tracks at hand that reach the threshold; None without threshold or tracks.
-    """
-
-    rate: float
-    threshold: float | None
-    needed: int
-    recall: float | None
 
 
 def calibrated(
@@ -162,17 +144,6 @@ def fit_unknown(known: Sequence[TrackLogits], unknown: Sequence[TrackLogits], sp
     candidates = np.unique(np.concatenate([kept, strange]))
     right = [np.mean(kept >= c) + np.mean(strange < c) for c in candidates]
     return float(candidates[int(np.argmax(right))])
-
-
-def certified_rates(spec: ModelSpec, ai_scores: Sequence[float]) -> list[CertifiedRate]:
-    """What the calibration certifies, for the usual rates."""
-    found = []
-    for rate in RATES:
-        needed = tracks_needed(rate)
-        threshold = certified_threshold(spec.calibration, rate) if spec.calibration.n >= needed else None
-        recall = float(np.mean([s >= threshold for s in ai_scores])) if threshold is not None and ai_scores else None
-        found.append(CertifiedRate(rate, threshold, needed, recall))
-    return found
 
 
 def require(spec: ModelSpec, rate: float) -> None:

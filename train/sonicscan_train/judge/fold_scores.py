@@ -14,7 +14,7 @@ from sonicscan.audio.facts import AudioFacts
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import ModelError
 from sonicscan.files import sha256_of
-from sonicscan.model.detector import load_model
+from sonicscan.model.loading import load_model
 from sonicscan.spec import ModelSpec
 from sonicscan_train.data.clips import Clip
 from sonicscan_train.data.manifest import read_table, write_table

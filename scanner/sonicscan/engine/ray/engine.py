@@ -41,7 +41,8 @@ from sonicscan.engine.wire import Job
 from sonicscan.errors import InputError, SonicscanError
 from sonicscan.library.tracks import Track
 from sonicscan.library.urls import is_url
-from sonicscan.model.detector import Device, Model
+from sonicscan.model.loading import Model
+from sonicscan.model.sessions import Device
 from sonicscan.report.row import FileResult
 from sonicscan.scoring.thresholds import Thresholds
 

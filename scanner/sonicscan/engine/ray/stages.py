@@ -24,7 +24,9 @@ from sonicscan.engine.wire import Job
 from sonicscan.errors import SonicscanError
 from sonicscan.library.tracks import Track
 from sonicscan.model.batching import Batcher
-from sonicscan.model.detector import Detector, Device, load_model
+from sonicscan.model.detector import Detector
+from sonicscan.model.loading import load_model
+from sonicscan.model.sessions import Device
 
 Float32 = npt.NDArray[np.float32]
 AHEAD_BYTES = 16 << 20  # limit on the images that wait in a decoding process

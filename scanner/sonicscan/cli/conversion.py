@@ -1,0 +1,165 @@
+"""The commands of `sonicscan-report` that write a report in another form: `convert`, `merge` and `html`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sonicscan.cli.parameters import LocationType
+from sonicscan.cli.report_options import (
+    FILE,
+    RATE,
+    decisions_of,
+    declarations_of,
+    declared_option,
+    depth_option,
+    reviewed_option,
+)
+from sonicscan.errors import STATUSES, InputError
+from sonicscan.model.bundled import DEFAULT
+
+if TYPE_CHECKING:
+    from sonicscan.analysis.explained import Explained
+    from sonicscan.library.urls import Location
+
+
+@click.command()
+@click.argument("report", type=LocationType())
+@click.option(
+    "--out", type=FILE, required=True, help="x.csv, x.jsonl or x.parquet, or - for JSON Lines on standard output."
+)
+@click.option("--flagged", is_flag=True, help="Only flagged tracks: short for --verdict flagged.")
+@click.option("--verdict", "verdicts", multiple=True, type=click.Choice(["flagged", "review", "clear"]))
+@click.option("--status", "statuses", multiple=True, type=click.Choice(STATUSES), metavar="STATUS")
+@click.option("--min-score", type=click.FloatRange(0.0, 1.0), help="Only tracks with at least this score.")
+@click.option("--path", metavar="GLOB", help="Only paths that match; * matches / too.")
+@click.option("--fdr", type=RATE, help="Only tracks that can be flagged at this false-discovery rate.")
+@reviewed_option
+def convert(
+    report: Location,
+    out: Path,
+    flagged: bool,
+    verdicts: tuple[str, ...],
+    statuses: tuple[str, ...],
+    min_score: float | None,
+    path: str | None,
+    fdr: float | None,
+    reviewed: Path | None,
+) -> None:
+    """Write a report, or a part of it, in another format.
+
+    With --reviewed, tracks that people have decided about are left out.
+    """
+    import pyarrow as pa
+
+    from sonicscan.analysis import catalogue
+    from sonicscan.analysis.filters import Filter
+    from sonicscan.report.metadata import metadata_of, with_metadata
+    from sonicscan.report.writers import check_target, json_line, write_report
+
+    onto_stdout = str(out) == "-"
+    if not onto_stdout:
+        check_target(out)
+    source = catalogue.load(report)
+    wanted = (*verdicts, "flagged") if flagged else verdicts
+    chosen = Filter(wanted, statuses, min_score, path, fdr, decisions_of(reviewed))
+    rows = chosen.indices(source)
+    if onto_stdout:
+        for index in rows:
+            click.echo(json_line(source.rows[index]), nl=False)
+        return
+    keys = metadata_of(source.table.schema) | ({"filtered": json.dumps(str(chosen))} if str(chosen) else {})
+    write_report(with_metadata(source.table.take(pa.array(rows, pa.int64())), keys), out)
+    click.echo(f"{len(rows):,} of {len(source.rows):,} tracks written to {click.format_filename(out)}.", err=True)
+
+
+@click.command()
+@click.argument("reports", type=FILE, nargs=-1, required=True)
+@click.option("--out", type=FILE, required=True, metavar="M.parquet", help="The merged report.")
+@click.option("--allow-gaps", is_flag=True, help="Shards may be missing.")
+@click.option("--allow-overlap", is_flag=True, help="A path may come twice: the report that finished last wins.")
+@click.option("--allow-mixed-models", is_flag=True, help="Models, windows and thresholds may differ.")
+@click.option("--strip", multiple=True, metavar="FOLDER", help="Folder that paths lose: shards of several mounts.")
+def merge(
+    reports: tuple[Path, ...],
+    out: Path,
+    allow_gaps: bool,
+    allow_overlap: bool,
+    allow_mixed_models: bool,
+    strip: tuple[str, ...],
+) -> None:
+    """Join the REPORTS of shards, or of several libraries, into one."""
+    from sonicscan.analysis import merge as merging
+    from sonicscan.report.writers import check_target
+
+    if out.suffix != ".parquet":
+        raise InputError(f"--out {out}: the name must end in .parquet.")
+    check_target(out)
+    rows = merging.merge(reports, out, merging.Allowed(allow_gaps, allow_overlap, allow_mixed_models), strip)
+    click.echo(f"{rows:,} tracks written to {click.format_filename(out)}.", err=True)
+
+
+@click.command()
+@click.argument("report", type=LocationType())
+@click.option("--out", type=FILE, required=True, metavar="X.html", help="The page.")
+@click.option("--library", type=FILE, metavar="ROOT", help="The folder that was scanned, for --explain.")
+@click.option(
+    "--explain", "explain_n", type=click.IntRange(1, 100), metavar="N", help="Evidence for the N highest tracks."
+)
+@click.option("--model", type=FILE, help=f"The model of the scan, for --explain. [default: {DEFAULT}]")
+@click.option("--since", type=FILE, metavar="OLD", help="An earlier report to compare with.")
+@click.option("--fdr", type=RATE, default=0.05, show_default=True, help="False-discovery rate to flag at.")
+@depth_option
+@reviewed_option
+@declared_option
+def html(
+    report: Location,
+    out: Path,
+    library: Path | None,
+    explain_n: int | None,
+    model: Path | None,
+    since: Path | None,
+    fdr: float,
+    depth: int,
+    reviewed: Path | None,
+    declared: Path | None,
+) -> None:
+    """Write one self-contained page about a report: it works offline and fetches nothing.
+
+    With --explain the page holds short excerpts of those tracks to listen to.
+    """
+    if (explain_n is None) != (library is None):
+        raise click.UsageError("--explain N and --library ROOT go together: evidence comes from the sound.")
+    from sonicscan.analysis.html import require_libraries, write_page
+
+    require_libraries()
+    from sonicscan.analysis import catalogue
+    from sonicscan.analysis.diff import compare
+    from sonicscan.analysis.page import audit_page
+
+    if out.suffix != ".html":
+        raise InputError(f"--out {out}: the name must end in .html.")
+    source, decisions = catalogue.load(report), decisions_of(reviewed)
+    earlier = None if since is None else compare(catalogue.load(since), source, decisions)
+    explained: dict[bytes, Explained] = {}
+    notes: list[str] = []
+    if library is not None and explain_n is not None:
+        from sonicscan.analysis.highest import explain_highest
+        from sonicscan.model.bundled import chosen_model
+
+        explained, notes = explain_highest(source, library, explain_n, chosen_model(model))
+    text = audit_page(
+        source,
+        out,
+        fdr=fdr,
+        depth=depth,
+        reviewed=decisions,
+        earlier=earlier,
+        evidence=explained,
+        notes=notes,
+        declared=declarations_of(declared),
+    )
+    write_page(text, out)
