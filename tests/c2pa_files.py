@@ -158,6 +158,12 @@ def signed(
     return target.getvalue()
 
 
+def store_of(content: bytes) -> bytes:
+    """The manifest store of a signed file."""
+    start = content.index(b"jumb") - 4
+    return content[start : start + int.from_bytes(content[start : start + 4], "big")]
+
+
 def signed_elsewhere(kind: str, url: str) -> bytes:
     """A sound file whose manifest lies at `url`."""
     actions = [{"action": "c2pa.created", "digitalSourceType": GENERATED}]

@@ -48,6 +48,34 @@ def with_chunk(wav: bytes, name: bytes, content: bytes, size: int | None = None)
     return longer[:4] + (len(longer) - 8).to_bytes(4, "little") + longer[8:]
 
 
+def in_ogg(sound: bytes, packet: bytes) -> bytes:
+    """An Ogg file with a further stream of one packet, whose pages lie between those that begin and continue it."""
+    end = 27 + sound[26] + sum(sound[27 : 27 + sound[26]])
+    parts = [packet[k : k + 255 * 255] for k in range(0, len(packet), 255 * 255)]
+    first, *more = (
+        _ogg_page(part, 2 * (k == 0) | (k > 0) | 4 * (k == len(parts) - 1), k) for k, part in enumerate(parts)
+    )
+    return sound[:end] + first + b"".join(more) + sound[end:]
+
+
+def _ogg_page(body: bytes, kind: int, number: int) -> bytes:
+    """RFC 3533, 6."""
+    lacing = (b"\xff" * (len(body) // 255) + bytes([len(body) % 255]))[:255]
+    head = b"OggS\0" + bytes([kind]) + bytes(8) + b"C2PA" + number.to_bytes(4, "little")
+    tail = bytes([len(lacing)]) + lacing + body
+    return head + ogg_checksum(head + bytes(4) + tail).to_bytes(4, "little") + tail
+
+
+def ogg_checksum(page: bytes | bytearray) -> int:
+    """The CRC of an Ogg page whose own four bytes are zero (RFC 3533, 6)."""
+    crc = 0
+    for byte in page:
+        crc ^= byte << 24
+        for _ in range(8):
+            crc = (crc << 1 ^ (0x104C11DB7 if crc & 0x80000000 else 0)) & 0xFFFFFFFF
+    return crc
+
+
 def box(name: bytes, content: bytes, size: int | None = None) -> bytes:
     """A box of MP4 or JUMBF."""
     return (8 + len(content) if size is None else size).to_bytes(4, "big") + name + content

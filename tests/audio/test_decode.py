@@ -17,6 +17,7 @@ import soundfile
 import soxr
 from sounds import encode
 from synthesis import music
+from tag_files import ogg_checksum
 
 from sonicscan.audio.decode import Window, read_mono, read_windows
 from sonicscan.audio.facts import AudioFacts
@@ -476,16 +477,6 @@ def test_opus_is_heard_in_full_whatever_rate_its_header_notes(noted_rate: int, t
             assert facts == plain[1]
             for window, expected in zip(found, plain[0], strict=True):
                 np.testing.assert_allclose(window.samples, expected.samples, atol=1e-3)
-
-
-def ogg_checksum(page: bytes | bytearray) -> int:
-    """The CRC of an Ogg page whose own four bytes are zero (RFC 3533, 6)."""
-    crc = 0
-    for byte in page:
-        crc ^= byte << 24
-        for _ in range(8):
-            crc = (crc << 1 ^ (0x104C11DB7 if crc & 0x80000000 else 0)) & 0xFFFFFFFF
-    return crc
 
 
 # --- What the facts say ---------------------------------------------------------------------------

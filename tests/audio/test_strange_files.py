@@ -17,6 +17,7 @@ import pytest
 import soundfile
 from sounds import encode
 from synthesis import music
+from tag_files import ogg_checksum
 
 from sonicscan.audio.claims import longer_data
 from sonicscan.audio.containers import refuse_encrypted
@@ -221,16 +222,6 @@ def test_a_stream_that_starts_late_is_as_long_as_its_sound(tmp_path: Path) -> No
         assert facts.duration_s == pytest.approx(8.0, abs=0.1)
 
 
-def checksum(page: bytes) -> int:
-    """RFC 3533, 6."""
-    crc = 0
-    for byte in page:
-        crc ^= byte << 24
-        for _ in range(8):
-            crc = (crc << 1 ^ (0x104C11DB7 if crc & 0x80000000 else 0)) & 0xFFFFFFFF
-    return crc
-
-
 @pytest.mark.parametrize(("suffix", "rate"), [("ogg", 22050), ("opus", 48000)])
 def test_ogg_that_begins_late_is_as_long_as_its_sound(suffix: str, rate: int, tmp_path: Path) -> None:
     path = write_sound(tmp_path / f"late.{suffix}", music(7.0, rate, 1), rate)
@@ -241,7 +232,7 @@ def test_ogg_that_begins_late_is_as_long_as_its_sound(suffix: str, rate: int, tm
         if time > 0:
             struct.pack_into("<q", content, at + 6, time + 600 * rate)
             content[at + 22 : at + 26] = bytes(4)
-            struct.pack_into("<I", content, at + 22, checksum(content[at:end]))
+            struct.pack_into("<I", content, at + 22, ogg_checksum(content[at:end]))
         at = end
     path.write_bytes(content)
     for plan in PLANS:

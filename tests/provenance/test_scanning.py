@@ -11,16 +11,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from c2pa_files import GENERATED, authority, signed, sound
+from c2pa_files import GENERATED, authority, signed, sound, store_of
 from hypothesis import given
 from hypothesis import strategies as st
-from tag_files import SUNO, box, comment, with_chunk, with_id3
+from sounds import encode
+from synthesis import music
+from tag_files import SUNO, box, comment, in_ogg, with_chunk, with_id3
 
 import sonicscan
 from sonicscan.analysis.catalogue import lines
 from sonicscan.analysis.evidence import explain
 from sonicscan.analysis.explained import sentences
 from sonicscan.audio.windows import WindowPlan
+from sonicscan.cli.demo import write_sound
 from sonicscan.engine.outcome import Outcome, Reading
 from sonicscan.engine.rows import track_result
 from sonicscan.errors import AudioError, InputError
@@ -204,6 +207,33 @@ def test_hostile_manifests_cost_neither_the_track_nor_the_scan(tiny_model: Path,
         name: (row.status, row.provenance and row.provenance.signature) for name, row in rows.items()
     } == dict.fromkeys(files, ("ok", "unverified"))
     assert all(row.score is not None for row in rows.values())
+
+
+def test_a_manifest_in_flac_is_checked_and_in_ogg_named(tiny_model: Path, tmp_path: Path) -> None:
+    """No library reads the manifest's stream in Ogg (C2PA 2.3, A.3.5); the sound beside it is scored as ever."""
+    (tmp_path / "signed.flac").write_bytes(signed("flac"))
+    plain = {
+        "ogg": write_sound(tmp_path / "plain.ogg", music(6.0)),
+        "opus": encode(tmp_path / "plain.opus", music(6.0), 48000, "libopus"),
+    }
+    for kind, path in plain.items():
+        packet = b"\0c2pa" + store_of(signed("wav")) + bytes(70_000 if kind == "ogg" else 0)  # one page, or two
+        (tmp_path / f"signed.{kind}").write_bytes(in_ogg(path.read_bytes(), packet))
+    rows = by_name(ScanOptions(model=tiny_model), tmp_path)
+    assert {row.status for row in rows.values()} == {"ok"}
+    assert rows["signed.flac"].provenance is not None
+    assert (rows["signed.flac"].provenance.claim, rows["signed.flac"].provenance.signature) == (
+        "generated",
+        "valid_untrusted",
+    )
+    for kind in plain:
+        found = rows[f"signed.{kind}"]
+        assert found.score == pytest.approx(rows[f"plain.{kind}"].score, abs=1e-3)  # another decoder
+        assert found.provenance == Provenance(
+            signature="unverified",
+            source="c2pa",
+            statement="Content Credentials are present, not verified: no library reads them in audio/ogg",
+        )
 
 
 def test_behind_a_url_only_the_file_with_a_manifest_is_fetched_whole() -> None:

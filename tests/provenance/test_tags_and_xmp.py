@@ -50,9 +50,9 @@ def declared_by(path: Path) -> Provenance:
     return found
 
 
-def remuxed(path: Path, source: Path, tags: dict[str, str]) -> Path:
+def remuxed(path: Path, source: Path, tags: dict[str, str], **options: str) -> Path:
     """The sound of `source` in another container or with tags, by FFmpeg."""
-    with av.open(str(source)) as given, av.open(str(path), "w") as target:
+    with av.open(str(source)) as given, av.open(str(path), "w", container_options=options) as target:
         stream = target.add_stream_from_template(given.streams.audio[0])
         target.metadata.update(tags)
         for packet in given.demux(given.streams.audio[0]):
@@ -69,8 +69,9 @@ def remuxed(path: Path, source: Path, tags: dict[str, str]) -> Path:
         ([free("comment", SUNO)], "Suno"),
         ([comment("Made by Suno")], "Suno"),
         ([frame("TPE1", b"\x03Udio")], "Udio"),
-        ([frame("TPE1", b"\x03Mureka")], "Mureka"),
         ([free("AIGC", '{"Label":"1","ContentProducer":"Acme","ProduceID":"2"}')], "Acme"),
+        ([free("AIGC", '{"ContentProducer": "Acme", "Label": "1"}')], "Acme"),
+        ([free("AIGC", '{"Label": 1, "ContentProducer": "Acme", "ReservedCode1": "' + "x" * 3000 + '"}')], "Acme"),
         ([free("Iptc4xmpExt:DigitalSourceType", IPTC + "trainedAlgorithmicMedia")], None),
         ([free("aigc", '{"aigc": {"Label": "1", "ProduceID": "2"}}')], None),
     ],
@@ -90,6 +91,7 @@ def test_a_generators_statement_in_id3(
         [comment("made with sunoco; id=1")],
         [frame("TPE1", b"\x03Udionysos")],
         [frame("TPE1", b"\x03DJ Suno")],
+        [frame("TPE1", b"\x03Mureka")],
         [frame("TIT2", b"\x03" + SUNO.encode())],
         [frame("TSSE", b"\x03Suno")],
         [frame("TSSE", b"\x03Lavf60.16.100")],
@@ -123,6 +125,19 @@ def test_a_statement_in_other_containers(tmp_path: Path, kind: str) -> None:
     assert (found.claim, found.generator, found.statement) == ("generated", "Suno", SUNO)
 
 
+@pytest.mark.parametrize("kind", ["mp3", "flac", "ogg", "opus", "m4a"])
+def test_the_aigc_label_in_other_containers(tmp_path: Path, kind: str) -> None:
+    """A metadata key of FFmpeg's: free ID3 frame, Vorbis comment, MP4 metadata key."""
+    codec = {"m4a": "aac", "opus": "libopus"}.get(kind)
+    plain, tagged = tmp_path / f"plain.{kind}", tmp_path / f"tagged.{kind}"
+    write_sound(plain, music(1.0)) if codec is None else encode(plain, music(1.0), 48000, codec)
+    options = {"movflags": "use_metadata_tags"} if kind == "m4a" else {}
+    for label, claim in (("1", "generated"), ("3", "none")):
+        text = f'{{"Label":"{label}","ContentProducer":"Acme","ProduceID":"7","ReservedCode1":""}}'
+        found = declared_by(remuxed(tagged, plain, {"AIGC": text}, **options))
+        assert (found.claim, found.generator) == (claim, "Acme" if claim == "generated" else None)
+
+
 def xmp(properties: str) -> bytes:
     return f"<x:xmpmeta><rdf:RDF><rdf:Description {properties}/></rdf:RDF></x:xmpmeta>".encode()
 
@@ -136,6 +151,15 @@ def xmp(properties: str) -> bytes:
         (xmp(f'Iptc4xmpExt:DigitalSourceType="{IPTC}composite"'), "none"),
         (xmp(f'dc:description="DigitalSourceType: {IPTC}trainedAlgorithmicMedia"'), "none"),
         (f'<!-- DigitalSourceType="{IPTC}trainedAlgorithmicMedia" -->'.encode(), "none"),
+        (b'<TC260:AIGC>{"Label":"1","ContentProducer":"Acme"}</TC260:AIGC>', "generated"),
+        (
+            b"<TC260:AIGC>{&quot;ProduceID&quot;:&quot;7&quot;,&quot;Label&quot;:&quot;1&quot;}</TC260:AIGC>",
+            "generated",
+        ),
+        (xmp('TC260:AIGC=\'{"Label":"1"}\''), "generated"),
+        (xmp('TC260:AIGC="{&quot;Label&quot;:&quot;1&quot;}"'), "generated"),
+        (b'<TC260:AIGC>{"Label":"2","ContentProducer":"Acme"}</TC260:AIGC>', "none"),
+        (xmp('dc:description="TC260:AIGC {&quot;Label&quot;:&quot;1&quot;}"'), "none"),
         (b"\xff\xfe<" * 1000, "none"),
         (b"", "none"),
     ],

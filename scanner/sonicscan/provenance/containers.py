@@ -1,7 +1,7 @@
 """Finds Content Credentials and XMP in sound files, by a bounded walk over their chunks.
 
 MP3, FLAC: ID3v2 frames GEOB (C2PA) and PRIV (XMP). WAV: chunks `C2PA`, `_PMX` and `XMP `. MP4: `uuid` boxes.
-Ogg: a stream that begins with `\\0c2pa`. Sources: C2PA specification 2.2, A.3; XMP specification part 3.
+Ogg: a stream that begins with `\\0c2pa`. Sources: C2PA specification 2.3, A.3; XMP specification part 3.
 """
 
 from __future__ import annotations

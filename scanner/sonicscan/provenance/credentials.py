@@ -23,6 +23,7 @@ MAX_FILE = 4 << 30  # bytes of a file whose signature is checked: all of them ar
 MAX_S = 30.0
 _NAME = 200
 _READ_PER_BYTE = 8  # times that a reader may go over the file
+_NOT_READ = {"audio/ogg"}  # in the specification since version 2.3; c2pa-python 0.38 does not read it
 _NOT_IN_FORCE = {"signingCredential.expired", "claimSignature.outsideValidity"}
 
 
@@ -44,6 +45,8 @@ def read_credentials(file: io.RawIOBase, found: Embedded, trust: str | None) -> 
         found: where the manifest is.
         trust: certificates of trusted roots, PEM; with None, no signature is `trusted`.
     """
+    if found.mime in _NOT_READ:
+        return _unverified(f"no library reads them in {found.mime}")
     if found.size > MAX_STORE:
         return _unverified(f"their manifest of {found.size:,} bytes is too large")
     problem = problem_of(read_store(file, found))

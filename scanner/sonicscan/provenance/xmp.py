@@ -1,4 +1,4 @@
-"""Statements in XMP: the IPTC's DigitalSourceType, and the address of a manifest that is stored elsewhere.
+"""Statements in XMP: the IPTC's DigitalSourceType, China's AIGC label, and the address of a manifest elsewhere.
 
 XMP is searched as text: parsing XML of strangers would expand their entities.
 """
@@ -8,20 +8,26 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
-from sonicscan.provenance.statements import Declaration, claim_of_source_type, shortened
+from sonicscan.provenance.statements import Declaration, claim_of_source_type, declared_in_tags, shortened
 
 _COMMENT = re.compile(r"<!--.*?-->", re.S)
 _SOURCE_TYPE = re.compile(r"DigitalSourceType(?:>|(?:\s+rdf:resource)?\s*=\s*[\"'])\s*([^\"'<>]{1,200})")
+# A JSON object, as an element or as an attribute of the TC260 namespace (GB 45438-2025).
+_AIGC = re.compile(r"\bTC260:AIGC\s*(?:>\s*([^<]{2,4000})<|=\s*\"([^\"<]{2,4000})\"|=\s*'([^'<]{2,4000})')")
 _REMOTE = re.compile(r"dcterms:provenance\s*(?:=\s*[\"']|>)\s*(https?://[^\"'<>\s]{1,400})")
 
 
 def declared_in_xmp(xmp: bytes) -> Iterator[Declaration]:
-    """The digital source types in an XMP packet that support a claim."""
-    for match in _SOURCE_TYPE.finditer(_text(xmp)):
+    """The digital source types and AIGC labels in an XMP packet that support a claim."""
+    text = _text(xmp)
+    for match in _SOURCE_TYPE.finditer(text):
         claim = claim_of_source_type(match[1])
         if claim != "none":
             yield Declaration(claim, "xmp", shortened(html.unescape(match[1])))
+    labels = [("aigc", html.unescape(match[match.lastindex or 0])) for match in _AIGC.finditer(text)]
+    yield from (replace(found, source="xmp") for found in declared_in_tags(labels))
 
 
 def remote_manifest(xmp: bytes) -> str | None:
