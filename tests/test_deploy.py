@@ -39,6 +39,12 @@ def test_the_slurm_scripts_pass_shellcheck() -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.skipif(shutil.which("hadolint") is None, reason="hadolint is not installed")
+def test_the_containers_pass_hadolint() -> None:
+    done = run("hadolint", DEPLOY / "Containerfile", DEPLOY / "Containerfile.cuda")
+    assert done.returncode == 0, done.stdout
+
+
 def test_the_containers_differ_in_what_cuda_needs_alone() -> None:
     plain, cuda = ((DEPLOY / name).read_text(encoding="utf-8") for name in ("Containerfile", "Containerfile.cuda"))
     for text in (plain, cuda):

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("report", type=LocationType())
 @click.option(
-    "--out", type=FILE, required=True, help="x.csv, x.jsonl or x.parquet, or - for JSON Lines on standard output."
+    "--out",
+    type=FILE,
+    required=True,
+    help="x.csv, x.jsonl, x.parquet, x.sarif (findings alone), or - for JSON Lines on standard output.",
 )
 @click.option("--flagged", is_flag=True, help="Only flagged tracks: short for --verdict flagged.")
 @click.option("--verdict", "verdicts", multiple=True, type=click.Choice(["flagged", "review", "clear"]))
@@ -55,14 +58,14 @@ def convert(
     """
     import pyarrow as pa
 
-    from sonicscan.analysis import catalogue
+    from sonicscan.analysis import catalogue, sarif
     from sonicscan.analysis.filters import Filter
     from sonicscan.report.metadata import metadata_of, with_metadata
-    from sonicscan.report.writers import check_target, json_line, write_report
+    from sonicscan.report.writers import SUFFIXES, check_target, json_line, write_report
 
     onto_stdout = str(out) == "-"
     if not onto_stdout:
-        check_target(out)
+        check_target(out, (*SUFFIXES, sarif.SUFFIX))
     source = catalogue.load(report)
     wanted = (*verdicts, "flagged") if flagged else verdicts
     chosen = Filter(wanted, statuses, min_score, path, fdr, decisions_of(reviewed))
@@ -70,6 +73,10 @@ def convert(
     if onto_stdout:
         for index in rows:
             click.echo(json_line(source.rows[index]), nl=False)
+        return
+    if out.suffix == sarif.SUFFIX:
+        found = sarif.write_sarif(source, (source.rows[index] for index in rows), out)
+        click.echo(f"{found:,} findings written to {click.format_filename(out)}.", err=True)
         return
     keys = metadata_of(source.table.schema) | ({"filtered": json.dumps(str(chosen))} if str(chosen) else {})
     write_report(with_metadata(source.table.take(pa.array(rows, pa.int64())), keys), out)

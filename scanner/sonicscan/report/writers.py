@@ -31,10 +31,10 @@ _INNER_FORMULA = re.compile(r"([,;|][\s\"']*)(?=[=+@\uff1d\uff0b\uff0d\uff20]|-(
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 
 
-def check_target(path: Location) -> None:
+def check_target(path: Location, suffixes: tuple[str, ...] = SUFFIXES) -> None:
     """Raise `InputError` or `RemoteError` unless `path` names a report that could be written."""
-    if path.suffix not in SUFFIXES:
-        raise InputError(f"--out {path}: the name must end in {', '.join(SUFFIXES)}, or be - for standard output.")
+    if path.suffix not in suffixes:
+        raise InputError(f"--out {path}: the name must end in {', '.join(suffixes)}, or be - for standard output.")
     if isinstance(path, Url):
         remote.check_target(path)
         return
