@@ -7,6 +7,7 @@ import csv
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from report_samples import row, sample_report
 from synthesis import music
 
 import sonicscan_export.cli
@@ -29,6 +31,7 @@ from sonicscan.cli import report, scan
 from sonicscan.cli.console import Ended, exit_code_of
 from sonicscan.cli.demo import write_sound
 from sonicscan.cli.streams import StdoutError
+from sonicscan.signing import PrivateKey
 
 LAW = settings(
     derandomize=True, deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -113,6 +116,37 @@ def test_the_metrics_file_has_the_exit_code_that_the_program_ends_with(error: Ba
     assert exit_code_of(error) in (2, 130)
     assert exit_code_of(Ended(1)) == 1
     assert exit_code_of(StdoutError(errno.EPIPE, "")) == 141
+
+
+WAITING = {  # commands that wait for what comes out of PIPE
+    "sonicscan": ["--files-from", "PIPE"],
+    "sonicscan-report": ["summary", "REPORT", "--reviewed", "PIPE"],
+    "sonicscan-train": ["folds", "DATA", "--plan", "PIPE", "--out", "folds.csv"],
+    "sonicscan-export": ["verify", "PIPE", "--key", "KEY"],
+}
+
+
+@pytest.mark.parametrize("program", sorted(WAITING))
+def test_the_first_ctrl_c_ends_each_program_with_130_and_silently(program: str, tmp_path: Path) -> None:
+    files = {"PIPE": tmp_path / "pipe.toml", "DATA": tmp_path, "KEY": tmp_path / "key.pub"}
+    os.mkfifo(files["PIPE"])
+    (tmp_path / "manifest.csv").write_text("path,label\na.wav,human\n")
+    files["REPORT"] = sample_report(tmp_path / "report.parquet", [row("a.wav", 0.5)])
+    PrivateKey.generate().write(tmp_path / "key.pem")
+    command = [BIN / program, *(files.get(word, word) for word in WAITING[program])]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path) as process:
+        while True:
+            try:
+                writing = os.open(files["PIPE"], os.O_WRONLY | os.O_NONBLOCK)
+                break
+            except OSError as error:  # nobody has opened it for reading yet
+                assert error.errno == errno.ENXIO
+                assert process.poll() is None, process.communicate()
+                time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60) == (b"", b"")
+        os.close(writing)
+    assert process.returncode == 130
 
 
 @pytest.fixture(scope="module")
