@@ -266,6 +266,20 @@ def bit(content: bytearray) -> None:
     content[len(content) // 2] ^= 0x10
 
 
+def bit_of_a_frame_header(number: int) -> Callable[[bytearray], None]:
+    """Flips a bit of the header of an MP3 frame in the middle."""
+
+    def change(content: bytearray) -> None:
+        header = content[content.rindex(b"\xff\xfb") :][:3]
+        header[2] &= 0xFC  # without the padding bit, which varies
+        at = len(content) // 2
+        while content[at : at + 2] != header[:2] or content[at + 2] & 0xFC != header[2]:
+            at += 1
+        content[at + number // 8] ^= 0x80 >> number % 8
+
+    return change
+
+
 def zeros(content: bytearray) -> None:
     middle = len(content) // 2
     content[middle : middle + 12_000] = bytes(12_000)
@@ -280,6 +294,7 @@ DAMAGED: dict[str, Make] = {
     "FLAC with a flipped bit": snd("FLAC", bit),
     "FLAC with zeros in it": snd("FLAC", zeros),
     "FLAC with zeros between its frames": snd("FLAC", more_zeros),
+    "MP3 with a flipped bit in a frame header": ff("libmp3lame", "mp3", bit_of_a_frame_header(9)),
     "MP3 with zeros in it": ff("libmp3lame", "mp3", zeros),
     "MP3 with zeros between its frames": ff("libmp3lame", "mp3", more_zeros),
 }
@@ -287,7 +302,15 @@ DAMAGED: dict[str, Make] = {
 
 @pytest.mark.parametrize("kind", DAMAGED)
 def test_one_damaged_spot_does_not_end_the_file(kind: str, tmp_path: Path) -> None:
-    path = DAMAGED[kind](tmp_path / "damaged")
+    assert_heard_in_spite_of_damage(DAMAGED[kind](tmp_path / "damaged"))
+
+
+@pytest.mark.parametrize("number", [12, 16, 20], ids=["version", "bit rate", "sample rate"])
+def test_a_flipped_bit_of_any_field_of_an_mp3_frame_header(number: int, tmp_path: Path) -> None:
+    assert_heard_in_spite_of_damage(ff("libmp3lame", "mp3", bit_of_a_frame_header(number))(tmp_path / "damaged"))
+
+
+def assert_heard_in_spite_of_damage(path: Path) -> None:
     for plan in PLANS:
         facts, loud, _ = heard(path, plan)
         assert facts.status == "ok", (plan, facts)

@@ -1,10 +1,11 @@
 """The long versions of tests/test_faults.py and tests/test_journal.py.
 
-make soak, or: pytest -s tests/soak/soak_faults.py
+make soak, or: pytest -s tests/soak/soak_faults.py     SONICSCAN_SOAK_FILES=N sets how many files (default 500)
 """
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections import Counter
@@ -32,7 +33,7 @@ from sonicscan.report.row import FileResult
 from sonicscan.report.schema import to_results
 from sonicscan.scanning.journal import Journal
 
-FILES = 500
+FILES = int(os.environ.get("SONICSCAN_SOAK_FILES", "500"))
 KILLS = 25
 
 

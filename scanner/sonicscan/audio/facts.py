@@ -125,7 +125,7 @@ def facts_of(source: Source, spec: AudioSpec, meter: Meter, found: Found) -> Aud
         notes.append(f"it claims {duration + missing:.1f} s and holds {duration:.1f} s.")
     elif found.damage or source.damage or skipped:
         warnings.append("damaged")
-        amount = f"; {missing:.1f} s of sound are missing" if missing > 0.05 else ""
+        amount = f"; {missing:.2f} s of sound are missing" if missing > 0.01 else ""
         notes.append(f"{found.damage or source.damage or 'damaged spots were skipped'}{amount}.")
     if duration < MIN_TRACK_S:
         if source.ended_badly and not found.frames:

@@ -8,13 +8,17 @@ import av
 
 # Codecs with frames of constant length. Vorbis frames vary.
 _EVEN = frozenset({"opus", "aac", "flac", "alac", "mp3", "mp2", "ac3", "eac3", "wmav1", "wmav2", "dts"})
+_RAW_AAC = frozenset({"aac", "loas"})  # not AC-3: its decoder adds noise that differs after a jump
 _TOLERANCE_S = 1.1e-3  # two times that are rounded to a millisecond
 LOOKED_AT = 4  # frames from the start that show what timestamps are worth
 
 
 def counts_samples(container: str, codec: str) -> bool:
-    """Whether a container's timestamps may count samples (MP4, Opus in Ogg)."""
-    return container.startswith("mov,") or (container == "ogg" and codec == "opus")
+    """Whether a container's timestamps may count samples (MP4, Opus in Ogg, and AAC in ADTS or LOAS).
+
+    ADTS and LOAS hold no timestamps. FFmpeg counts their frames, in a unit that divides every sample rate of AAC.
+    """
+    return container.startswith("mov,") or container in _RAW_AAC or (container == "ogg" and codec == "opus")
 
 
 def rounds_times(container: str, codec: str) -> bool:
