@@ -34,7 +34,7 @@ class _ConvertByDefault(ProgramGroup):
 @click.group(cls=_ConvertByDefault, context_settings=_SETTINGS, no_args_is_help=True)
 @click.version_option(sonicscan.__version__, message="%(version)s")
 def main() -> None:
-    """Turn a checkpoint into an ONNX file that carries its whole contract inside, verified.
+    """Convert a checkpoint to an ONNX file that holds its whole contract, and verify it.
 
     If the first argument is not a command, it is read as a checkpoint, and `convert` runs.
     """
@@ -53,20 +53,20 @@ def main() -> None:
     "--calibration-data",
     type=click.Path(path_type=Path),
     metavar="MANIFEST",
-    help="Tracks to verify with; int8 takes ranges from them, all but fp32 their thresholds.",
+    help="Tracks to verify with. int8 also takes ranges from them; all but fp32 take thresholds.",
 )
 @click.option(
     "--max-drift",
     type=click.FloatRange(0.0, 1.0, min_open=True),
     metavar="F",
-    help="Allowed change of margins, a share of their range. "
+    help="Allowed change of margins, as a share of their range. "
     "[default: half-weights 0.005, byte-weights 0.04, fp16 0.01, int8 0.05]",
 )
 @click.option(
     "--crossfit",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Of sonicscan-train crossfit: the members' scales, and the calibration of their mean.",
+    help="Output of sonicscan-train crossfit: the members' scales, and the calibration of their mean.",
 )
 @click.option("--backbone", metavar="NAME", help="Export an untrained lambda, swin or timm network instead.")
 @click.option("--weights", default=None, metavar="none|pretrained|FILE", help="Its backbone's weights. [default: none]")
@@ -88,8 +88,8 @@ def convert(
 ) -> None:
     """Convert CHECKPOINT, or an untrained --backbone, to ONNX.
 
-    Several checkpoints become the members of one model: its class maps are the mean of theirs, each divided by
-    its member's temperature. The name of OUT is then the architecture's name.
+    Several checkpoints become the members of one model. Its class maps are the mean of the members' maps, each
+    divided by the member's temperature. The name of OUT is then the architecture's name.
     """
     if bool(checkpoints) == (backbone is not None):
         raise InputError("give either a checkpoint or --backbone, and not both.")
@@ -120,7 +120,7 @@ def convert(
 
 @main.command(context_settings=_SETTINGS)
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def inspect(model: Path, as_json: bool) -> None:
     """Show a model's contract, digests, calibration, metrics and size."""
     import json
@@ -144,7 +144,7 @@ def inspect(model: Path, as_json: bool) -> None:
     required=True,
     type=click.Path(path_type=Path),
     metavar="PARQUET",
-    help="Report of a scan with MODEL, of tracks that are all by people.",
+    help="Report of a scan with MODEL. All its tracks must be by people.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The model to write, .onnx.")
 @click.option(
@@ -152,20 +152,23 @@ def inspect(model: Path, as_json: bool) -> None:
     type=click.FloatRange(0.0, 1.0, min_open=True, max_open=True),
     default=0.01,
     show_default=True,
-    help="False-positive rate that the tracks must be enough for.",
+    help="False-positive rate to certify; with too few tracks, the command ends.",
 )
 @click.option(
     "--group-by",
     type=click.Choice(["artist", "album", "none"]),
     default="artist",
     show_default=True,
-    help="Count one track of each.",
+    help="Count one track of each artist or album.",
 )
 @click.option("--add", is_flag=True, help="Keep the model's own calibration tracks beside these.")
 def recalibrate(
     model: Path, report_path: Path, out: Path, max_fpr: float, group_by: Literal["artist", "album", "none"], add: bool
 ) -> None:
-    """Certify false-positive rates on your own music: thresholds from a scan of known human tracks."""
+    """Certify false-positive rates on your own music.
+
+    The thresholds come from a scan of tracks that are known to be by people.
+    """
     from sonicscan.model.bundled import chosen_model
     from sonicscan_export import recalibrate as recalibrating
     from sonicscan_export.tables import certified_from
@@ -183,7 +186,10 @@ def recalibrate(
 @main.command(context_settings=_SETTINGS)
 @click.argument("key", type=click.Path(path_type=Path))
 def keygen(key: Path) -> None:
-    """Make a pair of Ed25519 keys: KEY.pem, which signs and stays secret, and KEY.pub, which checks."""
+    """Make a pair of Ed25519 keys.
+
+    KEY.pem signs and must stay secret. KEY.pub verifies signatures.
+    """
     from sonicscan.signing import PrivateKey
 
     private = PrivateKey.generate()
@@ -196,7 +202,7 @@ def keygen(key: Path) -> None:
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--key", required=True, type=click.Path(path_type=Path), metavar="PEM", help="The private key.")
 def sign(model: Path, key: Path) -> None:
-    """Sign MODEL: the signature is written beside it, as MODEL.sig."""
+    """Sign MODEL and write the signature MODEL.sig beside it."""
     from sonicscan.files import write_whole
     from sonicscan.signing import PrivateKey, signature_path
 
@@ -213,7 +219,7 @@ def sign(model: Path, key: Path) -> None:
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--key", required=True, type=click.Path(path_type=Path), metavar="PUB", help="The public key.")
 def verify(model: Path, key: Path) -> None:
-    """Check that MODEL was signed by a key, by its signature MODEL.sig."""
+    """Check with MODEL.sig that a key has signed MODEL."""
     from sonicscan.signing import PublicKey, check_signature, read_signature, signature_path
 
     public = PublicKey.read(key)

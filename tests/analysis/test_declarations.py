@@ -131,7 +131,7 @@ def test_declarations_in_parquet_are_read_like_those_in_csv(tmp_path: Path, repo
     figures = json.loads(run("summary", report, "--declared", tmp_path / "d.parquet", "--json").stdout)["supplier"]
     assert [m["path"] for m in figures["hidden"] + figures["unconfirmed"]] == ["a/1.mp3", "b/2.mp3"]
     shown = " ".join(run("summary", report, "--declared", tmp_path / "d.parquet").stdout.split())
-    assert "1 declared to be without AI, and found" in shown
+    assert "1 declared to be without AI, but AI was found" in shown
 
 
 @pytest.mark.parametrize(

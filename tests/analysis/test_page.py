@@ -347,7 +347,7 @@ def test_evidence_needs_the_model_and_the_sound_of_the_scan(tmp_path: Path, smal
     refused = CliRunner().invoke(main, [*args, "--library", str(small_library), "--model", str(other)])
     assert refused.exit_code == 2 and "is not the model of r.parquet" in refused.stderr
     alone = CliRunner().invoke(main, args)
-    assert alone.exit_code == 2 and "go together" in alone.stderr
+    assert alone.exit_code == 2 and "must be given together" in alone.stderr
 
     moved = tmp_path / "moved"
     moved.mkdir()

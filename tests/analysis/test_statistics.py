@@ -149,7 +149,7 @@ def test_a_summary_says_what_is_not_certified(tmp_path: Path, windows: str) -> N
     path = sample_report(tmp_path / "r.parquet", rows, spec, limits, options={"windows": windows})
     found = summarise(load(path))
     said = " ".join(findings(found))
-    assert ("with 95% confidence at most" in said) == (windows == "12") == (found.ai_share is not None)
+    assert ("With 95% confidence, at most" in said) == (windows == "12") == (found.ai_share is not None)
     assert ("Not certified: the model was calibrated with --windows 12" in said) == (windows == "all")
 
 

@@ -188,7 +188,7 @@ def test_signals_keep_what_is_done(
     process.send_signal(number)
     exit_code, said = finish(process, 20)
     assert exit_code == code
-    assert "the same command goes on" in said
+    assert "the same command resumes the scan" in said
     assert "Traceback" not in said
     kept = journal_rows(journal)
     assert len(kept) > 5

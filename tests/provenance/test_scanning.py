@@ -164,7 +164,7 @@ def test_a_model_without_verdicts_can_fail_on_generated(library: Path, tiny_mode
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--fail-on", "generated", "--no-provenance"], "need what --no-provenance leaves out"),
+        (["--fail-on", "generated", "--no-provenance"], "exclude --no-provenance"),
         (["--fail-on", "clear"], "'clear' is none of flagged, review, new-flagged, generated"),
         (["--c2pa-trust", "/nowhere/trust.pem"], "the trust list /nowhere/trust.pem cannot be read"),
     ],

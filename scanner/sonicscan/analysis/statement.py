@@ -11,14 +11,14 @@ from sonicscan.scoring.likelihood import PROPOSITIONS, likelihood_scale, posteri
 from sonicscan.scoring.thresholds import CONFIDENCE, Thresholds, p_value, why_not_certified
 
 CANNOT_KNOW = (
-    "The program cannot know who made a track, with which tools, or with whose consent. It compares sound with sound.",
+    "The program cannot determine who made a track, with which tools, or with whose consent. It only compares sounds.",
     "Music by people can score high: electronic, heavily processed, restored or low-bandwidth recordings above all. "
-    "AI music of generators that the model never learnt from can score low.",
+    "AI music of generators outside the model's training data can score low.",
 )
 OBJECT = (
-    "How to object: ask for this page, the model's name and the SHA-256 of the audio file, and have the analysis "
-    "repeated by somebody you choose. Show how the track was made: project files, single tracks, recordings of "
-    "sessions, earlier versions. A person has to listen and decide; a score alone decides nothing."
+    "How to object: ask for this page, the model's name and the SHA-256 of the audio file. Have the analysis repeated "
+    "by a person of your choice. Show how the track was made: project files, single tracks, recordings of sessions, "
+    "earlier versions. A person has to listen and decide; a score alone decides nothing."
 )
 
 
@@ -87,14 +87,14 @@ def statement(evidence: Evidence, limits: Thresholds | None, found: Strength) ->
     spec, n = evidence.spec, len(evidence.margins)
     yield (
         f"The program measured how much {n} windows of {spec.audio.window_s:.0f} seconds of this track resemble the "
-        "AI-generated music that the model learnt from. It looked at the sound alone."
+        "AI-generated music that the model was trained on. It used the sound alone."
     )
     if spec.untrained:
         yield "The model is untrained: its weights are random, and the score means nothing."
         return
     yield (
         f"The score is {evidence.score:.3f}. Scores go from 0 (like music by people) to 1 (like AI-generated music). "
-        "A score is no probability that the track is AI."
+        "The score is not the probability that the track is AI."
     )
     yield from _error_rate(evidence, limits, found)
     if found.log10_lr is not None:
@@ -114,7 +114,7 @@ def _error_rate(evidence: Evidence, limits: Thresholds | None, found: Strength) 
     else:
         verdict = {
             "flagged": "This track reaches it: it is flagged for a person to decide about.",
-            "review": "This track does not reach it, and is close enough to be looked at.",
+            "review": "This track does not reach it, but it reaches the lower threshold for a review by a person.",
             "clear": "This track does not reach it. That does not say that a person made it.",
         }[limits.verdict(evidence.score)]
         if found.certified and limits.max_fpr is not None:
@@ -127,8 +127,8 @@ def _error_rate(evidence: Evidence, limits: Thresholds | None, found: Strength) 
             yield f"The threshold for a flag is {limits.flagged:.3f}. {verdict} Not certified: {found.not_certified}"
     if found.p_value is not None:
         yield (
-            f"About {percent(found.p_value)} of tracks by people, if like those {found.n_human:,}, score at least as "
-            f"high (p-value {found.p_value:.4g})."
+            f"About {percent(found.p_value)} of tracks by people that are like those {found.n_human:,} score at least "
+            f"as high (p-value {found.p_value:.4g})."
         )
 
 
@@ -140,5 +140,5 @@ def _likelihood(found: Strength) -> str:
         f"In words: {found.verbal}."
     )
     at_bound = found.low is not None and found.high is not None and not found.low < value < found.high
-    limit = f" With {found.n_human:,} tracks by people and {found.n_ai:,} by AI no stronger statement is possible."
+    limit = f" {found.n_human:,} calibration tracks by people and {found.n_ai:,} by AI support no stronger statement."
     return text + (limit if at_bound else "")

@@ -61,7 +61,7 @@ def print_rows(rows: Iterable[FileResult]) -> None:
 
 
 def print_summary(summary: Summary, top: int) -> None:
-    """All figures; at most `top` folders and artists."""
+    """Print all figures; at most `top` folders and artists."""
     console = Console(highlight=False)
     console.print(safe(summary.report, "bold"), "·", safe(summary.model), "·", safe(summary.finished or "no date"))
     console.print(f"{summary.tracks:,} tracks, {summary.assessed:,} assessed, {summary.hours:,.1f} hours of sound\n")
@@ -82,7 +82,7 @@ def print_summary(summary: Summary, top: int) -> None:
 
 
 def print_declarations(console: Console, summary: Summary) -> None:
-    """Declarations of tracks about their own origin, and suppliers' declarations."""
+    """Print declarations of tracks about their own origin, and suppliers' declarations."""
     if summary.declarations is not None:
         for sentence in declaration_sentences(summary.declarations):
             console.print(safe(sentence))
@@ -107,8 +107,8 @@ def _print_supplier(console: Console, supplier: SupplierCounts) -> None:
     if supplier.unmatched:
         console.print(f"{supplier.unmatched:,} declarations name no track of the report.")
     for title, mismatches in (
-        ("declared to be without AI, and found", supplier.hidden),
-        ("declared to be by AI, and not found", supplier.unconfirmed),
+        ("declared to be without AI, but AI was found", supplier.hidden),
+        ("declared to be by AI, but no AI was found", supplier.unconfirmed),
     ):
         console.print(f"{len(mismatches):,} {title}", style="bold")
         for mismatch in mismatches:
@@ -165,21 +165,21 @@ def _print_groups(console: Console, title: str, groups: Sequence[Group], top: in
 
 
 def print_groups(groups: Sequence[Group], by: str, fdr: float, top: int) -> None:
-    """The groups of `summary --by`, and what their e-values mean."""
+    """Print the groups of `summary --by`, and what their e-values mean."""
     console = Console(highlight=False)
     _print_groups(console, by, groups, top)
     n = sum(group.reported for group in groups)
     console.print(
-        f"{n:,} of {len(groups):,} can be reported with at most {percent(fdr)} of those reported being wrong, on "
-        "average (e-values: valid although the tracks of one group are alike)."
+        f"{n:,} of {len(groups):,} can be reported. On average, at most {percent(fdr)} of the reported groups are "
+        "wrong. The tracks of one group may be similar: e-values allow that."
     )
     console.print(
-        "An e-value is evidence against all tracks of a group being by people: 1 or less is none.", style="dim"
+        "An e-value is evidence against all tracks of a group being by people. 1 or less is no evidence.", style="dim"
     )
 
 
 def print_difference(difference: Difference) -> None:
-    """What changed, the newly flagged tracks first; a line each, however wide, where it is not a terminal."""
+    """Print what changed, the newly flagged tracks first. If standard output is not a terminal, no line is wrapped."""
     console = _console()
     for note in difference.notes:
         console.print(safe("Note: " + note, "yellow"))
@@ -191,7 +191,7 @@ def print_difference(difference: Difference) -> None:
     others = [change for change in difference.verdict_changes if change.path not in flagged]
     console.print(f"{len(others):,} other changes of verdict or status", style="bold")
     _print_changes(console, others)
-    console.print(f"{len(difference.drift):,} scores moved with model and file unchanged", style="bold")
+    console.print(f"{len(difference.drift):,} scores changed although model and file did not", style="bold")
     _print_changes(console, difference.drift)
     for title, paths in (
         ("new", difference.new_files),
@@ -208,7 +208,7 @@ def print_difference(difference: Difference) -> None:
 
 
 def print_trend(months: Sequence[Month]) -> None:
-    """A line a month, then what makes months hard to compare."""
+    """Print a line for each month, then notes on changes that make months hard to compare."""
     console = _console()
     names = (
         "reports",
@@ -259,7 +259,7 @@ def _print_changes(console: Console, changes: Iterable[Change]) -> None:
 
 
 def print_listened(found: ListenedEstimates) -> None:
-    """What a sample says, and what it rests on."""
+    """Print the estimates from a sample, and the counts behind them."""
     console = Console(highlight=False)
     table = _table("verdict", "tracks", "drawn", "decided", "AI", numbers=("tracks", "drawn", "decided", "AI"))
     for s in found.strata:

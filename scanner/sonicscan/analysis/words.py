@@ -13,11 +13,11 @@ from sonicscan.scoring.likelihood import verbal
 from sonicscan.spec import ModelSpec
 
 LIMITS = (
-    "A score is evidence, not proof: it says how much a track resembles AI-generated music that the model learnt from.",
-    "Music by people can score high (electronic, heavily processed, low-bandwidth or restored recordings above all), "
-    "and AI music of generators that the model never heard can score low.",
+    "A score is evidence, not proof. It says how much a track resembles the AI-generated music of the training.",
+    "Music by people can score high: electronic, heavily processed, low-bandwidth or restored recordings above all. "
+    "AI music of generators outside the model's training data can score low.",
     '"Clear" means that the evidence was not enough to flag the track; it does not say that a person made it.',
-    "A person should listen, and ask, before anybody is accused of anything.",
+    "A person should listen to the track, and ask, before anybody is accused.",
 )
 
 CERTIFIED_ELSEWHERE = "certified for other material"
@@ -65,7 +65,9 @@ def headline(estimate: Estimate, unit: str) -> tuple[str, str]:
 
 def p_value_in_words(p_value: float) -> str:
     """A track's p-value, and what it means."""
-    return f"{p_value:.4g}: about {percent(p_value)} of tracks by people, if like the calibration's, score this high"
+    return (
+        f"{p_value:.4g}: about {percent(p_value)} of tracks by people that are like the calibration's score this high"
+    )
 
 
 def ratio(log10_lr: float) -> str:
@@ -102,8 +104,8 @@ def findings(summary: Summary) -> Iterator[str]:
         yield f"A track is flagged from a score of {summary.flagged_from:.4f}. Not certified: {summary.not_certified}"
     elif summary.max_fpr is not None:
         yield (
-            f"A track is flagged from a score of {summary.flagged_from:.4f}: with 95% confidence at most "
-            f"{percent(summary.max_fpr)} of tracks by people, if like those of the calibration, score that high."
+            f"A track is flagged from a score of {summary.flagged_from:.4f}. With 95% confidence, at most "
+            f"{percent(summary.max_fpr)} of tracks by people that are like the calibration's score that high."
         )
     if summary.differences:
         yield f"The threshold is {CERTIFIED_ELSEWHERE}: {'; '.join(summary.differences)}. {WAY_OUT}."
@@ -111,10 +113,10 @@ def findings(summary: Summary) -> Iterator[str]:
         yield f"{summary.copies:,} tracks are copies of others; they count once in the estimates."
     if summary.ai_share is not None and summary.rates is not None and summary.rates.tpr is not None:
         yield (
-            f"Estimated share of AI: {interval(summary.ai_share, 'share')} of the assessed tracks. It corrects "
-            f"for the model's misses and false alarms (it catches {percent(summary.rates.tpr)} of AI, measured on "
-            f"{summary.rates.n_ai:,} tracks, and flags {percent(summary.rates.fpr)} of people's, "
-            f"{summary.rates.n_human:,} tracks), and holds if this catalogue is like those."
+            f"Estimated share of AI: {interval(summary.ai_share, 'share')} of the assessed tracks. The estimate "
+            f"corrects for misses and false alarms. The model catches {percent(summary.rates.tpr)} of AI, measured on "
+            f"{summary.rates.n_ai:,} tracks, and flags {percent(summary.rates.fpr)} of tracks by people, measured on "
+            f"{summary.rates.n_human:,}. The estimate holds if this catalogue is like those tracks."
         )
     else:
         yield f"The share of AI cannot be estimated: {summary.ai_share_why_not}."
@@ -126,14 +128,14 @@ def findings(summary: Summary) -> Iterator[str]:
     found = summary.discoveries
     if found is not None and found.tracks:
         yield (
-            f"To keep false alarms to {percent(found.fdr)} of what is flagged, on average, flag the "
-            f"{found.tracks:,} highest tracks (score {found.score:.4f} and over; Benjamini-Hochberg)."
+            f"For a false-discovery rate of {percent(found.fdr)}, flag the {found.tracks:,} highest tracks "
+            f"(score {found.score:.4f} and over; Benjamini-Hochberg)."
         )
     elif found is not None:
         yield (
-            f"No set of tracks can be flagged with false alarms kept to {percent(found.fdr)} of it"
+            f"No set of tracks can be flagged at a false-discovery rate of {percent(found.fdr)}"
             + (
-                f": with this few calibration tracks at least {found.smallest_batch:,} tracks would have to score "
+                f". With so few calibration tracks, at least {found.smallest_batch:,} tracks would have to score "
                 "higher than all of them."
                 if found.smallest_batch > 1
                 else "."
@@ -145,19 +147,19 @@ def listened(found: ListenedEstimates) -> Iterator[str]:
     """The estimates from a listening sample, one sentence each."""
     yield f"Share of AI: {interval(found.ai_share, 'share')}, or {interval(found.ai_tracks, 'tracks')} tracks."
     if found.ai_share_with_scores is not None:
-        yield f"With the scores of all tracks beside the sample: {interval(found.ai_share_with_scores, 'share')}."
+        yield f"Share of AI, with the scores of all tracks used too: {interval(found.ai_share_with_scores, 'share')}."
     if found.false_positive_rate is not None:
         yield f"False-positive rate (flagged, of the tracks by people): {interval(found.false_positive_rate, 'share')}."
     if found.false_discovery_rate is not None:
-        yield f"Of the flagged tracks, by people: {interval(found.false_discovery_rate, 'share')}."
+        yield f"False-discovery rate (by people, of the flagged): {interval(found.false_discovery_rate, 'share')}."
     if found.miss_rate is not None:
         yield f"Miss rate (not flagged, of the AI tracks): {interval(found.miss_rate, 'share')}."
     else:
-        yield "Miss rate: cannot be told, because there may be no AI."
+        yield "The miss rate cannot be estimated, because there may be no AI tracks."
     if found.undecided:
         yield (
-            f"{found.undecided:,} drawn tracks have no decision, or `unsure`: the figures suppose that they are like "
-            "the decided ones."
+            f"{found.undecided:,} drawn tracks have no decision, or `unsure`. The figures assume that these tracks "
+            "resemble the decided ones."
         )
     if found.unmatched:
         yield f"{len(found.unmatched):,} drawn tracks are not in this report, such as {found.unmatched[0]}."
@@ -179,7 +181,7 @@ def card(catalogue: Catalogue) -> dict[str, str]:
         "architecture": spec.architecture,
         "weights": "random: untrained" if spec.untrained else "trained",
         "classes": ", ".join(spec.classes),
-        "hears": f"mono at {audio.sample_rate:,} Hz, {audio.fmin:,.0f} to {audio.fmax:,.0f} Hz, "
+        "input": f"mono at {audio.sample_rate:,} Hz, {audio.fmin:,.0f} to {audio.fmax:,.0f} Hz, "
         f"in windows of {audio.window_s:.1f} s",
         "calibration": f"{calibration.n:,} tracks by people{': ' if calibration.data else ''}{calibration.data}"
         if calibration.n

@@ -56,7 +56,10 @@ def explain(
     threshold: float | None,
     prior: float | None,
 ) -> None:
-    """Show where in AUDIO the evidence for its score lies: over the track, in time and in frequency."""
+    """Show where the evidence for a score lies.
+
+    The picture or page shows the windows of AUDIO, and time and frequency of the strongest window.
+    """
     if max_fpr is not None and threshold is not None:
         raise click.UsageError("--max-fpr and --threshold are mutually exclusive.")
     from sonicscan.analysis.html import require_libraries, write_page
@@ -106,9 +109,10 @@ def _limits(spec: ModelSpec, max_fpr: float | None, threshold: float | None) -> 
 @click.option("--out", type=FILE, required=True, metavar="X.csv", help="The list to fill in.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random draw.")
 def sample(report: Location, n: int, out: Path, seed: int) -> None:
-    """Draw random tracks of each verdict to listen to, in random order and without their scores.
+    """Draw random tracks of each verdict to listen to.
 
-    Fill in `decision` (ai, human or unsure), `by` and `date`. Then run `estimate` with the file.
+    The list is in random order and has no scores. Fill in `decision` (ai, human or unsure), `by` and `date`.
+    Then run `estimate` with the file.
     """
     from sonicscan.analysis import catalogue, listening
     from sonicscan.analysis.reviewed import COLUMNS, STRATUM
@@ -133,9 +137,19 @@ def sample(report: Location, n: int, out: Path, seed: int) -> None:
 @click.option("--sample", "sample_", type=FILE, metavar="FILE", help="The list that was drawn. [default: --decisions]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def estimate(report: Location, decisions: Path, sample_: Path | None, as_json: bool) -> None:
+<<<<<<< HEAD
     """Estimate the share of AI, false-positive rate and miss rate from decisions on a sample, for any model."""
     from sonicscan.analysis import catalogue, listening, terminal
     from sonicscan.analysis.reviewed import load_reviewed
+=======
+    """Estimate the share of AI and error rates from a sample.
+
+    The estimates use decisions of people on the sample. They hold for any model.
+    """
+    with clear_errors():
+        from sonicscan.analysis import catalogue, listening, terminal
+        from sonicscan.analysis.reviewed import load_reviewed
+>>>>>>> 165c253 (Help texts, findings and pages in plain English; man pages follow)
 
     reviewed = load_reviewed(decisions)
     strata = reviewed.strata if sample_ is None else load_reviewed(sample_).strata
@@ -155,10 +169,20 @@ def estimate(report: Location, decisions: Path, sample_: Path | None, as_json: b
 @click.argument("audio", type=FILE, required=False)
 @click.option("--model", type=FILE, help=f"ONNX model, or a bundled one's name. [default: {DEFAULT}]")
 @click.option("--examiner", metavar="NAME", help="Person responsible for the examination.")
+<<<<<<< HEAD
 @click.option("--out", type=FILE, metavar="FOLDER", help="The case file: a new folder.")
 @_scoring_options
 @click.option("--key", type=FILE, metavar="PEM", help="Signs the case; with --verify, the examiner's public key.")
 @click.option("--verify", type=FILE, metavar="FOLDER", help="Check a case file instead.")
+=======
+@click.option("--out", type=_FILE, metavar="FOLDER", help="The case file: a new folder.")
+@click.option("--windows", default="12", show_default=True, metavar="N|all", help="Scored windows.")
+@click.option("--max-fpr", type=_RATE, metavar="F", help="Certified false-positive rate of `flagged`. [default: 0.01]")
+@click.option("--threshold", type=click.FloatRange(0.0, 1.0), metavar="T", help="Flag scores from T on.")
+@click.option("--prior", type=_RATE, metavar="P", help="Assumed share of AI; gives a probability.")
+@click.option("--key", type=_FILE, metavar="PEM", help="Key that signs the case; with --verify, the public key.")
+@click.option("--verify", type=_FILE, metavar="FOLDER", help="Check a case file instead.")
+>>>>>>> 165c253 (Help texts, findings and pages in plain English; man pages follow)
 def case(
     audio: Path | None,
     model: Path | None,
@@ -171,7 +195,10 @@ def case(
     key: Path | None,
     verify: Path | None,
 ) -> None:
-    """Examine AUDIO and write a case file: how the evidence bears on two propositions, and how to repeat it."""
+    """Write a case file about one track, or verify one.
+
+    It gives the evidence in AUDIO for two propositions, and the command that repeats the examination.
+    """
     if (audio is None) == (verify is None):
         raise click.UsageError("give either AUDIO, or --verify FOLDER.")
     if max_fpr is not None and threshold is not None:

@@ -79,9 +79,9 @@ _OPTIONS = (
     _input(
         "--files-from", shell_complete=file_names, metavar="FILE|-", help="Scan the files listed in FILE, one a line."
     ),
-    _input("-0", "--null", is_flag=True, help="The file list is separated by NUL, not by newlines."),
-    _input("--include", multiple=True, metavar="PATTERN", help="Only these files. [default: audio file names]"),
-    _input("--exclude", multiple=True, metavar="PATTERN", help="Leave out these files and folders, as .gitignore."),
+    _input("-0", "--null", is_flag=True, help="Paths in the list end with NUL, not with a newline."),
+    _input("--include", multiple=True, metavar="PATTERN", help="Scan only these files. [default: audio file names]"),
+    _input("--exclude", multiple=True, metavar="PATTERN", help="Leave out files and folders, as in .gitignore."),
     _input(
         "--ignore-file", multiple=True, type=FileType(), metavar="FILE", help="Leave out files by the patterns in FILE."
     ),
@@ -101,40 +101,51 @@ _OPTIONS = (
         "--fail-on",
         type=FailOn(FAIL_ON),
         default=frozenset(),
-        help="Exit 1 where a track has, or newly has, such a verdict, or declares itself generated.",
+        help="Exit with 1 if a track has, or newly has, such a verdict, or declares itself generated.",
     ),
-    _verdict("--reviewed", type=FileType(), metavar="FILE", help="CSV of decisions; decided tracks are not findings."),
-    _verdict("--max-errors", type=MaxErrors(), default="0", show_default=True, help="Failed tracks allowed."),
+    _verdict("--reviewed", type=FileType(), metavar="FILE", help="CSV of decisions; decided tracks do not count."),
+    _verdict("--max-errors", type=MaxErrors(), default="0", show_default=True, help="Number of failed tracks allowed."),
     _output(
         "--out",
         shell_complete=file_names,
-        help="Report: .parquet, .csv, .jsonl, folder/ or - (JSON Lines); {date} is today. [default: a table]",
+        help="Report: .parquet, .csv, .jsonl, folder/ or - (JSON Lines). {date} is today. [default: lines on stdout]",
     ),
-    _output("--part-size", type=click.IntRange(1), metavar="ROWS", help="Rows of a part of --out folder/. [50000]"),
+    _output("--part-size", type=click.IntRange(1), metavar="ROWS", help="Rows in each part of --out folder/. [50000]"),
     _output("--since", type=LocationType(), metavar="REPORT|latest", help="Carry over rows of unchanged files."),
     _output("--fresh", is_flag=True, help="Discard the rows of an interrupted scan."),
-    _output("--journal", type=FileType(), help="Rows of an unfinished scan. [default: OUT.journal]"),
+    _output("--journal", type=FileType(), help="File for the rows of an unfinished scan. [default: OUT.journal]"),
     _provenance("--no-provenance", is_flag=True, help="Do not read what files declare about their own origin."),
-    _provenance("--c2pa-trust", type=FileType(), metavar="FILE", help="Roots that make a signature trusted (PEM)."),
+    _provenance("--c2pa-trust", type=FileType(), metavar="FILE", help="Trusted root certificates (PEM)."),
     _output("--hash", is_flag=True, help="Put the SHA-256 of each file into the report."),
     _output("--metrics-file", type=FileType(), metavar="F", help="Write metrics for Prometheus to F."),
-    _output("-q", "--quiet", is_flag=True, help="Only errors on stderr."),
+    _output("-q", "--quiet", is_flag=True, help="Print only errors on stderr."),
     _output("-v", "--verbose", is_flag=True, help="Also print failed tracks and tracebacks on stderr."),
     _machine("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="Where the model runs."),
-    _machine("--workers", type=click.IntRange(1, 1024), help="Decoding processes. [default: by machine]"),
-    _machine("--threads", type=click.IntRange(1, 1024), help="CPU threads of the model. [default: by machine]"),
+    _machine("--workers", type=click.IntRange(1, 1024), help="Number of decoding processes. [default: by machine]"),
+    _machine(
+        "--threads", type=click.IntRange(1, 1024), help="Number of CPU threads of the model. [default: by machine]"
+    ),
     _machine("--batch-size", type=click.IntRange(1, 4096), help="Windows in a batch. [default: 4, on CUDA 64]"),
-    _machine("--timeout", type=float, default=120.0, show_default=True, metavar="S", help="Seconds to decode a file."),
+    _machine(
+        "--timeout",
+        type=float,
+        default=120.0,
+        show_default=True,
+        metavar="S",
+        help="Longest time to decode a file, in s.",
+    ),
     _cluster(
         "--engine",
         type=click.Choice(["local", "ray"]),
         default="local",
         show_default=True,
-        help="Local processes, or Ray.",
+        help="Scan with local processes, or with Ray.",
     ),
-    _cluster("--ray-address", metavar="ADDR", help="Ray cluster. [default: RAY_ADDRESS, or this machine alone]"),
     _cluster(
-        "--gpus-per-actor", type=float, default=0.0, show_default=True, metavar="X", help="With Ray: share of a GPU."
+        "--ray-address", metavar="ADDR", help="Address of the Ray cluster. [default: RAY_ADDRESS, or this machine]"
+    ),
+    _cluster(
+        "--gpus-per-actor", type=float, default=0.0, show_default=True, metavar="X", help="GPU share of each model."
     ),
     _about(
         "--replay",
@@ -213,9 +224,9 @@ class Arguments:
         if not self.paths and self.files_from is None:
             raise click.UsageError("name a file or folder to scan, or a list with --files-from.")
         if self.null and self.files_from is None:
-            raise click.UsageError("-0 says how the list of --files-from is separated.")
+            raise click.UsageError("-0 needs a list: --files-from FILE.")
         if self.out == "":
-            raise click.UsageError("--out is empty: name a report, or leave --out away for a table.")
+            raise click.UsageError("--out is empty: name a report, or leave --out out for lines on standard output.")
         if self.out in (None, "-") and (self.since or self.fresh or self.journal):
             raise click.UsageError("--since, --fresh and --journal need a report file: --out FILE.")
         if self.engine == "local" and (self.ray_address is not None or self.gpus_per_actor):
@@ -227,7 +238,7 @@ class Arguments:
                 "--fail-on new-flagged compares with earlier reports: give --since latest or --since REPORT."
             )
         if self.no_provenance and ("generated" in self.fail_on or self.c2pa_trust is not None):
-            raise click.UsageError("--fail-on generated and --c2pa-trust need what --no-provenance leaves out.")
+            raise click.UsageError("--fail-on generated and --c2pa-trust exclude --no-provenance.")
 
     @property
     def into_folder(self) -> bool:

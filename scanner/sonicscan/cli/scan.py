@@ -26,16 +26,18 @@ EXIT_FAIL_ON, EXIT_ERRORS = 1, 3  # 2 is console.FatalError's, 130 and 143 are a
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "auto_envvar_prefix": "SONICSCAN"}
 
 
-@click.command(cls=ScanProgram, context_settings=_SETTINGS)
+@click.command(
+    cls=ScanProgram, context_settings=_SETTINGS, short_help="Score audio files for being AI-generated music."
+)
 @scan_options
 @click.pass_context
 def main(ctx: click.Context, /, **given: Any) -> None:
     """Score every audio file below PATHS for being AI-generated music.
 
-    PATHS, the model and reports may be URLs too: s3://bucket/folder, gs://, hf://, https://.
+    PATHS, the model and reports may also be URLs: s3://bucket/folder, gs://, hf://, https://.
 
-    Exit code: 0 done; 1 --fail-on met; 2 usage or fatal error, no report; 3 report written, but more
-    than --max-errors tracks failed; 130 interrupted; the same command resumes.
+    Exit code 0: done. 1: --fail-on was met. 2: usage error or fatal error, without a report. 3: report written, but
+    more than --max-errors tracks failed. 130, 143: interrupted; the same command resumes the scan.
     """
     from sonicscan.cli import configuration
 

@@ -89,7 +89,7 @@ class Session:
         except Interrupted:
             reported.sink.close()
             kept = f"{tally.tracks} tracks are in {reported.sink.kept_in}"
-            self.say(f"interrupted: {kept}; the same command goes on from there.")
+            self.say(f"interrupted: {kept}; the same command resumes the scan.")
             self.release()
             raise
         except BaseException:

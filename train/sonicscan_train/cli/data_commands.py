@@ -16,8 +16,10 @@ _EXIT_FOUND = 1  # 2 is console.FatalError's
 @click.argument("data", nargs=-1, required=True)
 @data_options
 @workers_option
-@click.option("--columns", multiple=True, metavar="NAME", help="Audit these columns of the manifest too, as orig_*.")
-@click.option("--max-auc", default=0.65, show_default=True, help="AUC that one trivial feature may reach.")
+@click.option(
+    "--columns", multiple=True, metavar="NAME", help="Audit these columns of the manifest too, for example orig_*."
+)
+@click.option("--max-auc", default=0.65, show_default=True, help="Largest AUC allowed for one trivial feature.")
 @click.option("--out", type=FILE, help="Folder for audit.json and audit.png.")
 def audit(
     data: tuple[str, ...],
@@ -28,10 +30,10 @@ def audit(
     max_auc: float,
     out: Path | None,
 ) -> None:
-    """Look for shortcuts in DATA before anything is trained on it.
+    """Find shortcuts in DATA before training.
 
-    Exit code: 0 nothing was found; 1 a trivial feature tells the classes apart, or groups, artists or the same sound
-    are on both sides; 2 usage, or data that cannot be read.
+    Exit code 0: nothing was found. 1: a trivial feature separates the classes, or both sides share a group, artist or
+    sound. 2: usage error, or data that cannot be read.
     """
     from rich.console import Console
 
@@ -56,10 +58,10 @@ def audit(
 @click.option("--out", type=FILE, required=True, help="The split: a CSV manifest with a column `split`.")
 @map_option
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same split.")
-@click.option("--valid", default=0.2, show_default=True, help="Share that chooses the checkpoint.")
-@click.option("--test", default=0.2, show_default=True, help="Share that judges.")
-@click.option("--calibration", default=0.0, show_default=True, help="Share kept for calibration alone.")
-@click.option("--holdout-sources", default="", metavar="A,B", help="Generators and human sources left out whole.")
+@click.option("--valid", default=0.2, show_default=True, help="Share for the choice of the checkpoint.")
+@click.option("--test", default=0.2, show_default=True, help="Share for the final evaluation.")
+@click.option("--calibration", default=0.0, show_default=True, help="Share for calibration only.")
+@click.option("--holdout-sources", default="", metavar="A,B", help="Generators and human sources to leave out whole.")
 @click.option("--official/--no-official", default=True, show_default=True, help="Keep the data sets' own splits.")
 def split(
     data: tuple[str, ...],
@@ -72,10 +74,21 @@ def split(
     holdout_sources: str,
     official: bool,
 ) -> None:
+<<<<<<< HEAD
     """Divide DATA into parts; no group and no artist is ever in two of them."""
     from sonicscan_train.data.manifest import write_split
     from sonicscan_train.data.splits import SplitPlan, summary
     from sonicscan_train.data.splits import split as run
+=======
+    """Divide DATA into parts for training and evaluation.
+
+    No group and no artist is in two parts.
+    """
+    with clear_errors():
+        from sonicscan_train.data.manifest import write_split
+        from sonicscan_train.data.splits import SplitPlan, summary
+        from sonicscan_train.data.splits import split as run
+>>>>>>> 165c253 (Help texts, findings and pages in plain English; man pages follow)
 
     plan = SplitPlan(
         train=1.0 - valid - test - calibration,
@@ -97,7 +110,9 @@ def split(
 @click.option("--plan", required=True, metavar="NAME|FILE.toml", help="small, or a plan of your own.")
 @click.option("--out", type=FILE, required=True, help="The folds: a CSV file with columns path and fold.")
 def folds(corpus: Path, plan: str, out: Path) -> None:
-    """Deal the clips of CORPUS (a manifest, or a folder with manifest.csv) out to folds for cross-fitting.
+    """Assign the clips of CORPUS to folds for cross-fitting.
+
+    CORPUS is a manifest, or a folder with manifest.csv.
 
     Clips that share a group, a source or a family stay in one fold.
     """

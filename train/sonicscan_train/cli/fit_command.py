@@ -13,26 +13,28 @@ _TIMES = ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M"]
 
 
 @click.command()
-@click.option("--data", multiple=True, required=True, metavar="DATA", help="A split, or data that is then split.")
+@click.option("--data", multiple=True, required=True, metavar="DATA", help="A split, or data to be split.")
 @click.option("--out", type=FILE, required=True, metavar="RUN", help="Folder of the run; RUN/best is the checkpoint.")
-@click.option("--backbone", default="lambda", show_default=True, help="lambda, swin, lite0, or a name that timm knows.")
+@click.option("--backbone", default="lambda", show_default=True, help="lambda, swin, lite0, or a model name of timm.")
 @click.option("--recipe", default="robust", show_default=True, help="robust, small, seed, or a .toml file.")
 @click.option("--weights", default="pretrained", show_default=True, metavar="W", help="pretrained, none, or a file.")
 @click.option("--classes", type=click.Choice(["binary", "source"]), default="binary", show_default=True)
 @click.option("--family", "families", multiple=True, metavar="SOURCE=NAME", help="Rename a source as a class.")
 @data_options
 @workers_option
-@click.option("--epochs", type=int, help="Instead of the recipe's.")
-@click.option("--steps-per-epoch", type=int, help="Instead of one pass over the clips.")
-@click.option("--batch-size", type=int, help="Windows a step, over all processes; instead of the recipe's.")
+@click.option("--epochs", type=int, help="Number of epochs, instead of the recipe's.")
+@click.option("--steps-per-epoch", type=int, help="Steps in an epoch, instead of one pass over the clips.")
+@click.option("--batch-size", type=int, help="Windows in a step, over all processes, instead of the recipe's.")
 @click.option("--lr", type=float, help="Highest learning rate, instead of the recipe's.")
 @click.option("--amp/--no-amp", default=None, help="Mixed precision on a GPU. [default: the recipe's]")
-@click.option("--seed", default=0, show_default=True, help="Of everything random.")
-@click.option("--cache", type=FILE, help="Decoded excerpts, for recipes with [cache]. [default: RUN/cache]")
-@click.option("--folds", type=FILE, metavar="CSV", help="Folds of the clips; with --fold.")
-@click.option("--fold", type=click.IntRange(min=0), metavar="K", help="Train on the other folds.")
+@click.option("--seed", default=0, show_default=True, help="Seed of all random choices.")
+@click.option("--cache", type=FILE, help="Folder of decoded excerpts, for recipes with [cache]. [default: RUN/cache]")
+@click.option("--folds", type=FILE, metavar="CSV", help="Folds of the clips; needs --fold.")
+@click.option("--fold", type=click.IntRange(min=0), metavar="K", help="Train on all folds but this one.")
 @click.option("--teacher", "teachers", multiple=True, type=FILE, help="A checkpoint to distil from; may be repeated.")
-@click.option("--until", type=click.DateTime(_TIMES), metavar="TIME", help="End the run then (UTC), not after epochs.")
+@click.option(
+    "--until", type=click.DateTime(_TIMES), metavar="TIME", help="End the run at this time (UTC), not after epochs."
+)
 @click.option("--license-note", default="", help="Terms of weights and data; stored in the model.")
 @click.option("--resume", is_flag=True, help="Resume an interrupted run; needs the same command.")
 def fit(
@@ -60,8 +62,17 @@ def fit(
     license_note: str,
     resume: bool,
 ) -> None:
+<<<<<<< HEAD
     """Train a detector. `accelerate launch -m sonicscan_train.cli fit ...` uses several GPUs or machines."""
     from sonicscan_train.cli.fitting import FitOptions, run_fit
+=======
+    """Train a detector.
+
+    `accelerate launch -m sonicscan_train.cli fit ...` uses several GPUs or machines.
+    """
+    with clear_errors():
+        from sonicscan_train.cli.fitting import FitOptions, run_fit
+>>>>>>> 165c253 (Help texts, findings and pages in plain English; man pages follow)
 
     overrides = {
         "epochs": epochs,

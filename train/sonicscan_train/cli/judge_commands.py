@@ -18,7 +18,7 @@ from sonicscan_train.cli.options import FILE, clips_of, data_options, workers_of
 @click.option("--windows", default="12", show_default=True, metavar="N|all", help="Windows scored a track.")
 @click.option("--max-fpr", type=float, metavar="F", help="Fail unless this false-positive rate is certified.")
 @click.option("--all-tracks", is_flag=True, help="Count every track by people, not one of each group.")
-@click.option("--seed", default=0, show_default=True, help="Seed of that choice.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the choice of one track of each group.")
 @click.option("--out", type=FILE, help="The calibrated checkpoint. [default: CHECKPOINT itself]")
 def calibrate(
     model: Path,
@@ -33,9 +33,19 @@ def calibrate(
     seed: int,
     out: Path | None,
 ) -> None:
+<<<<<<< HEAD
     """Fit temperature and certified thresholds of CHECKPOINT on tracks that it was not trained on."""
     from sonicscan.audio.windows import WindowPlan
     from sonicscan_train.cli.calibrating import run_calibrate
+=======
+    """Fit temperature and certified thresholds of CHECKPOINT.
+
+    The tracks must not be training tracks of the checkpoint.
+    """
+    with clear_errors():
+        from sonicscan.audio.windows import WindowPlan
+        from sonicscan_train.cli.calibrating import run_calibrate
+>>>>>>> 165c253 (Help texts, findings and pages in plain English; man pages follow)
 
     clips = clips_of(data, maps)
     plan = WindowPlan.parse(windows)
@@ -49,7 +59,7 @@ def calibrate(
 @workers_option
 @click.option("--part", "parts", multiple=True, help="Parts of the split. [default: test and holdout]")
 @click.option("--windows", default="12", show_default=True, metavar="N|all", help="Windows scored a track.")
-@click.option("--family", "families", multiple=True, metavar="SOURCE=NAME", help="Same as for fit.")
+@click.option("--family", "families", multiple=True, metavar="SOURCE=NAME", help="The same as for fit.")
 @click.option("--stress", is_flag=True, help="Evaluate also under codecs, filters, noise and so on.")
 @click.option("--stress-tracks", default=200, show_default=True, help="Tracks of each part that --stress takes.")
 @click.option("--stress-seconds", default=30.0, show_default=True, help="Seconds of each track that --stress takes.")
@@ -70,10 +80,21 @@ def evaluate(
     bootstraps: int,
     out: Path,
 ) -> None:
+<<<<<<< HEAD
     """Measure a model on tracks that it was not trained on. An ONNX model runs in the scanner itself."""
     from sonicscan.audio.windows import WindowPlan
     from sonicscan_train.cli.evaluating import EvaluateOptions, run_evaluate
     from sonicscan_train.data.clips import pairs
+=======
+    """Measure a model on tracks that it was not trained on.
+
+    An ONNX model runs in the scanner.
+    """
+    with clear_errors():
+        from sonicscan.audio.windows import WindowPlan
+        from sonicscan_train.cli.evaluating import EvaluateOptions, run_evaluate
+        from sonicscan_train.data.clips import pairs
+>>>>>>> 165c253 (Help texts, findings and pages in plain English; man pages follow)
 
     options = EvaluateOptions(
         parts=parts,
@@ -124,7 +145,9 @@ def crossfit(
     workers: int | None,
     out: Path,
 ) -> None:
-    """Calibrate and evaluate the mean of several members, each on the fold that it was not trained on.
+    """Calibrate and evaluate the mean of several members.
+
+    Each member scores the fold that it was not trained on.
 
     MEMBER is a checkpoint or an ONNX file, one for each fold, in the order of the folds. `sonicscan-export MEMBER...
     --crossfit OUT` writes the model. Scores in OUT are used again where member and tracks are the same.

@@ -22,7 +22,7 @@ map_option = click.option(
 def data_options(command: F) -> F:
     """The options of every command that reads data sets."""
     for option in (
-        click.option("--max-bad", default="1%", show_default=True, metavar="N|P%", help="Missing or unreadable files."),
+        click.option("--max-bad", default="1%", show_default=True, metavar="N|P%", help="Bad files allowed."),
         map_option,
     ):
         command = option(command)
@@ -31,9 +31,9 @@ def data_options(command: F) -> F:
 
 def workers_option(command: F) -> F:
     """How many processes decode."""
-    return click.option("--workers", type=click.IntRange(0, 256), help="Processes that decode. [default: by machine]")(
-        command
-    )
+    return click.option(
+        "--workers", type=click.IntRange(0, 256), help="Number of decoding processes. [default: by machine]"
+    )(command)
 
 
 def clips_of(data: tuple[str, ...], maps: tuple[str, ...] = ()) -> list[Clip]:

@@ -17,7 +17,8 @@ def main() -> None:
     """Train detectors of AI-generated music and evaluate them.
 
     DATA is a manifest (CSV or Parquet with columns path and label), a folder with a folder for each class, or a
-    folder with SONICS, FMA or FakeMusicCaps; KIND:DATA says which (manifest, folders, sonics, fma, fakemusiccaps).
+    folder with SONICS, FMA or FakeMusicCaps. The kind is detected. KIND:DATA sets it: manifest, folders, sonics,
+    fma or fakemusiccaps.
     """
 
 

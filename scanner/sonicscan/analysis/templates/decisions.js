@@ -15,7 +15,7 @@ window.decisions = (() => {
     try {
       localStorage.setItem(store, JSON.stringify({ taken, by }));
     } catch {
-      last = "This browser keeps nothing for this page: save the decisions before you close it.";
+      last = "This browser cannot store decisions for this page. Save them before you close it.";
     }
     listeners.forEach((listener) => listener(last));
   };
@@ -65,7 +65,7 @@ window.decisions = (() => {
     load(text) {
       const [header, ...rows] = parse(text.replace(/^\ufeff/, ""));
       const at = Object.fromEntries(COLUMNS.map((name) => [name, header.indexOf(name)]));
-      if (at.path < 0 || at.decision < 0) throw new Error("This is no file of decisions: its first line must name path and decision.");
+      if (at.path < 0 || at.decision < 0) throw new Error("This is not a file of decisions: its first line must name path and decision.");
       let loaded = 0;
       for (const row of rows) {
         const get = (name) => (at[name] < 0 ? "" : row[at[name]] || "");
