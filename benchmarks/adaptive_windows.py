@@ -3,7 +3,7 @@
     python benchmarks/adaptive_windows.py --corpus FOLDER [--a-source N] [--model FILE]
 
 FOLDER holds excerpts and a manifest.csv with path, label (human, ai) and source. Tracks are excerpts of one source,
-drawn at random and joined, N of each source that has two minutes; they are scored three times: all windows, the
+drawn at random and joined: N of each source that has two minutes. They are scored three times: all windows, the
 default, and adaptive. Joined excerpts are harder than music that goes on: their windows differ more.
 
 Agreement is of verdicts; its error is that of the stopping rule, so the rate that the rule states is

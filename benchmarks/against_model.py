@@ -2,8 +2,9 @@
 
     python benchmarks/against_model.py [--library FOLDER] [--rounds N]
 
-A scan of all windows of MP3 and Ogg files of two to four minutes with Lambda fp32, against ONNX Runtime, as it comes,
-running as many windows from memory with the same threads, eight at a time.
+It compares a scan of all windows of MP3 and Ogg files of two to four minutes, with Lambda fp32, with ONNX Runtime
+alone. ONNX Runtime has default settings and runs the same number of windows from memory, with the same number of
+threads, eight windows at a time.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Claim 1: against the script that one would write in ten minutes (obvious_script.py), with the same weights.
+"""Claim 1: against an obvious script (obvious_script.py) with the same weights.
 
     python benchmarks/against_script.py [--library FOLDER] [--only lambda|int8|swin|verdict]... [--rounds N]
 
-The same files, all windows, the model already loaded on both sides; Swin, the slow one, on every fourth file. The
-weights are random: speed does not depend on them, and margins must come out equal all the same. Verdicts on tracks of
-three minutes are of eight, so that the start of the processes counts an eighth, with the threshold where adaptive
-windows take at least the third of all windows that they take of real tracks with a real model (adaptive_windows.py).
+Both sides score all windows of the same files, with the model already loaded. Swin is slow and scores every fourth
+file. The weights are random, because speed does not depend on them; margins must still be equal. Verdicts are of eight
+tracks of three minutes, so that the start of the processes counts an eighth. The threshold is set so that adaptive
+windows take at least a third of all windows, as they do with real tracks and a real model (adaptive_windows.py).
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ from sonicscan.machine import usable_cpus
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
-# Each with the folders that it can use, and in a process of its own: PyTorch is up to 1.6 times as fast in one whose
-# allocator already holds the memory that a larger network needed.
+# Each command names the folders that it can use. Each runs in its own process: PyTorch is up to 1.6 times as fast in a
+# process whose allocator already holds the memory of a larger network.
 COMMANDS = {
     "startup": (),
     "preparing": ("library",),

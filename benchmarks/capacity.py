@@ -1,10 +1,10 @@
-"""What one CPU does of a scan: the measured inputs of the capacity plan in docs/operations.md.
+"""The work of one CPU in a scan: the measured inputs of the capacity plan in docs/operations.md.
 
 python benchmarks/capacity.py [--model FILE] [--windows N|all] [--rounds 7]
 
-Prints the CPU seconds that decoding a track of three minutes takes with the images of its windows (12 unless told), and
-the windows that the model scores in a CPU second. CPU time, not wall time, so that other work counts only by the caches
-it shares.
+Prints the CPU seconds for decoding a track of three minutes and making the images of its windows (12 by default). Also
+prints the windows that the model scores in a CPU second. Times are CPU time, not wall time, so that other work has an
+effect only through shared caches.
 """
 
 from __future__ import annotations

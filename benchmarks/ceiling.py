@@ -1,9 +1,9 @@
-"""How near a model is to the rate at which this processor multiplies matrices, which no scanner can pass.
+"""The limit of a model's speed: the rate at which this processor multiplies matrices.
 
     python benchmarks/ceiling.py [--backbone swin|lambda] [--rounds N]
 
-Prints the rate of ONNX Runtime's matrix products on the model, numpy's on large square matrices, and how many windows a
-second the model could do if all but its products were free.
+Prints the rate of ONNX Runtime's matrix products on the model, and numpy's on large square matrices. Then it prints how
+many windows a second the model could do if all other operations were free.
 """
 
 from __future__ import annotations

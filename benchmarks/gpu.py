@@ -3,9 +3,10 @@
     python benchmarks/gpu.py [--device cuda|cpu] [--json FILE] [--write FILE] [--library FOLDER] [--minutes M]
     python benchmarks/gpu.py --read FILE --write docs/performance.md
 
-Exports Lambda, Swin and the default model in fp32 and fp16 (random weights for the first two), checks each against the
-CPU, measures windows a second from memory, whole scans, and the time to the first row. Each step is a process of its
-own: a step that fails or takes too long leaves a note, and the others go on. `--device cpu --quick` tries it all.
+Exports Lambda, Swin and the default model in fp32 and fp16 (random weights for the first two), and checks each against
+the CPU. Measures windows a second from memory, whole scans, and the time to the first row. Each step is a separate
+process. If a step fails or takes too long, the results have a note, and the other steps run. `--device cpu --quick`
+tries every step.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
     python benchmarks/memory.py [--files N] [--hours H]
 
-Peak resident memory of the scanning process over N and over 10 N short files, rows going to standard output; and of
-the worker that decodes all windows of a file of ten hours. Linux only: peaks come from /proc.
+Measures the peak resident memory of the scanning process over N and over 10 N short files, with rows on standard
+output. Also measures that of the worker that decodes all windows of a file of ten hours. Linux only: peaks come from
+/proc.
 """
 
 from __future__ import annotations

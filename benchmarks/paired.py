@@ -1,8 +1,8 @@
 """What all benchmarks share: two things measured in turns, claims with targets, and results for the table.
 
-Figures of a machine drift, so a claim is a ratio of two things that were measured in turns in one run; the
-median of the ratios counts. Every benchmark prints its figures beside their targets, exits with 1 where one
-misses, and with `--json FILE` leaves them for `bench.py`.
+The figures of a machine change with its load. So a claim is a ratio of two things that were measured in turns in one
+run, and the median of the ratios counts. Every benchmark prints its figures beside their targets. It exits with 1 if a
+figure misses its target. With `--json FILE` it writes the figures for `bench.py`.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python benchmarks/provenance.py [--rounds N]
 
-Two ways to measure it: the call alone, in this process; and whole scans with and without `--no-provenance` in turns, as
-the processor time of all their processes. Files are short and the model costs nothing, so that little else is measured.
-The tags, which both scans read, count for neither.
+It is measured in two ways: the call alone, in this process; and whole scans with and without `--no-provenance`, in
+turns, by the processor time of all their processes. Files are short and the model costs nothing, so that little else is
+measured. Both scans read the tags, so these do not count.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Time of the Ray engine against the local one on the same files, in pairs, start-up left out; prints the ratio.
+"""Prints the ratio of the Ray engine's time to the local engine's on the same files, in pairs, without the start-up.
 
 python benchmarks/ray_overhead.py [--tracks 100] [--seconds 60] [--rounds 5] [--model FILE]
 
-Both have the whole machine in turns, with the same shares of it: the local engine's defaults, and a Ray cluster of one
-node with as many CPUs. Each scans a library and one of four times its tracks; the difference of the two times is what
-three libraries' worth of tracks takes, and holds no start of processes, sessions and actors. The time to the first row
-would not do for that: Ray's rows come in blocks, so that many tracks are done by then.
+Both use the whole machine in turns: the local engine with its defaults, and a Ray cluster of one node with the same
+number of CPUs. Each scans a library, and a library of four times its tracks. The difference of the two times is that of
+three times the tracks, without the start of processes, sessions and actors. The time to the first row could not replace
+this: Ray's rows come in blocks, so many tracks are done by then.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How many training windows one core can prepare: what a GPU will have to wait for.
+"""How many training windows one core can prepare for a GPU.
 
     python benchmarks/training_input.py [--windows 200]
 
-Reads random crops from a synthesised MP3 track, puts them through the robust recipe's waveform chain and the
-log-mel, and prints the time of each step, and windows a second for one process with one thread.
+Reads random crops from a synthesised MP3 track, and applies the robust recipe's waveform chain and the log-mel. Prints
+the time of each step, and windows a second for one process with one thread.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Finds what README and docs tell a reader to type.
 
 A block is indented by four spaces or fenced as `sh`, `console`, `python` or `sql`. Lines of a block that begin with one
-of `PROGRAMS` are commands; a trailing backslash continues a line, `  # words` is a comment, and where a line begins
-with `$ ` only such lines are commands. In a table, code that begins with a program and has an option is a command too.
+of `PROGRAMS` are commands. A trailing backslash continues a line, and `  # words` is a comment. If a line begins with
+`$ `, only such lines are commands. In a table, code that begins with a program and has an option is a command too.
 A line with `[--`, `...`, a choice `A|B` of files or a word in capitals is a synopsis: the reader fills it in.
 
 A page leaves a command out by a comment before its block or table, with the reason:

@@ -226,7 +226,7 @@ def test_an_interrupted_scan_goes_on_with_either_engine(
         said = process.communicate(timeout=60)[1]
     assert process.returncode == 143 and "the same command resumes the scan" in said
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0 and "going on from" in done.stderr
+    assert done.returncode == 0 and "resuming from" in done.stderr
     rows = list(to_results(read_report(tmp_path / "r.parquet")))
     expected = to_batch(Scan(ScanOptions(model=calibrated_model)).score(listing([library])))
     assert_equal(rows, list(to_results(expected)))

@@ -122,7 +122,7 @@ def test_an_interrupted_scan_goes_on(
     scored[1].unlink()
     write_sound(library / "new.wav", music(9.0, seed=98))
     done = scan(*command[1:])
-    assert done.returncode == 0 and "going on from" in done.stderr
+    assert done.returncode == 0 and "resuming from" in done.stderr
     assert scan(library, "--model", calibrated_model, "--out", whole, "--windows", "all").returncode == 3
     assert rows(out) == rows(whole)
     assert Counter(dataset_paths(out)).most_common(1)[0][1] == 1

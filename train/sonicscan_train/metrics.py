@@ -27,9 +27,9 @@ class Quality:
     Attributes:
         precision, recall, f1, specificity, accuracy: at score 0.5, as argmax gives them.
         auc: area under the ROC curve, ties counted half.
-        tpr_at_1, tpr_at_5: highest recall on this very data with at most 1% / 5% of people's tracks flagged.
+        tpr_at_1, tpr_at_5: highest recall on the same data with at most 1% / 5% of people's tracks flagged.
         ece: expected calibration error of the score in ten equal bins.
-        cllr: cost of the scores' log-likelihood ratios in bits: 0 for perfect ones, 1 for ones that say nothing.
+        cllr: cost of the scores' log-likelihood ratios in bits: 0 for perfect ones, 1 for uninformative ones.
     """
 
     precision: float

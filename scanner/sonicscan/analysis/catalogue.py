@@ -55,7 +55,7 @@ def load(path: Location) -> Catalogue:
     from sonicscan.report.schema import to_results
 
     if path.suffix in (".csv", ".jsonl"):
-        raise ReportError(f"{path} does not hold its model and thresholds: only a .parquet report does; scan to that.")
+        raise ReportError(f"{path} does not hold its model and thresholds; only a .parquet report does.")
     table = read_report(path)
     metadata = ReportMetadata.of(table.schema, path.name)
     return Catalogue(path.name, table, tuple(to_results(table)), metadata, metadata.spec(path))

@@ -96,6 +96,6 @@ def declaration_sentences(found: Declarations) -> Iterator[str]:
             yield f"Tracks whose file {CLAIM_WORDS[claim]}: {found.claims[claim]:,}."
     if found.recall is not None:
         yield (
-            f"Of the tracks that declare themselves generated the model flagged {interval(found.recall, 'share')}: an "
-            "estimate of what it catches of the generators that declare their output, and of no others."
+            f"Of the tracks that declare themselves generated the model flagged {interval(found.recall, 'share')}. "
+            "This estimates its recall for the generators that declare their output, and for no others."
         )

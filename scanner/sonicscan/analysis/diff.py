@@ -133,8 +133,8 @@ def _notes(old: Catalogue, new: Catalogue) -> Iterable[str]:
         )
     if old.metadata.windows != new.metadata.windows:
         yield (
-            f"The scans looked at different windows ({old.metadata.windows} and {new.metadata.windows} "
-            "a track), which moves scores."
+            f"The scans used different windows ({old.metadata.windows} and {new.metadata.windows} "
+            "a track), which changes scores."
         )
 
 

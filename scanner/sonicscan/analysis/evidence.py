@@ -4,10 +4,10 @@ Both backbones end in global average pooling and one linear layer. So the logit 
 over the cells of an 8 x 8 grid. The contribution of a cell to the margin is exact and needs no gradients.
 
 With two classes the margin is linear in the logits, and the cells add up to it exactly. With several
-generator families it is not: margin = logsumexp(families) - human. For q = softmax(families) there is the
-identity logsumexp(z) = sum(q z) + H(q), so the cells of the map weighted by q, plus the entropy H(q), add
-up to it exactly; H(q) (0 when one family has it all, log(families) at most) belongs to no place. Nor does the
-model's offset.
+generator families it is not linear: margin = logsumexp(families) - human. For q = softmax(families),
+logsumexp(z) = sum(q z) + H(q). So the cells of the map weighted by q, plus the entropy H(q), add up to the margin
+exactly. H(q) is 0 if one family has all of the probability, and log(families) at most. Neither H(q) nor the model's
+offset belongs to a cell.
 
 The track's margin is a weighted sum of its windows' margins. All windows that are not trimmed have the same weight; the
 weights add up to the model's pooling factor n / (n + shrink).
@@ -56,8 +56,8 @@ class Evidence:
         margins: float64 [n], their margins, from the logits.
         cells: float64 [n, 8, 8]: what each cell adds to its window's margin; mel rows upwards from the
             lowest, then time.
-        spread: float64 [n]: what belongs to no place: what several families add together (H(q)), less the model's
-            offset; zeros for a binary model without an offset.
+        spread: float64 [n]: the part of the margin that belongs to no cell: the entropy H(q), less the model's offset.
+            Zeros for a binary model without an offset.
         weights: float64 [n]: each window's weight in the track's margin; 0 where it was trimmed.
         silent_windows: windows left out because they are silent.
         strongest: the window with the highest margin among those that count.

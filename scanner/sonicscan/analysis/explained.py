@@ -125,8 +125,8 @@ def sentences(evidence: Evidence, limits: Thresholds | None) -> Iterator[str]:
     )
     yield (
         f"The map is {exactly}: each cell, {cell_s:.2f} s by {spec.audio.n_mels // MAP_SIZE} mel rows, shows the "
-        "log-odds that it adds. It is not proof of a local cause: what the network makes of a cell depends on the "
-        "sound around it too."
+        "log-odds that it adds. It is not proof of a local cause: the network's values for a cell also depend on the "
+        "sound around it."
     )
 
 

@@ -99,7 +99,7 @@ def table_script() -> Script:
     exported = re.search(r"export\s*\{([^}]*)\}", bundle)
     jquery = re.search(r"([\w$]+) as jQuery\b", exported[1]) if exported else None
     if exported is None or jquery is None:
-        raise ReportError("the installed itables is laid out in a way that this sonicscan does not know.")
+        raise ReportError("the installed itables has its files at other places than this version of sonicscan expects.")
     bundle = bundle[: exported.start()] + f"window.jQuery={jquery[1]}" + bundle[exported.end() :]
     return _library("{" + bundle + "}", "itables")
 
@@ -113,7 +113,7 @@ def _library(text: str, name: str) -> Script:
     # Normalise line ends, as browsers do before they compute the digest.
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "</script" in text.lower():
-        raise ReportError(f"the script of the installed {name} cannot stand inside a page.")
+        raise ReportError(f"the script of the installed {name} cannot be put into a page.")
     return Script(text)
 
 

@@ -1,4 +1,4 @@
-"""Estimates about a whole report from people who listen to a random sample; they do not depend on the model.
+"""Estimates about a whole report from decisions on a random sample; they do not depend on the model.
 
 `draw` takes a stratified random sample: the strata are the verdicts, and each track of a stratum has the same chance.
 `estimate` turns decisions on it into the share of AI, the false-positive rate and the miss rate of the scan's flags.
@@ -7,9 +7,9 @@ The only randomness is that of the draw, so the intervals assume nothing about t
     tracks of AI among the N - n of a stratum that were not drawn ~ BetaBinomial(N - n, k + 1/2, n - k + 1/2)
 
 for k of its n drawn tracks being AI (Jeffreys' prior; Brown, Cai and DasGupta 2001, "Interval estimation for a binomial
-proportion"). A prediction-powered interval for the share also uses the scores of all tracks and corrects them with the
-sample, so it is valid for any scores (Angelopoulos, Bates, Fannjiang, Jordan and Zrnic 2023, "Prediction-powered
-inference"; with the weight of Angelopoulos, Duchi and Zrnic 2023, "PPI++").
+proportion"). A prediction-powered interval for the share also uses the scores of all tracks, and corrects them with the
+sample. So it is valid for any scores. Sources: Angelopoulos, Bates, Fannjiang, Jordan and Zrnic 2023,
+"Prediction-powered inference"; Angelopoulos, Duchi and Zrnic 2023, "PPI++", for the weight.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ _RULES = {
     "review": "The score of the track is at or over the threshold of `review`, and under that of `flagged`.",
     "declared-generated": "The file declares that a generator made it.",
 }
-_CAUTION = "A score is evidence, not proof: a person should listen before anybody is accused of anything."
+_CAUTION = "A score is evidence, not proof. A person should listen to the track before anybody is accused."
 
 
 def write_sarif(catalogue: Catalogue, rows: Iterable[FileResult], path: Path) -> int:

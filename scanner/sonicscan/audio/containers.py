@@ -79,7 +79,7 @@ def why_unreadable(file: io.RawIOBase) -> AudioError:
     for start, at, name in _STARTS:
         if head[at : at + len(start)] == start:
             return AudioError("unreadable", f"it begins like {name}, and its header is damaged.")
-    return AudioError("unsupported", "neither libsndfile nor FFmpeg knows a sound format in it.")
+    return AudioError("unsupported", "neither libsndfile nor FFmpeg recognises a sound format in it.")
 
 
 def _is_mp4(head: bytes) -> bool:

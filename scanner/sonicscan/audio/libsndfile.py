@@ -23,8 +23,8 @@ _UNKNOWN_FRAMES = 2**62  # libsndfile's "unknown" is the largest number of 63 bi
 _PROMISED = re.compile(r"^\s*(?:data|SSND|Data Size|riff)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 
 
-# In Vorbis, libsndfile seeks less than 2 s ahead by counting the samples that it decodes, and to the last page by
-# counting from the end that the page notes; both are out by up to a block. There we read on instead of seeking.
+# In Vorbis, two kinds of seeks in libsndfile are wrong by up to a block. Less than 2 s ahead, it counts the samples
+# that it decodes; on the last page, it counts from the end that the page states. There we decode instead of seeking.
 _VORBIS_AHEAD_S, _VORBIS_END_S = 2.5, 5.0
 _SEARCHED_FRAMES, _SEARCHED_BLOCKS = 16384, 30  # for a bitstream: behind up to ten seconds of zeros
 _MPG123_PREFRAMES = 4  # that it decodes before the frame it is sent to

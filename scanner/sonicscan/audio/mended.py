@@ -1,7 +1,7 @@
 """Continues with FFmpeg if libsndfile stops before the end of a file.
 
-libsndfile stops at the first invalid frame of a FLAC or MP3: a flipped bit, some kilobytes of zeros, or a change from
-stereo to mono. FFmpeg searches for the next frame.
+libsndfile stops at the first invalid frame of a FLAC or MP3. The cause may be a flipped bit, some kilobytes of zeros,
+or a change from stereo to mono. FFmpeg searches for the next frame.
 """
 
 from __future__ import annotations

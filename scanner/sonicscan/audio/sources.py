@@ -1,8 +1,8 @@
 """Opens a sound file of any format as one forward stream of mono float32 blocks.
 
 libsndfile reads most files and seeks to the sample. FFmpeg, through PyAV, reads the other formats (AAC, ALAC, WMA,
-WavPack, Matroska ...). It also reads Ogg Opus, and Ogg Vorbis from start to end: it takes two fifths and two thirds of
-libsndfile's time for the same samples. The choice depends on the content, never on the name.
+WavPack, Matroska ...). It also reads Ogg Opus, and Ogg Vorbis from start to end. For the same samples it takes two
+fifths and two thirds of libsndfile's time. The choice depends on the content, never on the name.
 
 Both libraries get an open file, not a name. So names that are not UTF-8 work, and a sibling `._track.mp3` is not read
 as a resource fork. A playlist cannot make FFmpeg open another file.

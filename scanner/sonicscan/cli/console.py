@@ -89,7 +89,7 @@ def _show(error: BaseException, name: str, verbose: bool) -> None:
         if error.errno != errno.EPIPE:
             FatalError(f"standard output cannot be written: {error.strerror}.").show()
     elif isinstance(error, MemoryError):
-        FatalError(f"{name} has not enough memory; --workers 1 --batch-size 1 takes less.").show()
+        FatalError(f"{name} ran out of memory; --workers 1 --batch-size 1 needs less.").show()
     elif isinstance(error, ModuleNotFoundError) and (extra := extra_of(error.name)) is not None:
         FatalError(missing_extra(f"this command of {name} needs the package {error.name}", extra)).show()
     elif not isinstance(error, KeyboardInterrupt):

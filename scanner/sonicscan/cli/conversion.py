@@ -32,14 +32,27 @@ if TYPE_CHECKING:
     "--out",
     type=FILE,
     required=True,
-    help="x.csv, x.jsonl, x.parquet, x.sarif (findings alone), or - for JSON Lines on standard output.",
+    help="x.csv, x.jsonl, x.parquet, x.sarif (findings only), or - for JSON Lines on stdout.",
 )
-@click.option("--flagged", is_flag=True, help="Only flagged tracks: short for --verdict flagged.")
-@click.option("--verdict", "verdicts", multiple=True, type=click.Choice(["flagged", "review", "clear"]))
-@click.option("--status", "statuses", multiple=True, type=click.Choice(STATUSES), metavar="STATUS")
-@click.option("--min-score", type=click.FloatRange(0.0, 1.0), help="Only tracks with at least this score.")
-@click.option("--path", metavar="GLOB", help="Only paths that match; * matches / too.")
-@click.option("--fdr", type=RATE, help="Only tracks that can be flagged at this false-discovery rate.")
+@click.option("--flagged", is_flag=True, help="The same as --verdict flagged.")
+@click.option(
+    "--verdict",
+    "verdicts",
+    multiple=True,
+    type=click.Choice(["flagged", "review", "clear"]),
+    help="Write only tracks with this verdict.",
+)
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice(STATUSES),
+    metavar="STATUS",
+    help="Write only tracks with this status.",
+)
+@click.option("--min-score", type=click.FloatRange(0.0, 1.0), help="Write only tracks with at least this score.")
+@click.option("--path", metavar="GLOB", help="Write only paths that match; * matches / too.")
+@click.option("--fdr", type=RATE, help="Write only tracks that can be flagged at this false-discovery rate.")
 @reviewed_option
 def convert(
     report: Location,
@@ -54,7 +67,7 @@ def convert(
 ) -> None:
     """Write a report, or a part of it, in another format.
 
-    With --reviewed, tracks that people have decided about are left out.
+    A row is written if it meets every condition. With --reviewed, tracks that people have decided about are left out.
     """
     import pyarrow as pa
 
@@ -86,10 +99,10 @@ def convert(
 @click.command()
 @click.argument("reports", type=FILE, nargs=-1, required=True)
 @click.option("--out", type=FILE, required=True, metavar="M.parquet", help="The merged report.")
-@click.option("--allow-gaps", is_flag=True, help="Shards may be missing.")
-@click.option("--allow-overlap", is_flag=True, help="A path may come twice: the report that finished last wins.")
-@click.option("--allow-mixed-models", is_flag=True, help="Models, windows and thresholds may differ.")
-@click.option("--strip", multiple=True, metavar="FOLDER", help="Folder that paths lose: shards of several mounts.")
+@click.option("--allow-gaps", is_flag=True, help="Allow missing shards.")
+@click.option("--allow-overlap", is_flag=True, help="Allow a path in two reports; the later report's row is kept.")
+@click.option("--allow-mixed-models", is_flag=True, help="Allow different models, windows and thresholds.")
+@click.option("--strip", multiple=True, metavar="FOLDER", help="Remove this folder from the start of paths.")
 def merge(
     reports: tuple[Path, ...],
     out: Path,
@@ -98,7 +111,7 @@ def merge(
     allow_mixed_models: bool,
     strip: tuple[str, ...],
 ) -> None:
-    """Join the REPORTS of shards, or of several libraries, into one."""
+    """Join the reports of shards, or of several libraries."""
     from sonicscan.analysis import merge as merging
     from sonicscan.report.writers import check_target
 
@@ -134,12 +147,12 @@ def html(
     reviewed: Path | None,
     declared: Path | None,
 ) -> None:
-    """Write one self-contained page about a report: it works offline and fetches nothing.
+    """Write one page about a report, which works offline.
 
-    With --explain the page holds short excerpts of those tracks to listen to.
+    The page fetches nothing. With --explain it holds short excerpts of the explained tracks.
     """
     if (explain_n is None) != (library is None):
-        raise click.UsageError("--explain N and --library ROOT go together: evidence comes from the sound.")
+        raise click.UsageError("--explain N and --library ROOT must be given together; evidence needs the sound files.")
     from sonicscan.analysis.html import require_libraries, write_page
 
     require_libraries()

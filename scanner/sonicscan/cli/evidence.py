@@ -137,19 +137,12 @@ def sample(report: Location, n: int, out: Path, seed: int) -> None:
 @click.option("--sample", "sample_", type=FILE, metavar="FILE", help="The list that was drawn. [default: --decisions]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def estimate(report: Location, decisions: Path, sample_: Path | None, as_json: bool) -> None:
-<<<<<<< HEAD
-    """Estimate the share of AI, false-positive rate and miss rate from decisions on a sample, for any model."""
-    from sonicscan.analysis import catalogue, listening, terminal
-    from sonicscan.analysis.reviewed import load_reviewed
-=======
     """Estimate the share of AI and error rates from a sample.
 
     The estimates use decisions of people on the sample. They hold for any model.
     """
-    with clear_errors():
-        from sonicscan.analysis import catalogue, listening, terminal
-        from sonicscan.analysis.reviewed import load_reviewed
->>>>>>> 165c253 (Help texts, findings and pages in plain English; man pages follow)
+    from sonicscan.analysis import catalogue, listening, terminal
+    from sonicscan.analysis.reviewed import load_reviewed
 
     reviewed = load_reviewed(decisions)
     strata = reviewed.strata if sample_ is None else load_reviewed(sample_).strata
@@ -169,20 +162,10 @@ def estimate(report: Location, decisions: Path, sample_: Path | None, as_json: b
 @click.argument("audio", type=FILE, required=False)
 @click.option("--model", type=FILE, help=f"ONNX model, or a bundled one's name. [default: {DEFAULT}]")
 @click.option("--examiner", metavar="NAME", help="Person responsible for the examination.")
-<<<<<<< HEAD
 @click.option("--out", type=FILE, metavar="FOLDER", help="The case file: a new folder.")
 @_scoring_options
-@click.option("--key", type=FILE, metavar="PEM", help="Signs the case; with --verify, the examiner's public key.")
+@click.option("--key", type=FILE, metavar="PEM", help="Key that signs the case; with --verify, the public key.")
 @click.option("--verify", type=FILE, metavar="FOLDER", help="Check a case file instead.")
-=======
-@click.option("--out", type=_FILE, metavar="FOLDER", help="The case file: a new folder.")
-@click.option("--windows", default="12", show_default=True, metavar="N|all", help="Scored windows.")
-@click.option("--max-fpr", type=_RATE, metavar="F", help="Certified false-positive rate of `flagged`. [default: 0.01]")
-@click.option("--threshold", type=click.FloatRange(0.0, 1.0), metavar="T", help="Flag scores from T on.")
-@click.option("--prior", type=_RATE, metavar="P", help="Assumed share of AI; gives a probability.")
-@click.option("--key", type=_FILE, metavar="PEM", help="Key that signs the case; with --verify, the public key.")
-@click.option("--verify", type=_FILE, metavar="FOLDER", help="Check a case file instead.")
->>>>>>> 165c253 (Help texts, findings and pages in plain English; man pages follow)
 def case(
     audio: Path | None,
     model: Path | None,
@@ -237,10 +220,11 @@ def _verify(folder: Path, key: Path | None) -> None:
     from sonicscan.text import printable
 
     found = verify(folder, None if key is None else PublicKey.read(key))
-    click.echo(f"{click.format_filename(folder)}: as {printable(found.examiner)} made it, {printable(found.opened)}.")
+    made = f"{printable(found.examiner)} made it, {printable(found.opened)}"
+    click.echo(f"{click.format_filename(folder)}: unchanged since {made}.")
     if found.fingerprint is None:
         click.echo("It is not signed: anyone could have changed report.json and report.html together.")
     elif key is None:
-        click.echo(f"Signed by the key in the folder, {found.fingerprint}: compare that with the examiner's.")
+        click.echo(f"Signed by the key in the folder, {found.fingerprint}: compare it with the examiner's key.")
     else:
         click.echo(f"Signed by {found.fingerprint}.")

@@ -68,7 +68,7 @@ class Session:
         self._announce()
         if reported.sink.resumed:
             self.say(
-                f"going on from {reported.sink.kept_in}, with {reported.sink.resumed} rows of an interrupted scan."
+                f"resuming from {reported.sink.kept_in}, with {reported.sink.resumed} rows of an interrupted scan."
             )
         tally = self._tally()
         try:
@@ -212,7 +212,7 @@ class Session:
         for rule in self.tracks.unmatched:
             self.say(printable(f"the pattern {rule.text!r} of {rule.origin} matched nothing"))
         if self.tracks.system_files:
-            self.say(f"passed over {self.tracks.system_files} files of operating systems (._*, .DS_Store and the like)")
+            self.say(f"left out {self.tracks.system_files} files of operating systems (such as ._* and .DS_Store)")
 
 
 class Interrupted(Ended):

@@ -1,8 +1,11 @@
 """Makes the standard streams safe: each write is complete or an error, and none of the three is closed.
 
-Python's own streams lose data or end the program in four cases: with PYTHONUNBUFFERED=1 a write may be partial; a
-non-blocking pipe takes part of the data; a closed stream is None, and its descriptor is given to the next file that
-is opened; and a failing standard error raises in the middle of a scan.
+Python's own streams lose data or end the program in four cases:
+
+- With PYTHONUNBUFFERED=1, a write may be partial.
+- A non-blocking pipe takes a part of the data.
+- A closed stream is None, and the next file that is opened gets its descriptor.
+- A failing standard error raises an exception during a scan.
 """
 
 from __future__ import annotations

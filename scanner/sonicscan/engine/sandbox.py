@@ -1,11 +1,11 @@
 """Drops the rights of a decoding process before it opens the first file, as far as the system allows it.
 
-    every file   new privileges (PR_SET_NO_NEW_PRIVS), core dumps
-    local files  further: writing files and growing them (Landlock, RLIMIT_FSIZE), reading any file but Python's own
-                 and those that are handed over open (Landlock), the network, other programs, other processes (seccomp)
+    every file   no new privileges (PR_SET_NO_NEW_PRIVS), no core dumps
+    local files  also: no file is written or grows (Landlock, RLIMIT_FSIZE); no file is opened but Python's own, and
+                 sound files are received open (Landlock); no network, other programs or other processes (seccomp)
 
 A process that decodes files behind URLs keeps the network, credentials and a place for fetched bytes. Names and numbers
-follow landlock(7), seccomp(2) and prctl(2) of Linux; elsewhere only the resource limits apply.
+follow landlock(7), seccomp(2) and prctl(2) of Linux. On other systems only the resource limits apply.
 """
 
 from __future__ import annotations

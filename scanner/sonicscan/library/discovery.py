@@ -2,8 +2,8 @@
 
 Listing yields tracks while it walks the tree, and stores only the folders still to be entered. So the first track is
 scored at once, and a million files need no memory. A folder that cannot be read is yielded too, so that it gets a row.
-Remote folders are listed at the same time as local ones, a few at a time: a server that does not answer delays only its
-own files.
+Remote folders are listed at the same time as local ones, a few at a time. So a server that does not answer delays only
+its own files.
 """
 
 from __future__ import annotations

@@ -100,9 +100,9 @@ class ReportMetadata:
         try:
             found = msgspec.convert(values, cls)
         except (msgspec.ValidationError, OverflowError) as error:
-            raise ReportError(f"the metadata of {name} makes no sense: {error}.") from error
+            raise ReportError(f"the metadata of {name} is not valid: {error}.") from error
         if found.thresholds is not None and not 0.0 <= found.thresholds.flagged <= 1.0:
-            raise ReportError(f"the thresholds in {name} make no sense: a threshold is a score between 0 and 1.")
+            raise ReportError(f"the thresholds in {name} are not valid: a threshold is a score between 0 and 1.")
         return found
 
     def keys(self) -> dict[str, str]:

@@ -81,8 +81,10 @@ class Journal:
             raise
 
     def rows(self) -> pa.Table:
-        """Returns all rows that earlier scans and this one have written, in order; read from the disk, so that a scan
-        keeps no rows in memory."""
+        """Returns all rows that earlier scans and this one have written, in order.
+
+        They are read from the disk, so that a scan keeps no rows in memory.
+        """
         table = self._read(self._key).table
         if table.num_rows != self._rows:
             raise ReportError(f"the journal {self.path} has changed or was damaged while it was in use; scan again.")

@@ -1,8 +1,8 @@
 """A report that is a folder of parts, for catalogues whose rows do not fit into memory.
 
-    folder/_journal              rows that are in no part yet (Journal)
-    folder/part-000000.parquet   a part: sorted by path, whole or not at all
-    folder/_SUCCESS              the scan has come to its end
+    folder/_journal              rows that are not in a part yet (Journal)
+    folder/part-000000.parquet   a part, sorted by path; it appears whole or not at all
+    folder/_SUCCESS              an empty file: the scan is complete
 
 A part is written from the whole journal, which is then cleared. If the scan dies between these steps, both hold the
 same rows, and the next start detects this. Until `_SUCCESS` exists, the same command resumes the scan. It keeps eight

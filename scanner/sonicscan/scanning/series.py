@@ -1,9 +1,9 @@
-"""The reports of an audit that is repeated: `--out 'audits/{date}.parquet'`, one report a day.
+"""The reports of a regular audit: `--out 'audits/{date}.parquet'`, one report a day.
 
     audits/2026-11-26.parquet         the report of that day
-    audits/audit.parquet.journal      the scan that is not finished, whichever day it began
-    audits/audit.delivered.json       which flags were delivered (analysis.delivered)
-    audits/audit.lock                 held by the audit that is running
+    audits/audit.parquet.journal      the rows of an unfinished scan of any day
+    audits/audit.delivered.json       the flags that were delivered (analysis.delivered)
+    audits/audit.lock                 locked by the running audit
 
 A scan that was killed is resumed by the audit of a later day, because the journal's name holds no date.
 Without `{date}` in its name, a series is one report that each audit replaces.

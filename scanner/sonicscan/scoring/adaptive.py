@@ -6,12 +6,12 @@ deviation. Given n of N margins, the (trimmed) mean of all N is then distributed
 
     mean of the n + t(n - 1) * s * sqrt(1/n - 1/N)
 
-(Cochran 1977, "Sampling Techniques", 2.15, for drawing without replacement; Tukey and McLaughlin 1963 for a
-trimmed mean, with its Winsorised deviation for s and the number of untrimmed windows for n in t). A verdict is decided
+Sources: Cochran 1977, "Sampling Techniques", 2.15, for drawing without replacement; Tukey and McLaughlin 1963 for a
+trimmed mean. There s is the Winsorised deviation, and n in t the number of untrimmed windows. A verdict is decided
 once less than `ERROR_RATE` of that distribution lies beyond the next threshold. This is stochastic curtailment (Lan,
 Simon and Halperin 1982, "Stochastically curtailed tests in long-term clinical trials"). The bound holds for the round
-that decides, however many rounds came before it. So at most `ERROR_RATE` of the verdicts decided early may differ from
-those of all windows; far fewer differ if most tracks are far from a threshold. `benchmarks/adaptive_windows.py`
+that decides, for any number of earlier rounds. So at most `ERROR_RATE` of the verdicts decided early may differ from
+those of all windows. Far fewer differ if most tracks are far from a threshold. `benchmarks/adaptive_windows.py`
 measures how many differ.
 
 The result depends only on the file, the model and the thresholds, not on other tracks, batches or time.

@@ -1,9 +1,9 @@
 """Evidence about a group of tracks (an artist, an album, a folder), valid under any dependence between its tracks.
 
-The tracks of one album are similar, so their p-values must not be multiplied: if the sound of one studio scores high,
-all of its tracks have small p-values. E-values can be averaged under any dependence. If the tracks are by people, the
-expectation of each e-value is at most 1, and so is that of their mean (Vovk and Wang 2021, "E-values: calibration,
-combination and applications"). By Markov's inequality, a group by people reaches an e-value of 1 / a in at most a share
+The tracks of one album are similar, so their p-values must not be multiplied. If the sound of one studio scores high,
+all of its tracks have small p-values. E-values can be averaged under any dependence (Vovk and Wang 2021, "E-values:
+calibration, combination and applications"). If the tracks are by people, the expectation of each e-value is at most 1,
+and so is that of their mean. By Markov's inequality, a group by people reaches an e-value of 1 / a in at most a share
 `a` of all draws.
 """
 

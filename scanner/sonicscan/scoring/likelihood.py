@@ -2,10 +2,10 @@
 
     log10 LR = (slope x margin + shift) / ln 10, within bounds
 
-Slope and shift come from a logistic regression on the calibration's scores of both classes. The bounds are the
-empirical bounds of Vergeer, van Es, de Jongh, Alberink and Stoel 2016, "Numerical likelihood ratios outputted by LR
-systems are often based on extrapolation: when to stop extrapolating?": with one more misleading track, the ratios must
-not be less useful than no ratios. They are never wider than n + 1, for n calibration tracks.
+Slope and shift come from a logistic regression on the calibration's scores of both classes. The bounds are empirical:
+with one more misleading track, the ratios must not be less useful than no ratios. They are never wider than n + 1, for
+n calibration tracks. Source of the bounds: Vergeer, van Es, de Jongh, Alberink and Stoel 2016, "Numerical likelihood
+ratios outputted by LR systems are often based on extrapolation: when to stop extrapolating?".
 
 A likelihood ratio is not the probability that a track is AI. `posterior` computes that from an assumed share of AI.
 """
@@ -26,8 +26,8 @@ from sonicscan.spec import Calibration
 Float64 = npt.NDArray[np.float64]
 
 MIN_TRACKS = 30  # of each class
-SLOPES = (0.0, 20.0)  # over the model's own margins; 1 where its calibration fits these tracks
-MAX_MARGIN = 36.0  # log-odds; a score of 1 has none
+SLOPES = (0.0, 20.0)  # of log-odds over the model's margins; 1 if the model's temperature fits these tracks
+MAX_MARGIN = 36.0  # log-odds, for scores whose margin is infinite
 BOUND_STEP = 0.01  # log10 units, of the search for the bounds
 _LN10 = math.log(10.0)
 

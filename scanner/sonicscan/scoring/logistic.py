@@ -20,11 +20,11 @@ def fit_line(
     factors: Float64 | None = None,
     weights: Float64 | None = None,
 ) -> tuple[float, float]:
-    """The line with the lowest cross-entropy of sigmoid(factor x (slope x value + shift)), classes weighing the same.
+    """The line with the lowest cross-entropy of sigmoid(factor x (slope x value + shift)), with equal class weights.
 
-    Because both classes weigh the same, factor x (slope x value + shift) is the natural logarithm of the likelihood
-    ratio (Brümmer and du Preez 2006, "Application-independent evaluation of speaker detection"; Morrison 2013,
-    "Tutorial on logistic-regression calibration and fusion").
+    Because of the equal weights, factor x (slope x value + shift) is the natural logarithm of the likelihood ratio.
+    Sources: Brümmer and du Preez 2006, "Application-independent evaluation of speaker detection"; Morrison 2013,
+    "Tutorial on logistic-regression calibration and fusion".
 
     Args:
         values: float64 [n].

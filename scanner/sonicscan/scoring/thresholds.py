@@ -1,9 +1,9 @@
 """Thresholds that certify their false-positive rate, and p-values; pure functions.
 
 The input is the scores of n tracks known to be by people. The Neyman-Pearson order statistic gives the lowest threshold
-for which P(FPR > alpha) <= 0.05, for any distribution of scores (Tong, Feng and Li 2018, "Neyman-Pearson classification
-algorithms and NP receiver operating characteristics"). With too few tracks there is no such threshold, and `InputError`
-says how many tracks it needs.
+for which P(FPR > alpha) <= 0.05, for any distribution of scores. With too few tracks there is no such threshold, and
+`InputError` says how many tracks are needed. Source: Tong, Feng and Li 2018, "Neyman-Pearson classification algorithms
+and NP receiver operating characteristics".
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DEFAULT_MAX_FPR = 0.01
 CONFIDENCE = 0.95
 CAUGHT_RATES = (0.01, 0.02, 0.05, 0.1)  # for which a model says how much AI it flags
 REVIEW_FACTOR = 10.0  # `review` begins at the threshold of ten times the rate asked for
-MAX_REVIEW_FPR = 0.1  # so that `review` never holds more than a tenth of the tracks by people
+MAX_REVIEW_FPR = 0.1  # the certified share of tracks by people that get `review` or `flagged` is at most a tenth
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ class AudioSpec:
         n_frames: columns of the image.
         fmin, fmax: edges of the mel filterbank in Hz.
         top_db: range kept, in dB below the window's own maximum.
-        reference: "max" keeps the dB values as they are; "unit" maps [-top_db, 0] dB re 1.0 to 0..1 and clips values
+        reference: "max" leaves the dB values unchanged. "unit" maps [-top_db, 0] dB re 1.0 to 0..1 and clips values
             outside, as the published notebook does.
         db_floor: smallest power that is distinguished from zero.
 

@@ -27,8 +27,8 @@ class Material:
     Attributes:
         codecs: number of tracks by codec, as the report's column `codec` names it.
         sample_rates: number of tracks by sample rate in Hz, as text.
-        bandwidth_hz, duration_s, loudness_db: quantiles of the tracks' values, evenly spaced from the lowest
-            value to the highest; empty where they were not measured.
+        bandwidth_hz, duration_s, loudness_db: quantiles of the tracks' values, at even steps from the lowest value to
+            the highest. Empty if they were not measured.
     """
 
     codecs: Mapping[str, int] = field(default_factory=dict)

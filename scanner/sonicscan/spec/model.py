@@ -33,8 +33,8 @@ class ModelSpec:
         architecture: timm name of the backbone, or the project's own.
         classes: output classes; `human` first, then `ai` or one name per generator family.
         audio: the preprocessing.
-        temperature, offset: a window's margin is (raw margin - offset) / temperature, so that scores are calibrated
-            probabilities where people and AI are equally likely.
+        temperature, offset: a window's margin is (raw margin - offset) / temperature. So scores are calibrated
+            probabilities if people and AI are equally likely.
         shrink: c in n / (n + c), which multiplies the trimmed mean of the margins of n windows that are not silent. 0
             leaves the mean unchanged.
         calibration: scores of known tracks; empty without calibration.
@@ -117,8 +117,8 @@ class ModelSpec:
         """Read the JSON of `to_json`, of this version or of version 1.
 
         Raises:
-            ModelError: the text is not JSON, has an unknown version, or has a field that is missing, unknown, of
-                another type or impossible; the message names the field.
+            ModelError: the text is not JSON or has an unknown version, or a field is missing, unknown or not valid. The
+                message names the field.
         """
         import msgspec  # here, because programs that read no model need not load it
 

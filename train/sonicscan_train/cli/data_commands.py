@@ -74,21 +74,13 @@ def split(
     holdout_sources: str,
     official: bool,
 ) -> None:
-<<<<<<< HEAD
-    """Divide DATA into parts; no group and no artist is ever in two of them."""
-    from sonicscan_train.data.manifest import write_split
-    from sonicscan_train.data.splits import SplitPlan, summary
-    from sonicscan_train.data.splits import split as run
-=======
     """Divide DATA into parts for training and evaluation.
 
     No group and no artist is in two parts.
     """
-    with clear_errors():
-        from sonicscan_train.data.manifest import write_split
-        from sonicscan_train.data.splits import SplitPlan, summary
-        from sonicscan_train.data.splits import split as run
->>>>>>> 165c253 (Help texts, findings and pages in plain English; man pages follow)
+    from sonicscan_train.data.manifest import write_split
+    from sonicscan_train.data.splits import SplitPlan, summary
+    from sonicscan_train.data.splits import split as run
 
     plan = SplitPlan(
         train=1.0 - valid - test - calibration,

@@ -62,17 +62,11 @@ def fit(
     license_note: str,
     resume: bool,
 ) -> None:
-<<<<<<< HEAD
-    """Train a detector. `accelerate launch -m sonicscan_train.cli fit ...` uses several GPUs or machines."""
-    from sonicscan_train.cli.fitting import FitOptions, run_fit
-=======
     """Train a detector.
 
     `accelerate launch -m sonicscan_train.cli fit ...` uses several GPUs or machines.
     """
-    with clear_errors():
-        from sonicscan_train.cli.fitting import FitOptions, run_fit
->>>>>>> 165c253 (Help texts, findings and pages in plain English; man pages follow)
+    from sonicscan_train.cli.fitting import FitOptions, run_fit
 
     overrides = {
         "epochs": epochs,

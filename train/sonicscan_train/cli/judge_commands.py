@@ -33,19 +33,12 @@ def calibrate(
     seed: int,
     out: Path | None,
 ) -> None:
-<<<<<<< HEAD
-    """Fit temperature and certified thresholds of CHECKPOINT on tracks that it was not trained on."""
-    from sonicscan.audio.windows import WindowPlan
-    from sonicscan_train.cli.calibrating import run_calibrate
-=======
     """Fit temperature and certified thresholds of CHECKPOINT.
 
     The tracks must not be training tracks of the checkpoint.
     """
-    with clear_errors():
-        from sonicscan.audio.windows import WindowPlan
-        from sonicscan_train.cli.calibrating import run_calibrate
->>>>>>> 165c253 (Help texts, findings and pages in plain English; man pages follow)
+    from sonicscan.audio.windows import WindowPlan
+    from sonicscan_train.cli.calibrating import run_calibrate
 
     clips = clips_of(data, maps)
     plan = WindowPlan.parse(windows)
@@ -80,21 +73,13 @@ def evaluate(
     bootstraps: int,
     out: Path,
 ) -> None:
-<<<<<<< HEAD
-    """Measure a model on tracks that it was not trained on. An ONNX model runs in the scanner itself."""
-    from sonicscan.audio.windows import WindowPlan
-    from sonicscan_train.cli.evaluating import EvaluateOptions, run_evaluate
-    from sonicscan_train.data.clips import pairs
-=======
     """Measure a model on tracks that it was not trained on.
 
     An ONNX model runs in the scanner.
     """
-    with clear_errors():
-        from sonicscan.audio.windows import WindowPlan
-        from sonicscan_train.cli.evaluating import EvaluateOptions, run_evaluate
-        from sonicscan_train.data.clips import pairs
->>>>>>> 165c253 (Help texts, findings and pages in plain English; man pages follow)
+    from sonicscan.audio.windows import WindowPlan
+    from sonicscan_train.cli.evaluating import EvaluateOptions, run_evaluate
+    from sonicscan_train.data.clips import pairs
 
     options = EvaluateOptions(
         parts=parts,

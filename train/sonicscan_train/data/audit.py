@@ -1,8 +1,7 @@
-"""`audit`: checks a data set for shortcuts that a detector could learn instead of the music. To be run before any
-training.
+"""`audit`: checks a data set, before training, for shortcuts that a detector could learn instead of the music.
 
-Three questions: does a trivial feature of the files alone tell the classes apart; is the same sound in two
-classes or two parts; is a group or an artist in two parts of the split?
+It answers three questions. Does a trivial feature of the files alone separate the classes? Is the same sound in two
+classes or two parts? Is a group or an artist in two parts of the split?
 """
 
 from __future__ import annotations

@@ -120,8 +120,8 @@ class SoundCache:
 
         Args:
             key: names the variant in the folder; another way of making it needs another key.
-            vary: from samples float32 [n], whether people made them, and a generator to samples of the same length;
-                must be picklable where `workers` is over 1.
+            vary: takes samples float32 [n], whether people made them, and a generator; returns samples of the same
+                length. It must be picklable if `workers` is over 1.
             seed: with the row, the seed of the generator.
             workers: processes.
             done: called after each excerpt.

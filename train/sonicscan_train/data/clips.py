@@ -1,7 +1,7 @@
 """The `Clip`: a track's path, labels and part, before it is decoded.
 
-Labels. `human` is reserved for music by people. In a binary model the other class is `ai`; any other label must be
-mapped (`--map suno=ai`) or dropped (`--map codec=drop`), so that nothing is taken for AI by accident. With `--classes
+Labels. `human` is reserved for music by people. In a binary model the other class is `ai`. Any other label must be
+mapped (`--map suno=ai`) or dropped (`--map codec=drop`), so that no label becomes AI by accident. With `--classes
 source` a clip labelled `ai` belongs to the class of its source, and any other label is a class name of its own. `codec`
 is music by people that went through a neural codec. `evaluate` reports it separately, and training on it needs a
 `--map`.

@@ -29,8 +29,8 @@ def load(data: Sequence[str]) -> list[Clip]:
         data: `PATH` or `KIND:PATH` each; kinds are those of `LOADERS`.
 
     Raises:
-        InputError: a data set that is not there, not of a known layout, or that lacks a table or a column;
-            or one file in two data sets.
+        InputError: a data set is missing, has an unknown layout, or lacks a table or a column; or one file is in two
+            data sets.
     """
     clips: list[Clip] = []
     for entry in data:

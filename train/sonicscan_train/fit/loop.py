@@ -1,6 +1,7 @@
-"""The training loop: a plain loop with accelerate, which can be resumed after any epoch. A resumed run is equal bit for
-bit. Batches depend on (seed, epoch, position), and the learning rate on the step. torch's generator is seeded for each
-epoch, and the state file holds weights, average and optimiser.
+"""The training loop, with accelerate. It can be resumed after any epoch.
+
+A resumed run equals an uninterrupted one bit for bit. Batches depend on (seed, epoch, position), and the learning rate
+on the step. torch's generator is seeded for each epoch. The state file holds weights, average and optimiser.
 """
 
 from __future__ import annotations

@@ -48,10 +48,10 @@ class CachePlan:
     Attributes:
         seconds: of each clip, from its start.
         variants: fixed variants of each excerpt; None for none.
-        first_version: share of windows from the sound as it came.
-        layer_share, layer_db: share of windows over which another one of the same class is played, and how loud, in dB.
-        paired_share: share of the windows that are not by people whose partner, music by people of the same group, is
-            put into the other half of the batch at the same place.
+        first_version: share of windows from the unchanged sound.
+        layer_share, layer_db: share of windows that are mixed with another one of the same class, and its level in dB.
+        paired_share: share of the windows not by people that have a partner in the batch: music by people of the same
+            group. The partner is at the same place of the other half of the batch.
         augmentation: of the spectrogram; None for none.
     """
 
@@ -81,12 +81,12 @@ class Recipe:
         plateau: share of the run after which the cosine begins.
         label_smoothing: share of the target spread over all classes.
         mixup: alpha of the Beta distribution that mixes pairs of windows; 0 is none.
-        mixup_share: share of windows that are mixed, each with a share of its own; None mixes whole batches alike.
+        mixup_share: share of windows that are mixed, each in its own proportion; None mixes whole batches equally.
         ema: decay of the weights' moving average, which then is the model; 0 is none.
         clip_norm: largest norm of the gradient; 0 is any.
         dropout: before the head.
-        narrow_frames, wide_share: frames of the images, drawn from the window, until the last `wide_share` of the run;
-            None is whole windows throughout.
+        narrow_frames, wide_share: frames of the images, drawn from the window, until the last `wide_share` of the run.
+            With None, images are whole windows throughout.
         crop: `first` window of a track, or a `random` one in each epoch.
         sampling: None shuffles the clips.
         cache: train from cached excerpts; None reads crops from the files.

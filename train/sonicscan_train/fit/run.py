@@ -1,8 +1,8 @@
 """A training run on disk: its configuration, its state and its results.
 
-RUN/fit.json       the configuration; --resume insists on the same
-RUN/split.csv      which clip was in which part
-RUN/state.pt       everything to go on from the end of the last whole epoch; tensors and plain values only
+RUN/fit.json       the configuration; --resume needs the same one
+RUN/split.csv      the part of each clip
+RUN/state.pt       the state at the end of the last whole epoch, to resume from; tensors and plain values only
 RUN/best/          the best checkpoint so far: model.safetensors and spec.json
 RUN/metrics.jsonl  a line an epoch;  loss.png, roc.png
 """

