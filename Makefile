@@ -5,10 +5,10 @@
 # make bench  the speed claims, each beside its target, into docs/performance.md; LIBRARY and CORPUS name real music,
 #             ONLY="startup memory" runs some of them
 # make bench-gpu  all figures of one GPU in ten minutes, into bench-data/gpu.json and docs/performance.md
-# make model  train, cross-fit and export the bundled model from CORPUS, a folder with manifest.csv; goes on where it was
+# make model  train, cross-fit and export the bundled model from CORPUS, a folder with manifest.csv; resumes where it was
 #             interrupted. RUN names the folder, EPOCHS=N (of 100 steps) makes it shorter
 # make install-completions   completions of the four programs for bash, zsh and fish, into the folders of this user
-# make man    the man pages in man/, anew
+# make man    write the man pages in man/ again
 # Each makes what it needs in .venv first.
 
 PYTHON ?= python3

@@ -1,10 +1,10 @@
-"""Claim 5: what few windows cost, and what adaptive ones save, on real tracks of two to three minutes.
+"""Claim 5: the errors of few windows and the savings of adaptive ones, on real tracks of two to three minutes.
 
     python benchmarks/adaptive_windows.py --corpus FOLDER [--a-source N] [--model FILE]
 
 FOLDER holds excerpts and a manifest.csv with path, label (human, ai) and source. Tracks are excerpts of one source,
 drawn at random and joined: N of each source that has two minutes. They are scored three times: all windows, the
-default, and adaptive. Joined excerpts are harder than music that goes on: their windows differ more.
+default, and adaptive. Joined excerpts are harder than continuous music: their windows differ more.
 
 Agreement is of verdicts; its error is that of the stopping rule, so the rate that the rule states is
 printed beside it. Without a corpus the tracks are synthesised, and the figures say only that everything works.

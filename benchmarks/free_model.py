@@ -1,11 +1,11 @@
-"""Claim 3: when the model costs nothing, the scan is as fast as its workers decode.
+"""Claim 3: if the model takes no time, the scan is as fast as its workers decode.
 
     python benchmarks/free_model.py [--library FOLDER] [--workers N] [--rounds N]
 
 Starting processes and touching buffers for the first time is left out on both sides.
 A model of one layer stands in for a GPU that is never the bottleneck. All windows of tracks of two to four minutes
 are scanned by N workers, against N times what one process decodes alone with no transport. The processor time of the
-parent, per window, tells how many windows a second one parent can feed.
+parent, per window, gives the largest number of windows a second for one parent.
 """
 
 from __future__ import annotations

@@ -198,7 +198,7 @@ def main() -> None:
     add_folders(arguments, "library")
     arguments.add_argument("--device", default="cuda", help="cuda, cuda:N, or cpu to try it all")
     arguments.add_argument("--quick", action="store_true", help="little of everything: shows that it works")
-    arguments.add_argument("--minutes", type=float, default=9.0, help="no step goes on for longer than this")
+    arguments.add_argument("--minutes", type=float, default=9.0, help="no step takes longer than this")
     arguments.add_argument("--read", type=Path, help="JSON of an earlier run, instead of measuring")
     arguments.add_argument("--write", type=Path, help="a Markdown file with the table's markers")
     options = arguments.parse_args()

@@ -1,9 +1,9 @@
-"""Claim 6: unchanged files cost next to nothing, and a million files neither memory nor a pause.
+"""Claim 6: unchanged files take hardly any time, and a million files take no memory and cause no pause.
 
     python benchmarks/listing.py [--files N] [--listed N] [--rounds N]
 
 Makes a library of N named but tiny files, and a report in which all of them are already scored; then scans with
-`--since`. And lists a library of a million empty files, below which the first holds sound.
+`--since`. Then it lists a library of a million empty files, of which the first holds sound.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def write(path: Path, sound: Float32, rate: int) -> None:
 
 @contextlib.contextmanager
 def quiet_decoders() -> Iterator[None]:
-    """Keep what C libraries say of odd files off the terminal."""
+    """Keep messages of C libraries about odd files off the terminal."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
@@ -144,7 +144,7 @@ def _up_to(seconds: float, paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def free_model(options: argparse.Namespace) -> Path:
-    """An ONNX file with the contract that costs next to nothing: it looks at one pixel of each cell."""
+    """An ONNX file with the contract that takes hardly any time: it reads one pixel of each cell."""
     path: Path = options.work / "free.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
     nodes = [

@@ -1,8 +1,8 @@
-"""What one would write in ten minutes, to be compared with: librosa, timm in eager PyTorch, 16 windows at a time.
+"""An obvious script to compare with: librosa, and timm in eager PyTorch, 16 windows at a time.
 
     python benchmarks/obvious_script.py FOLDER
 
-It looks at the windows of `sonicscan --windows all`. The other benchmarks import it.
+It scores the windows of `sonicscan --windows all`. The other benchmarks import it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the rows of a big scan cost: the journal while the scan runs, and the report at its end.
+"""The cost of the rows of a big scan: the journal while the scan runs, and the report at its end.
 
     python benchmarks/writing.py [--rows N] [--rounds N]
 

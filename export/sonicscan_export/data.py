@@ -69,7 +69,7 @@ def read_calibration_data(path: Path) -> CalibrationData:
     judging = [clip for clip in clips if clip.part == "calibration"] if split else clips
     if not judging:
         raise InputError(
-            f"{path} is a split without a calibration part, and scores of tracks that the model has seen certify "
+            f"{path} is a split without a calibration part, and scores of tracks that the model was trained on certify "
             "nothing; give a split made with a calibration part, or a manifest of other tracks without a split."
         )
     human = tuple(clip for clip in judging if clip.label == HUMAN)

@@ -54,7 +54,7 @@ def from_checkpoints(folders: Sequence[Path], name: str, crossfit: Path | None =
         folders: one checkpoint a member.
         name: the architecture of the result.
         crossfit: folder of `sonicscan-train crossfit`, which has the members' scales and the calibration. None takes
-            the scales from the checkpoints, and the result has no calibration: theirs are of other scores than its own.
+            the scales from the checkpoints, and the result has no calibration, because its scores differ from theirs.
 
     Raises:
         InputError: a folder of another cross-fitting, or of other members.
@@ -80,7 +80,7 @@ def from_checkpoints(folders: Sequence[Path], name: str, crossfit: Path | None =
         missing = [folder for folder, digest in zip(folders, digests, strict=True) if digest not in known]
         if missing or len(known) != len(folders) or (contract.audio, contract.classes) != (first.audio, first.classes):
             what = f"does not know {missing[0]}" if missing else f"is of {len(known)} members like these"
-            raise InputError(f"the cross-fitting in {crossfit} {what}; export the very members that it scored.")
+            raise InputError(f"the cross-fitting in {crossfit} {what}; export the members that it scored.")
         scales = [known[digest] for digest in digests]
         contract = dataclasses.replace(contract, architecture=name)
     members = [

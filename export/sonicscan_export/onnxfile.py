@@ -96,7 +96,7 @@ def contract_problem(model: onnx.ModelProto, n_classes: int) -> str:
 
 
 def with_spec(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
-    """The same graph under another contract; the model given stays as it is."""
+    """The same graph with another contract; the given model is not changed."""
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     changed.producer_name = "sonicscan"

@@ -134,7 +134,7 @@ def check_enough(n: int, max_fpr: float, who: str) -> None:
 def one_of_each(table: pa.Table, group_by: GroupBy, seed: int = 0) -> list[int]:
     """Row numbers of one track of each group, and of all tracks without a tag; ascending.
 
-    A certificate needs independent draws, and twenty tracks of one artist count hardly more than one.
+    A certificate needs independent draws, and twenty tracks of one artist are hardly more information than one.
     """
     names = ("artist", "album")[: GROUP_BY.index(group_by) + 1] if group_by != "none" else ()
     columns = [table.column(name).to_pylist() for name in names]
@@ -198,7 +198,7 @@ def _notes(
     if len(chosen) < table.num_rows:
         notes.append(
             f"{len(chosen)} of {table.num_rows} tracks count, one of each {group_by}; --group-by none counts all, "
-            "which certifies too much where tracks of one artist are alike."
+            "which certifies too much if tracks of one artist are similar."
         )
     known = model.spec.calibration.weighted_scores()
     if known is not None and known[0] and scores:

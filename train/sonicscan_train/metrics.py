@@ -132,14 +132,14 @@ def bootstrap(
 ) -> npt.NDArray[np.float64]:
     """95% intervals of figures, by drawing groups with replacement.
 
-    Tracks of one group are alike, so drawing tracks would give intervals that are too narrow.
+    Tracks of one group are similar, so drawing tracks would give intervals that are too narrow.
 
     Args:
         figures: the figures for given weights of the tracks.
         groups: the tracks' groups.
 
     Returns:
-        float64 [figures, 2], low and high; NaN where a figure could not be had in half of the draws.
+        float64 [figures, 2], low and high; NaN where half of the draws give no figure.
     """
     names, inverse = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     rng = np.random.default_rng(seed)
@@ -166,7 +166,7 @@ def quality_with_intervals(
 
 
 def finite(value: float) -> float | None:
-    """`value` for JSON, which knows no NaN."""
+    """`value` for JSON, which has no NaN."""
     return float(value) if np.isfinite(value) else None
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from sonicscan.report.row import FileResult
 
-ALIKE = 0.1  # log-odds: between copies of one recording, every window's margin differs by less
-_LEAST_WINDOWS = 3  # fewer can be alike by chance
+ALIKE = 0.1  # log-odds: the margins of copies of one recording differ by less in every window
+_LEAST_WINDOWS = 3  # fewer windows can be equal by chance
 _SAME_LENGTH_S = 0.2
 
 

@@ -115,7 +115,7 @@ def explain(path: bytes, model: Model, plan: WindowPlan, decoder: Decoder | None
         decoder: what decodes; None for a process of its own.
 
     Raises:
-        AudioError: no sound could be read, or none that is not silent.
+        AudioError: no sound could be read, or all windows are silent.
         ModelError: the class maps do not average to the logits, so they explain nothing.
     """
     with decoding(model.spec.audio, decoder) as own, contextlib.closing(own.windows(path, plan)) as windows:
@@ -199,7 +199,7 @@ def _run(model: Model, images: Float32) -> tuple[Float32, Float32]:
     if not (np.isfinite(logits).all() and np.isfinite(maps).all()):
         raise ModelError(f"{model.path} gives scores that are not numbers (NaN or infinite); it is broken.")
     gap = float(np.abs(maps.mean(axis=(2, 3)) - logits).max())
-    # fp16 and int8 models pool before or after rounding, which shows in the third digit.
+    # fp16 and int8 models pool before or after rounding, so the third digit may differ.
     if gap > 1e-2 * max(1.0, float(np.abs(maps).max())):
         raise ModelError(
             f"the class maps of {model.path} do not average to its logits (off by {gap:.2g}), so they explain nothing; "

@@ -143,7 +143,7 @@ def explain_page(
 
     Args:
         evidence: of the track.
-        limits: what the verdict is given by.
+        limits: the thresholds of the verdict.
         model: the model's name.
         decoder: for the excerpts.
         windows: the window plan, as `WindowPlan` prints it.

@@ -57,7 +57,7 @@ def groups_of(
         rows: of a report.
         by: what makes a group.
         cleared: identities of the tracks that people decided are by a human.
-        depth: folder levels that are told apart.
+        depth: folder levels that form groups.
         fdr: false-discovery rate among the groups that are reported.
     """
     name_of = _names(rows, by, depth)

@@ -74,7 +74,7 @@ def write_page(text: str, path: Path) -> None:
 
 
 def embedded(data: object) -> str:
-    """JSON that can stand inside a `<script>` element: no `<` in it ends the element or opens a comment."""
+    """JSON for a `<script>` element: it has no `<`, which could end the element or open a comment."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     # Half a surrogate pair is legal in a Python string and in JSON, and not in UTF-8.
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")

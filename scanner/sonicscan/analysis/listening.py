@@ -104,7 +104,7 @@ def stratum_of(row: FileResult) -> str:
 
 
 def draw(rows: Sequence[FileResult], n: int, seed: int = 0) -> list[Drawn]:
-    """A stratified random sample, in random order, so that the order tells a listener nothing.
+    """A stratified random sample. Its order is random, so that it does not reveal the verdicts.
 
     Each stratum gets `LEAST` tracks, or all of its tracks. The rest is divided in proportion to the square root of the
     strata's sizes, so that the rare flagged tracks are well represented.
@@ -224,7 +224,7 @@ def _interval(value: float, draws: Float64) -> Estimate:
 
 
 def _ratio(part: float, whole: float, parts: Float64, wholes: Float64) -> Estimate | None:
-    """A share of a number that is itself uncertain; None where that number may be 0."""
+    """A share of an uncertain number; None where that number may be 0."""
     below = np.broadcast_to(wholes.sum(axis=0), parts.sum(axis=0).shape)
     if not whole or np.quantile(below, _LOW) < 1.0:
         return None
@@ -253,7 +253,7 @@ def _prediction_powered(
         errors = labels - weight * predicted
         share, n, size = len(scores) / total, len(labels), len(scores)
         value += share * (weight * float(scores.mean()) + float(errors.mean()))
-        # A stratum of equal labels has no variance in the sample; two more tracks, one of each kind, give it some.
+        # A sample of equal labels has no variance; two more tracks, one of each kind, avoid that.
         mean = (labels.sum() + 1.0) / (n + 2.0)
         within = max(
             float(np.var(errors, ddof=1)) if n > 1 else 0.0, mean * (1.0 - mean) if np.ptp(labels) == 0 else 0.0

@@ -34,7 +34,7 @@ class Allowed:
 
     Attributes:
         gaps: shards that are missing.
-        overlap: a path in two inputs, or a shard twice; the scan that finished last wins.
+        overlap: a path in two inputs, or a shard twice; the rows of the scan that finished last are kept.
         mixed_models: reports that are not comparable; the result then names no model.
     """
 
@@ -147,7 +147,7 @@ def _shards_left(inputs: Sequence[_Input], allowed: Allowed) -> list[tuple[int, 
             if shard in holders and not allowed.overlap:
                 raise ReportError(
                     f"{holders[shard]} and {source.path} are both shard {shard[0]}/{shard[1]}; "
-                    "leave one out, or let the newer one win with --allow-overlap."
+                    "leave one out, or keep the newer one with --allow-overlap."
                 )
             holders.setdefault(shard, source.path)
     counts = sorted({count for _, count in holders})
@@ -242,7 +242,7 @@ def _in_order(cursors: list[_Cursor]) -> Iterator[pa.Table]:
     """Yield all rows, sorted by path; all rows of one path are in the same table."""
     bound: str | None = ""
     while bound is not None:
-        # What every file that goes on has been read up to; its own path may come again in the next batch.
+        # All unfinished files were read up to this path, but the next batch may hold the same path again.
         bound = min((cursor.last for cursor in cursors if cursor.open), key=str.encode, default=None)
         found = pa.concat_tables(cursor.take_before(bound) for cursor in cursors)
         if found.num_rows:
@@ -267,6 +267,6 @@ def _without_doubles(table: pa.Table, names: Sequence[Path], allowed: bool) -> p
         again = "" if first != second else " twice"
         raise ReportError(
             f"{where} a row for {paths[at].as_py()}{again}; "
-            "leave one out, or let the newer one win with --allow-overlap."
+            "leave one out, or keep the newer one with --allow-overlap."
         )
     return table.filter(pa.array(~double)).drop_columns(["rank"])

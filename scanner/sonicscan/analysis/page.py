@@ -60,9 +60,9 @@ def audit_page(
 
     Args:
         catalogue: the report.
-        out: where the page will lie: links are relative to it.
+        out: the path of the page; links are relative to it.
         fdr: false-discovery rate for what could be flagged.
-        depth: how many folder levels are told apart.
+        depth: how many folder levels form groups.
         reviewed: decisions to respect.
         earlier: what differs from an earlier report.
         evidence: evidence by the identity of its row.
@@ -79,7 +79,7 @@ def audit_page(
     listed = _listed(ranked)
     artists = {group.name: group for group in summary.artists}
     data = {
-        # What the browser keeps decisions by: those on one scan are not those on another.
+        # The key under which the browser stores decisions: each scan has its own.
         "key": digest_of([catalogue.name, catalogue.metadata.model_digest, catalogue.metadata.finished])[:16],
         "root": printable(root),
         "limit": _finite(margin_of(summary.flagged_from)) if summary.flagged_from is not None else None,
@@ -258,7 +258,7 @@ def _finite(value: float) -> float | None:
 
 
 def _playable(row: FileResult, out: Path) -> str | None:
-    """A link to a flagged track that can be played: it lies on this machine, where the report says."""
+    """A link to a flagged track that can be played, because the reported file is on this machine."""
     if row.verdict not in ("flagged", "review") or "://" in row.path or row.path_raw is not None:
         return None
     path = Path(row.path)

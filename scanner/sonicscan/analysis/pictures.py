@@ -29,7 +29,7 @@ from sonicscan.scoring.thresholds import Thresholds
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-AI, HUMAN = "#d9541e", "#2478b5"  # towards AI, towards a person: told apart by colour-blind readers too
+AI, HUMAN = "#d9541e", "#2478b5"  # towards AI, towards a person: colour-blind readers can distinguish them
 _INK, _LINE = "#010203", "#030201"  # stand for var(--ink) and var(--line)
 _LIGHT_INK, _LIGHT_LINE = "#1c2126", "#c9ced4"
 _RANGE_DB = 80.0
@@ -39,7 +39,7 @@ Panel = Callable[["Axes", Evidence, Thresholds | None], None]
 
 
 def draw_timeline(ax: Axes, evidence: Evidence, limits: Thresholds | None) -> None:
-    """Every window's margin where it lies in the track; flagged ranges are shaded."""
+    """The margin of every window, at its place in the track; flagged ranges are shaded."""
     from matplotlib.colors import to_rgba
 
     width = evidence.spec.audio.window_s
@@ -152,7 +152,7 @@ def _show_image(ax: Axes, evidence: Evidence, colours: str, headroom_db: float) 
 
 
 def ranges_of(evidence: Evidence, limits: Thresholds | None) -> list[tuple[float, float]]:
-    """Start and end, in seconds, of the stretches whose windows reach the threshold."""
+    """Start and end, in seconds, of the ranges whose windows reach the threshold."""
     if limits is None:
         return []
     found = flagged_ranges(

@@ -101,7 +101,7 @@ def load_reviewed(path: Path) -> Reviewed:
     nobody has decided yet. Further columns are the reader's own.
 
     Raises:
-        InputError: not there, not such a file, or a line makes no sense; the message names the line.
+        InputError: the file is missing or of another kind, or a line is not valid; the message names the line.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

@@ -85,7 +85,7 @@ def _results(row: FileResult) -> Iterator[dict[str, Any]]:
 
 
 def _result(row: FileResult, rule: str, text: str) -> dict[str, Any]:
-    # SARIF, 3.27.9: a result that a person has to judge is of the kind `review`, and then has no level.
+    # SARIF, 3.27.9: a result that needs a review by a person is of the kind `review`, and then has no level.
     kind, level = ("review", "none") if rule == "review" else ("fail", "warning")
     found: dict[str, Any] = {
         "ruleId": rule,
@@ -119,7 +119,7 @@ def _location(row: FileResult) -> dict[str, Any]:
 
 
 def _utc(text: str) -> str | None:
-    """A time as SARIF, 3.9, wants it; None if the text is no time."""
+    """A time in the format of SARIF, 3.9; None if the text is not a time."""
     try:
         return dt.datetime.fromisoformat(text).astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""The opening statement about one track, for the person concerned and for those who decide: in plain words."""
+"""The opening statement about one track, in plain words, for the person concerned and for those who decide."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def strength(evidence: Evidence, limits: Thresholds | None, windows: str, prior:
 
     Args:
         evidence: of the track.
-        limits: what the verdict is given by.
+        limits: the thresholds of the verdict.
         windows: the window plan, as `WindowPlan` prints it.
-        prior: share of AI among the tracks in question, in (0, 1), that the user answers for.
+        prior: share of AI among the tracks in question, in (0, 1), that the user assumes.
     """
     spec = evidence.spec
     calibration = spec.calibration
@@ -83,7 +83,7 @@ def strength(evidence: Evidence, limits: Thresholds | None, windows: str, prior:
 
 
 def statement(evidence: Evidence, limits: Thresholds | None, found: Strength) -> Iterator[str]:
-    """What was measured, what the score means, how often the program errs, what it cannot know, how to object."""
+    """What was measured, what the score means, how often the program errs, its limits, and how to object."""
     spec, n = evidence.spec, len(evidence.margins)
     yield (
         f"The program measured how much {n} windows of {spec.audio.window_s:.0f} seconds of this track resemble the "

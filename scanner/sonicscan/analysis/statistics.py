@@ -68,7 +68,7 @@ def error_rates(spec: ModelSpec, thresholds: Thresholds) -> ErrorRates | None:
     """The model's error rates at the threshold for `flagged`; None for an uncalibrated model.
 
     The true-positive rate is the model's `caught` at the report's certified rate. It is left out where the user chose
-    the threshold: a rate measured at another one would be a guess.
+    the threshold: a rate that was measured at another threshold does not apply.
     """
     fpr = p_value(thresholds.flagged, spec.calibration)
     if spec.untrained or fpr is None:

@@ -94,13 +94,13 @@ class Summary:
         hours: sound in them.
         verdicts: tracks by verdict, as the model gave it.
         statuses: tracks by status; only those that occur.
-        failed: tracks whose status is a failure; a truncated one may have a score all the same.
+        failed: tracks whose status is a failure; a truncated one may still have a score.
         flagged_from: the score from which a track is flagged; None without thresholds.
         max_fpr: the certified false-positive rate at that score; None where the user chose the score.
         not_certified: why that rate is not certified for this scan, in a sentence; None where it is.
         differences: how the tracks differ from those that the model was calibrated on, in sentences.
         rates: the model's error rates there; None for an uncalibrated model.
-        ai_share: estimated share of AI among the assessed, copies counted once; None where it cannot be told.
+        ai_share: estimated share of AI among the assessed, copies counted once; None where it cannot be estimated.
         ai_share_why_not: the reason, in a sentence.
         false_flags: expected number of flagged tracks that are by people; None without `ai_share`.
         chance_flags: how many tracks would be flagged on average if all were by people; None for an uncalibrated model.
@@ -154,7 +154,7 @@ def summarise(
         catalogue: the report.
         fdr: false-discovery rate for `discoveries`, in (0, 1).
         reviewed: decisions to respect.
-        depth: how many folder levels below the common folder are told apart.
+        depth: how many folder levels below the common folder form groups.
         today: the day on which decisions must hold.
         declared: what suppliers declared.
     """

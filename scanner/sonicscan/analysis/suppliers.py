@@ -111,7 +111,7 @@ def load_declared(path: Path) -> Declared:
     """Read a file of declarations: CSV in UTF-8, or Parquet, with the column `declared` and one or more of `KEYS`.
 
     Raises:
-        InputError: not there, not such a file, or a line makes no sense; the message names the line.
+        InputError: the file is missing or of another kind, or a line is not valid; the message names the line.
     """
     lines = _parquet(path) if path.suffix == ".parquet" else _csv(path)
     entries = []

@@ -244,7 +244,7 @@ def _interval(share: Estimate | None) -> str:
 
 
 def _console() -> Console:
-    """Standard output; where it is not a terminal, no line is ever wrapped."""
+    """Standard output; if it is not a terminal, no line is wrapped."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else _UNWRAPPED)
 
 

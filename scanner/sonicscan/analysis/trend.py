@@ -75,7 +75,7 @@ def trend(reports: Sequence[Location], reviewed: Reviewed | None = None) -> list
 
 
 def _finished(report: Location) -> str:
-    """When a report was finished, ISO 8601, from its schema alone where it is a local file."""
+    """When a report was finished, ISO 8601; of a local file only the schema is read."""
     if isinstance(report, Url):
         finished = catalogue.load(report).metadata.finished
     else:

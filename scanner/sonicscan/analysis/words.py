@@ -1,4 +1,4 @@
-"""Puts figures into words, for the terminal and the page alike."""
+"""Puts figures into words, for the terminal and for the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cheap checks for sound behind the end that a header claims.
+"""Quick checks for sound behind the end that a header claims.
 
 Each check reads a few places of the file. The formats are FLAC, MP3, Ogg, WAV, RF64, AIFF, CAF and AU, because
 libsndfile stops at their claimed end. `packets` checks the formats that FFmpeg reads.

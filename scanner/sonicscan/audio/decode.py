@@ -3,8 +3,8 @@
     Source ─blocks─▶ mono ─soxr─▶ sample rate of the model ─cut─▶ windows
 
 Windows far apart are reached by seeking; windows close together are cut from one stretch. Each stretch starts a little
-early, to leave out the start-up of the resampler's filter. A file is read twice if it claims no length, or ends before
-the claimed length. The second time, the windows are spread over the real length.
+early, so that the start-up of the resampler's filter can be dropped. A file is read twice if it claims no length, or
+ends before the claimed length. The second time, the windows are spread over the real length.
 """
 
 from __future__ import annotations

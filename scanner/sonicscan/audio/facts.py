@@ -100,11 +100,11 @@ def resampled_frames(frames: int, source: Source, spec: AudioSpec) -> int:
 
 
 def facts_of(source: Source, spec: AudioSpec, meter: Meter, found: Found) -> AudioFacts:
-    """Compare what was claimed with what was found, and name what a reader should know."""
+    """Compare the claimed length with the found one, and describe anything unusual."""
     rate, claimed = source.sample_rate, source.claimed_frames
     missing = 0.0 if claimed is None else (claimed - found.frames) / rate
     lost = missing > max(0.5, 0.01 * found.frames / rate)
-    # What is missing was skipped where the file reaches to its claimed end, and else was never there.
+    # If the file reaches its claimed end, missing sound was skipped; otherwise it is not in the file.
     skipped = lost and found.frames > 0 and source.reaches_end()
     frames = claimed if skipped and claimed is not None else found.frames
     duration = frames / rate

@@ -60,7 +60,7 @@ def _decoder(context: av.AudioCodecContext) -> av.AudioCodecContext:
 
 
 class AvSource:
-    """A `sources.Source` that seeks if timestamps are exact, and else decodes and drops samples. It owns `file`.
+    """A `sources.Source` that seeks if timestamps are exact; otherwise it decodes and drops samples. It owns `file`.
 
     Raises:
         AudioError: there is no sound in it that FFmpeg can decode.
@@ -166,7 +166,7 @@ class AvSource:
         """Join frames into longer ones: converting each frame of FFmpeg to an array takes longer than decoding it."""
         kind, queue = None, AudioFifo()
         for frame in frames:
-            frame.pts = None  # the queue would insist on times without gaps
+            frame.pts = None  # the queue would need times without gaps
             this = (frame.format.name, frame.layout.nb_channels, frame.sample_rate)
             if queue.samples >= _JOINED_SAMPLES or this != kind:
                 if (joined := queue.read()) is not None:
@@ -207,7 +207,7 @@ class AvSource:
         samples = samples.reshape(-1, channels) if not frame.format.is_planar else samples.T
         block: Float32 = samples.astype(np.float32, copy=False)
         if not self._started:
-            # HE-AAC announces half its rate; the first frame tells the real one.
+            # HE-AAC headers state half the rate; the first frame has the real one.
             self.sample_rate, self.channels, self._started = frame.sample_rate, channels, True
             if self.codec.startswith(_LOSSLESS) and (kind := bitstream_in(block)):
                 raise bitstream_error(kind)
@@ -217,7 +217,7 @@ class AvSource:
 
     @property
     def changes(self) -> bool:
-        """Whether channels or sample rate changed on the way."""
+        """Whether channels or sample rate changed within the file."""
         return self._changed
 
     def _at_first_rate(self, mono: Float32, rate: int) -> Float32:

@@ -1,4 +1,4 @@
-"""Turns a sound file into the log-mel images of its windows, for scans, training, export and evidence alike.
+"""Turns a sound file into the log-mel images of its windows, for scans, training, export and evidence.
 
 file -> read_windows -> silent? -> log-mel image
 """
@@ -57,7 +57,7 @@ def read_images(path: bytes | OpenFile, spec: AudioSpec, plan: WindowPlan) -> Ge
             facts: AudioFacts = end.value
             return facts
         if not isinstance(path, bytes):
-            path.check()  # a decoder mistakes a network failure for the end of the file
+            path.check()  # a decoder treats a network failure as the end of the file
         yield window_image(window.start_s, window.samples, image_of, window.silent)
 
 

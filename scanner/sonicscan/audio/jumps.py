@@ -10,7 +10,7 @@ import av
 _EVEN = frozenset({"opus", "aac", "flac", "alac", "mp3", "mp2", "ac3", "eac3", "wmav1", "wmav2", "dts"})
 _RAW_AAC = frozenset({"aac", "loas"})  # not AC-3: its decoder adds noise that differs after a jump
 _TOLERANCE_S = 1.1e-3  # two times that are rounded to a millisecond
-LOOKED_AT = 4  # frames from the start that show what timestamps are worth
+LOOKED_AT = 4  # frames from the start that show how exact timestamps are
 
 
 def counts_samples(container: str, codec: str) -> bool:

@@ -27,7 +27,7 @@ _PROMISED = re.compile(r"^\s*(?:data|SSND|Data Size|riff)\s*: (\d+) \(should be 
 # that it decodes; on the last page, it counts from the end that the page states. There we decode instead of seeking.
 _VORBIS_AHEAD_S, _VORBIS_END_S = 2.5, 5.0
 _SEARCHED_FRAMES, _SEARCHED_BLOCKS = 16384, 30  # for a bitstream: behind up to ten seconds of zeros
-_MPG123_PREFRAMES = 4  # that it decodes before the frame it is sent to
+_MPG123_PREFRAMES = 4  # frames that it decodes before the target of a seek
 
 
 class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
@@ -89,7 +89,7 @@ class SndfileSource:
         try:
             block = self._sound.read(out=block)
         except soundfile.LibsndfileError as error:
-            # What it decoded before the damage is in the block; the rest is as it was.
+            # The block holds what was decoded before the damage; the rest of it is unchanged.
             self._end(error)
             written = np.flatnonzero(~np.isnan(block).all(axis=1))
             block = block[: written[-1] + 1 if len(written) else 0]
@@ -150,7 +150,7 @@ def _mp3_settling(sample_rate: int) -> int:
 
 
 def _claimed_frames(sound: soundfile.SoundFile) -> int | None:
-    """libsndfile's count, or the header's where libsndfile's log says that it promised more."""
+    """libsndfile's count, or the header's if that is larger according to libsndfile's log."""
     if sound.frames >= _UNKNOWN_FRAMES:
         return None
     promised = _PROMISED.search(sound.extra_info)

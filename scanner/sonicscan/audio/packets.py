@@ -19,7 +19,7 @@ _UNSIZED = frozenset({"aac", "ac3", "amr", "dts", "dtshd", "eac3", "loas", "latm
 
 @dataclass(frozen=True)
 class Length:
-    """What is known of a track's length before it is decoded.
+    """The length of a track before it is decoded.
 
     Attributes:
         claimed_s: the length from the container, or from its packets if the container's is unreliable; None if unknown.

@@ -54,7 +54,7 @@ class Source(Protocol):
         channels: in the file; blocks are mono.
         codec: short lower-case name.
         claimed_frames: length that the file claims, in frames; None where it makes no claim.
-        frames: length that may be relied on; None where the frames must be counted by decoding them.
+        frames: reliable length; None where the frames must be counted by decoding them.
         ended_badly: the decoder's error after some sound, in words; empty otherwise.
         note: what is unusual about the file, as a sentence; empty otherwise.
         damage: which damaged parts were skipped, in words; empty otherwise.

@@ -3,8 +3,8 @@
 - `count` spreads up to that many windows evenly from the first sample to the last. A track with less sound gets just
   enough windows to cover all of it; the last ones overlap.
 - `all` takes every whole window from the start, one after the other.
-- `adaptive` takes a part of those windows. It orders them so that the first few always lie far apart. A scan reads
-  along that order until the verdict is decided (`sonicscan.scoring.adaptive`).
+- `adaptive` takes a part of those windows. It orders them so that the first few are far apart. A scan reads windows
+  in that order until the verdict is decided (`sonicscan.scoring.adaptive`).
 """
 
 from __future__ import annotations

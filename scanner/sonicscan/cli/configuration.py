@@ -1,7 +1,7 @@
 """Reads option values from the command line, SONICSCAN_* variables, `sonicscan.toml`, or an earlier report.
 
-A value on the command line wins over a variable, a variable over `sonicscan.toml`. `--replay REPORT` replaces both: the
-values that decided the report's rows are taken from its metadata.
+The command line takes precedence over variables, and variables over `sonicscan.toml`. `--replay REPORT` replaces both:
+the values that decided the report's rows are taken from its metadata.
 """
 
 from __future__ import annotations

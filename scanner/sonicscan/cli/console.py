@@ -1,4 +1,4 @@
-"""The part that all programs share: exit codes, error messages and file names.
+"""Shared by all programs: exit codes, error messages and file names.
 
 `Program` and `ProgramGroup` turn every exception into one sentence and an exit code. Exit code 1 means a finding; only
 `Ended(1)` gives it.
@@ -28,7 +28,7 @@ _VERBOSE = re.compile(r"--verbose|-[A-Za-z0]*v[A-Za-z0]*")
 
 
 class Ended(SystemExit):
-    """The program ends here on purpose, with this exit code."""
+    """Ends the program with this exit code."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)

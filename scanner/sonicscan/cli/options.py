@@ -61,7 +61,7 @@ _about = functools.partial(_group("Configuration and information"), allow_from_a
 
 
 def _use_file(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
-    if value is not None or os.path.lexists("sonicscan.toml"):  # else there is nothing to import the reader for
+    if value is not None or os.path.lexists("sonicscan.toml"):  # without a file, the reader is not imported
         from sonicscan.cli.configuration import use_file
 
         use_file(ctx, param, value)

@@ -1,4 +1,4 @@
-"""Shows the progress of a scan on stderr: a bar on a terminal, else one line a minute."""
+"""Shows the progress of a scan on stderr: a bar on a terminal, otherwise one line a minute."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Session:
         quiet: only errors on stderr.
         verbose: a message for each track that is not `ok`.
         metrics: a file for the scan's metrics; None for no file.
-        unattended: cron may mail the text on stderr, so messages wait for `release`.
+        unattended: messages are stored until `release`, because cron may mail the text on stderr.
     """
 
     scan: Scan
@@ -106,7 +106,7 @@ class Session:
         self._announce()
         tally = self._tally()
         results = self.scan.score(self.tracks)
-        # A bar would run into the rows where both go to the terminal.
+        # A bar would mix with the rows if both were on the terminal.
         shown = not self.quiet and not sys.stdout.isatty()
         with self._progress(tally, shown) as progress, contextlib.closing(results), _only_data() as stdout:
             for result in results:

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-_STDERR_WAIT_S = 5.0  # a slower reader of messages loses some of them
+_STDERR_WAIT_S = 5.0  # seconds; messages to a slower reader are lost
 _CHUNK = 1 << 16
 
 

@@ -30,7 +30,7 @@ class EngineStats:
     wall_s: float = 0.0
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Reset all counts."""
         self.windows, self.model_s, self.wall_s = 0, 0.0, 0.0
 
     @property
@@ -57,7 +57,7 @@ class Engine(Protocol):
 
     @property
     def summary(self) -> str:
-        """Model, device and share of the machine, in one line."""
+        """The model, the device and the number of processes, in one line."""
         ...
 
     def score(self, tracks: Iterable[Track], job: Job, thresholds: Thresholds | None) -> Generator[FileResult]:

@@ -55,7 +55,7 @@ class Starts:
             raise SonicscanError(
                 "worker processes die as they start; `python -P -m sonicscan.engine.worker` should wait for input."
             )
-        self._visits.wait_closed(0.1 * failed)  # the machine may be out of processes or memory for a moment
+        self._visits.wait_closed(0.1 * failed)  # the machine may lack processes or memory for a moment
 
 
 class Lane:
@@ -181,7 +181,7 @@ class Lane:
                 raise ValueError("the pipe has closed, or holds no message")
             return wire.Chunk.from_message(*message, job, excerpts)
         except ValueError as error:
-            self.kill()  # a file may have taken the worker over
+            self.kill()  # a file may control the worker
             raise _WorkerGone from error
 
     def _checked(self, header: dict[str, object]) -> Outcome:

@@ -122,7 +122,7 @@ def _check(name: str, value: object) -> None:
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether UTF-8 can hold it: JSON also has halves of surrogate pairs."""
+    """Whether UTF-8 can encode the text: JSON also allows halves of surrogate pairs."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 

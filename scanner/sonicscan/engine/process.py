@@ -60,7 +60,7 @@ class WorkerProcess:
         """Sends a job, with the bytes of a file or with open files; closes the open files in this process.
 
         Raises:
-            OSError: the worker has gone.
+            OSError: the worker has ended.
         """
         try:
             if files:

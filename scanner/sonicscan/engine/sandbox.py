@@ -143,7 +143,7 @@ def _limit_resources(remote: bool) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if not remote:
             resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-            resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # root may start processes all the same
+            resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # root may still start processes
 
 
 def _own_places() -> Iterable[str]:

@@ -23,7 +23,7 @@ from sonicscan.spec import AudioSpec
 
 Float32 = npt.NDArray[np.float32]
 
-READY: dict[str, object] = {"ready": True}  # a worker's first message
+READY: dict[str, object] = {"ready": True}  # the first message of a worker
 CHUNK_WINDOWS = 8
 MAX_SECONDS = 1e7  # more than three months
 MAX_EXCERPT = 4_000_000  # samples

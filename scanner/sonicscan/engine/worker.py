@@ -87,7 +87,7 @@ def _die_with_parent() -> None:
 
 
 def _private_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Keeps the pipes private: text that C libraries print to descriptors 1 and 2 is discarded."""
+    """Reserves the pipes: text that C libraries print to descriptors 1 and 2 is discarded."""
     jobs, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
@@ -172,7 +172,7 @@ def _failure(error: Exception) -> Outcome:
         said = "decoding it takes more than 1 GiB of memory."
     else:
         said = f"the decoder failed ({type(error).__name__}: {error})."
-    # What decoders say may quote the file: the report takes only text that is UTF-8.
+    # Messages of decoders may quote the file; the report takes only text that is UTF-8.
     return Outcome(status=status, error=said.encode("utf-8", "backslashreplace").decode()[:_MAX_ERROR])
 
 

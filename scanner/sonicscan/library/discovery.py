@@ -49,9 +49,9 @@ class Listing:
         roots: files, folders and URLs, as given.
         selection: which files of the folders are wanted.
         timeout_s: how long a server may take for each answer.
-        others: files passed over because they are not named as sound.
+        others: files left out because they do not have the suffix of a sound file.
         links: linked folders that were not entered.
-        system_files: files passed over because an operating system made them: `._*`, `.DS_Store` and the like.
+        system_files: files left out because an operating system made them, such as `._*` and `.DS_Store`.
         left_out: what each pattern of --exclude and of the ignore files left out.
         notes: sentences about ignore files that are not used.
     """
@@ -194,12 +194,12 @@ def listing(
 
     Args:
         paths: files, folders and URLs.
-        selection: which files of the folders are wanted; None for all that are named as sound.
+        selection: which files of the folders are wanted; None for all files with the suffix of a sound file.
         timeout_s: how long a server may take for each answer.
 
     Raises:
-        InputError: a path that is not there.
-        RemoteError: a URL that is not there, or cannot be asked for.
+        InputError: a path that does not exist.
+        RemoteError: a URL that does not exist, or cannot be requested.
     """
     roots = []
     given = list(paths)

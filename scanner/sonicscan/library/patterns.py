@@ -50,12 +50,12 @@ class Patterns:
     """Compares paths below one folder with patterns; where several match, the last one counts.
 
     Args:
-        rules: the patterns. An absolute path below `root` is taken for the path below it.
+        rules: the patterns. An absolute path below `root` is read as the path below it.
         root: the folder.
         matches: counts are added to it.
 
     Raises:
-        InputError: a pattern that .gitignore does not know, or that leads out of the folder.
+        InputError: a pattern that is not valid in .gitignore, or that leads out of the folder.
     """
 
     def __init__(self, rules: Iterable[Rule], root: bytes, matches: Matches) -> None:

@@ -56,7 +56,7 @@ class MemoryFile(OpenFile):
         return bytes(self._content[position : position + n])
 
     def check(self) -> None:
-        """Nothing can have failed: all bytes are there."""
+        """Does nothing: all bytes are in memory."""
 
 
 class RemoteFile(OpenFile):
@@ -140,7 +140,7 @@ class RemoteFile(OpenFile):
         content = self._fetch(start, stop)
         self.requests += 1
         self.fetched += len(content)
-        if len(content) == self.size != stop - start:  # a server that knows no ranges
+        if len(content) == self.size != stop - start:  # a server that does not support ranges
             first, end, start, stop = 0, len(self._held), 0, self.size
         if len(content) != stop - start:
             raise AudioError("unreadable", "it changed while it was being read.")

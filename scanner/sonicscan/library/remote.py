@@ -1,4 +1,4 @@
-"""Files behind URLs: `s3://`, `gs://`, `hf://`, `https://` and whatever else fsspec knows.
+"""Files behind URLs: `s3://`, `gs://`, `hf://`, `https://` and all other protocols of fsspec.
 
 fsspec and the libraries below it are imported when the first URL is used. These libraries find their credentials in the
 environment and in their own files. Credentials in a URL are used and never shown: `str(url)` shows `***` for user and
@@ -46,7 +46,7 @@ def filesystem(url: Url) -> tuple[Any, str]:
             raise RemoteError("unsupported", _what_to_install(url)) from error
         except ValueError:
             raise RemoteError("unsupported", f"{url}: there is no protocol {url.protocol}://.") from None
-        # Not fsspec's own `url_to_fs`: it takes a `::` in a name for two URLs.
+        # Not fsspec's own `url_to_fs`: it reads a name with `::` as two URLs.
         options = {**kind._get_kwargs_from_urls(url.address), "use_listings_cache": False}
         return fsspec.filesystem(url.protocol, **options), str(kind._strip_protocol(url.address))
 

@@ -28,7 +28,7 @@ class Selection:
     Patterns are those of .gitignore, compared with paths below the folder that was named.
 
     Raises:
-        InputError: a shard or pattern that makes no sense, or an ignore file that cannot be read.
+        InputError: a shard or pattern that is not valid, or an ignore file that cannot be read.
     """
 
     include: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ class Track(NamedTuple):
     """A file that was found and is to be scored.
 
     Attributes:
-        path: as the operating system names it; a URL without what is secret in it.
+        path: as the operating system names it; a URL without its secrets.
         size: bytes; -1 where it is unknown.
         mtime_ns: time of the last change, nanoseconds since 1970; 0 where it is unknown.
         address: the address that opens it, if it differs from `path`: a URL with a password or a signature.

@@ -112,7 +112,7 @@ _METADATA_PROPS, _KEY, _VALUE = 14, 1, 2  # of ModelProto, and of StringStringEn
 
 
 def with_metadata(model: bytes, key: str, value: str) -> bytes:
-    """An ONNX file with the metadata entry `key` set to `value`; every other byte stays as it is.
+    """An ONNX file with the metadata entry `key` set to `value`; every other byte is unchanged.
 
     Args:
         model: the whole file.

@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions: on which device they run, how they are opened, and how their errors are told apart."""
+"""ONNX Runtime sessions: their devices, how they are opened, and how their errors are distinguished."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def open_session(blob: bytes, path: Path, providers: list[object], threads: int)
     options = ort.SessionOptions()
     options.log_severity_level = _QUIET
     options.intra_op_num_threads = threads
-    # Threads that spin between batches would take the processors from the workers.
+    # Threads that spin between batches would leave the workers less processor time.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.load_model_format", "ONNX")
     cancel = getattr(options, "set_load_cancellation_flag", lambda _: None)  # older versions load to their end

@@ -31,7 +31,7 @@ class _Found:
 def declared_in_manifests(store: dict[str, Any]) -> Declaration:
     """The declaration of the active manifest and its ingredients.
 
-    - The type of the action `c2pa.created` says how the track came about; of a track without that action, its parent's.
+    - The type of the action `c2pa.created` says how the track was made. Without that action, the parent's type counts.
     - An AI type of another action, or an ingredient that is AI, makes it `edited_with_ai`.
     """
     manifests = store.get("manifests")

@@ -1,6 +1,6 @@
 """Statements in XMP: the IPTC's DigitalSourceType, China's AIGC label, and the address of a manifest elsewhere.
 
-XMP is searched as text: parsing XML of strangers would expand their entities.
+XMP is searched as text, because parsing untrusted XML would expand its entities.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def read_bounded(path: Path, columns: list[str] | None = None) -> pa.Table:
         OSError, ArrowException: it cannot be read, or holds text that is not UTF-8.
     """
     most = MOST_BYTES + MOST_TIMES * path.stat().st_size
-    with pq.ParquetFile(path) as file:  # `read_table` does the same, and imports half a second of other things
+    with pq.ParquetFile(path) as file:  # `read_table` does the same, but imports other modules for half a second
         plain: pa.Schema = file.schema_arrow
         groups = file.num_row_groups
     wanted = pa.schema([plain.field(name) for name in columns or plain.names], plain.metadata)

@@ -14,7 +14,7 @@ COLUMNS = ["codec", "sample_rate", "bandwidth_hz", "score", "artist", "content_h
 
 def differences(table: pa.Table, spec: ModelSpec | None) -> tuple[str, ...]:
     """Describes the differences in sentences; empty if there are none, or too little data to compare. One track of each
-    artist counts, since the tracks of one artist are alike and not independent.
+    artist counts, because the tracks of one artist are similar and not independent.
 
     Args:
         table: rows of a report; of the columns `COLUMNS` at least.

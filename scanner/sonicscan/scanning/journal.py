@@ -175,16 +175,16 @@ class Journal:
                 raise ValueError("the secret is damaged")
         except (pa.ArrowException, OSError, ValueError):
             if _is_torn_preamble(content, self._schema):
-                return _Rows(SCHEMA.empty_table(), 0)  # killed while the very first bytes were written
+                return _Rows(SCHEMA.empty_table(), 0)  # killed while the first bytes were written
             raise ReportError(
                 f"{self.path} is not a journal of sonicscan, or its beginning is damaged; "
-                "move it away, or throw it away with --fresh."
+                "move it away, or discard it with --fresh."
             ) from None
         schema = _schema_of(key, secret)
         if metadata.get(_KEY) != key.encode() or not reader.schema.equals(schema):
             raise ReportError(
                 f"{self.path} was left by a scan with another model, other windows or another version; "
-                "finish that scan with its own options, choose another --out, or throw it away with --fresh."
+                "finish that scan with its own options, choose another --out, or discard it with --fresh."
             )
         self._schema = schema
         good = source.tell()

@@ -158,12 +158,12 @@ class PartsSink:
             if not only_users_own(part):
                 raise ReportError(
                     f"other users can write to the part {part}, or it is a link, so its rows do not count; "
-                    "begin anew with --fresh in a folder that is only yours."
+                    "start again with --fresh in a folder that is only yours."
                 )
             if ReportMetadata.of(_schema(part), part).key != self._origin.key:
                 raise ReportError(
                     f"{part} was left by a scan with another model, other windows or another version; "
-                    "finish that scan with its own options, choose another --out, or throw it away with --fresh."
+                    "finish that scan with its own options, choose another --out, or discard it with --fresh."
                 )
 
     def _empty_journal(self) -> None:
@@ -246,4 +246,4 @@ def _schema(part: Path) -> pa.Schema:
     try:
         return pq.read_schema(part)
     except (OSError, pa.ArrowException) as error:
-        raise ReportError(f"the part {part} cannot be read: {error}; begin anew with --fresh.") from error
+        raise ReportError(f"the part {part} cannot be read: {error}; start again with --fresh.") from error

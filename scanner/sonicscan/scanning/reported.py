@@ -92,7 +92,8 @@ class ReportedScan:
 
 
 def comparable_rows(scan: Scan, since: Location | None, roots: Roots = NO_ROOTS) -> pa.Table | None:
-    """The rows of an earlier report with the paths and verdicts of the scan; None, and a note, where none compare.
+    """The rows of an earlier report with the paths and verdicts of the scan; None and a note if they are not
+    comparable.
 
     Raises:
         ReportError: it cannot be read, or it is not a Parquet report.

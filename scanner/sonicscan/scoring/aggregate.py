@@ -85,7 +85,7 @@ def class_scores(logits: npt.ArrayLike, spec: ModelSpec, score: float) -> dict[s
 
 
 def attribution_of(scores: Mapping[str, float], spec: ModelSpec, verdict: Verdict | None) -> str | None:
-    """The likeliest generator family; `unknown` under the model's calibrated share.
+    """The likeliest generator family; `unknown` if its share is under the model's calibrated minimum.
 
     None for a binary model, and for a track that is `clear`: no generator is named for it.
     """
@@ -102,7 +102,7 @@ def attribution_of(scores: Mapping[str, float], spec: ModelSpec, verdict: Verdic
 def flagged_ranges(
     starts_s: Sequence[float], margins: Sequence[float], window_s: float, threshold: float
 ) -> list[dict[str, float]]:
-    """Stretches of the track whose windows reach the threshold, joined where they touch.
+    """Ranges of the track whose windows reach the threshold, joined where they touch.
 
     Args:
         starts_s: ascending window starts, seconds.

@@ -6,7 +6,7 @@ like the calibration's, the probability of any false alarm is at most `ALARM_RAT
 - codecs, and sample rates: chi-squared test of homogeneity (Pearson 1900);
 - bandwidth: Kolmogorov-Smirnov test (Smirnov 1948), against the stored quantiles;
 - the lower half of the scores: the same test, among the tracks that score no higher than the calibration's median.
-  The share of AI in a library moves the upper scores and hardly the shape of the lower ones.
+  The share of AI in a library changes the upper scores, but hardly the distribution of the lower ones.
 
 A small difference does not count, even if it is significant: a distance below `SMALLEST` never raises an alarm.
 """

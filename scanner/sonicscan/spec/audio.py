@@ -60,7 +60,7 @@ class AudioSpec:
         }
         for name, (low, high) in bounds.items():
             value = getattr(self, name)
-            if not low <= value <= high:  # NaN lies nowhere
+            if not low <= value <= high:  # NaN is in no range
                 raise ModelError(f"the model's AudioSpec has {name}={value!r:.40}; it must be {low:g} to {high:g}.")
         if self.reference not in ("max", "unit"):
             raise ModelError(f"the model's AudioSpec has reference={self.reference!r:.40}; it must be max or unit.")

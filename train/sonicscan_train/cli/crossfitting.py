@@ -40,7 +40,7 @@ from sonicscan_train.nets import checkpoint
 
 @dataclass(frozen=True)
 class CrossfitOptions:
-    """The command's options, but for members, data and folder.
+    """The command's options, except members, data and folder.
 
     `shrink` None fits the constant; `stress_tracks` 0 leaves the stress table out.
     """
@@ -61,7 +61,7 @@ class CrossfitOptions:
 
 
 def run_crossfit(members: Sequence[Path], clips: Sequence[Clip], options: CrossfitOptions, out: Path) -> None:
-    """Calibrate and evaluate the mean of several members on tracks that each of them did not see.
+    """Calibrate and evaluate the mean of several members, each on tracks that it was not trained on.
 
     Raises:
         InputError: folds that are not the members', a label other than human, ai and codec, or a fold without a class.

@@ -1,4 +1,4 @@
-"""Prints progress on stderr: bars on a terminal, else a line a minute. stdout is for results."""
+"""Prints progress on stderr: bars on a terminal, otherwise a line a minute. stdout is for results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LINE_EVERY_S = 60.0
 
 
 def say(text: str) -> None:
-    """One line on stderr, harmless to a terminal."""
+    """Prints one line on stderr, without control characters."""
     click.echo(printable(text), err=True)
 
 

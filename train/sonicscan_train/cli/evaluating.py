@@ -29,7 +29,7 @@ Scorer = Callable[[Sequence[Clip], Callable[[], None]], list[ScoredTrack]]
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """The command's options, but for model, data and folder."""
+    """The command's options, except model, data and folder."""
 
     parts: tuple[str, ...] = ()
     plan: WindowPlan = field(default_factory=WindowPlan)

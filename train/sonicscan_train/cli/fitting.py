@@ -29,7 +29,7 @@ EXIT_INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class FitOptions:
-    """The command's options, but for data, folder and machine; `overrides` replace fields of the recipe."""
+    """The command's options, except data, folder and machine; `overrides` replace fields of the recipe."""
 
     backbone: str = "lambda"
     recipe: str = "robust"

@@ -45,7 +45,7 @@ def clips_of(data: tuple[str, ...], maps: tuple[str, ...] = ()) -> list[Clip]:
 
 
 def workers_of(workers: int | None) -> int:
-    """The number asked for, or one that suits the machine."""
+    """The requested number, or one that suits the machine."""
     from sonicscan.machine import usable_cpus
 
     return min(8, usable_cpus()) if workers is None else workers

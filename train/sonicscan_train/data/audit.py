@@ -47,7 +47,7 @@ class Audit:
             model does not receive, so they never fail the audit. But differences between originals may have left
             traces.
         sources, parts, labels: balance.
-        findings: sentences, each a reason not to train on the data as it is; empty where it passes.
+        findings: sentences, each a reason not to train on the unchanged data; empty if the audit passes.
         notes: sentences that do not fail it.
     """
 

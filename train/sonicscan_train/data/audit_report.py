@@ -22,7 +22,7 @@ def print_audit(result: Audit, console: Console) -> None:
     """The tables, and what was found, on `console`."""
     _print_baselines("measured in the files", result.measured, result.limit, console)
     if result.declared:
-        _print_baselines("columns of the manifest (not heard by a model)", result.declared, result.limit, console)
+        _print_baselines("columns of the manifest (not an input of a model)", result.declared, result.limit, console)
     for title, rows in (("labels", result.labels), ("parts", result.parts), ("sources", result.sources)):
         _print_balance(title, rows, console)
     if result.skipped:

@@ -39,7 +39,7 @@ class Baseline:
     accuracy: float
 
     def separates(self, limit: float) -> bool:
-        """Whether the feature tells the classes apart: over the limit, and not by chance."""
+        """Whether the feature separates the classes: over the limit, and not by chance."""
         return self.auc > limit and self.low > 0.5
 
 
@@ -51,7 +51,7 @@ def baselines(
     Args:
         columns: numbers or words, one a track, by name.
         truth: [n], True for AI.
-        groups: never divided between training and judging.
+        groups: never divided between training and evaluation.
 
     Raises:
         InputError: a class with fewer than two groups.
@@ -87,7 +87,7 @@ def _folds(
     fewest = min(len(np.unique(names[truth])), len(np.unique(names[~truth])))
     if fewest < 2:
         raise InputError(
-            "a class has fewer than two groups, so no baseline can be judged on groups that it has not seen "
+            "a class has fewer than two groups, so no baseline can be evaluated on unseen groups "
             "(see the manifest's column `group`)."
         )
     splitter = StratifiedGroupKFold(min(FOLDS, fewest), shuffle=True, random_state=0)

@@ -3,7 +3,7 @@
 A cache folder holds, for the first seconds of each clip:
 
     cache.json            what it was made of
-    audio.npy, mel.npy    the sound as it came
+    audio.npy, mel.npy    the unchanged sound
     audio-KEY.npy ...     fixed variants of it; the key names how they were made
 
 `audio` is int16 [clips, samples]; `mel` is int16 [clips, n_mels, frames], decibels in steps of `STEP_DB`. A window
@@ -105,7 +105,7 @@ class SoundCache:
             raise InputError(f"{folder} is a cache of other clips or of another AudioSpec; give another --cache.")
 
     def clean(self, workers: int, done: Callable[[], None] = lambda: None) -> Version:
-        """The sound as it came.
+        """The unchanged sound.
 
         Raises:
             InputError: a clip cannot be read.
@@ -212,7 +212,7 @@ def _decode(job: tuple[str, AudioSpec, int]) -> tuple[Int16, Int16]:
         samples = read_mono(path.encode("utf-8", "surrogateescape"), spec.sample_rate, max_s=length / spec.sample_rate)
     except AudioError as error:
         raise InputError(f"{path} cannot be cached: {error}") from error
-    # Repeated from the start, as the scanner does with a short track: silence would be a cue.
+    # Repeated from the start, as the scanner does with a short track: silence would be a shortcut.
     audio = to_int16(np.resize(samples, length)) if len(samples) else np.zeros(length, np.int16)
     return audio, MelFrames(spec).of_excerpt(audio)
 

@@ -156,7 +156,7 @@ def read_sonics(root: Path) -> list[Clip]:
 def read_fma(root: Path) -> list[Clip]:
     """FMA: `fma_metadata/tracks.csv` and `fma_small|medium|large|full/000/000002.mp3`; all by people.
 
-    The source is the track's top genre: the widest range of studios and styles that the tables tell apart.
+    The source is the track's top genre, which distinguishes most studios and styles in the tables.
     """
     table = next(iter(sorted(root.glob("fma_*/tracks.csv"))), root / "tracks.csv")
     audio = next((root / f"fma_{s}" for s in reversed(_FMA_SUBSETS) if (root / f"fma_{s}").is_dir()), None)

@@ -1,4 +1,4 @@
-"""Folds for cross-fitting: each clip is judged by a network that was trained without its fold.
+"""Folds for cross-fitting: each clip is scored by a network that was trained without its fold.
 
 What must not be divided stays in one fold: clips that share a group, a source, or a family of sources. A few large
 generators are the exception: their unit is a creator's page (column `origin`), because scans find tracks by new users
@@ -35,7 +35,7 @@ _HEAVY = 2.0  # weight of a generator that is divided by origin, in the balance 
 
 @dataclass(frozen=True)
 class FoldPlan:
-    """How clips are dealt out to folds; the module's docstring has the file that it comes from."""
+    """How clips are assigned to folds; the module's docstring shows the file."""
 
     folds: int = 3
     by_origin: tuple[str, ...] = ()
@@ -153,7 +153,7 @@ def _units(clips: Sequence[Clip], plan: FoldPlan) -> dict[str, list[int]]:
     first: dict[str, str] = {}
     for clip in clips:
         parent[root(unit(clip))] = root(first.setdefault(clip.group, unit(clip)))
-        if clip.source in plan.by_origin:  # a creator's page with several generators on it stays whole
+        if clip.source in plan.by_origin:  # a creator's page with several generators is not divided
             parent[root(unit(clip))] = root(first.setdefault(f"origin {clip.extra.get('origin', '')}", unit(clip)))
     known = {clip.source for clip in clips}
     for family in plan.families:

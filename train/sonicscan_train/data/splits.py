@@ -23,13 +23,13 @@ _STRICTEST: tuple[Part, ...] = ("holdout", "test", "calibration", "valid", "unus
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """How clips are dealt out.
+    """How clips are assigned to parts.
 
     Attributes:
         train, valid, test, calibration: shares of each label and source; they add up to 1.
         holdout_sources: generators and human sources that are left out whole.
         official: keep the parts that the data sets come with, where they do.
-        seed: of the order in which equal components are dealt out.
+        seed: of the order in which equal components are assigned.
     """
 
     train: float = 0.6
@@ -46,7 +46,7 @@ class SplitPlan:
 
     @property
     def shares(self) -> dict[Part, float]:
-        """Share of each part that is dealt out."""
+        """Share of each part that is assigned."""
         return {"train": self.train, "valid": self.valid, "calibration": self.calibration, "test": self.test}
 
 
@@ -106,7 +106,7 @@ def components(clips: Sequence[Clip]) -> list[list[int]]:
 
 
 def _deal(clips: Sequence[Clip], free: list[list[int]], plan: SplitPlan, parts: dict[int, Part]) -> None:
-    """Deal out components so that each part gets its share of every label and source."""
+    """Assign components so that each part gets its share of every label and source."""
     stratum = {i: (clips[i].label, clips[i].source) for component in free for i in component}
     totals: Counter[object] = Counter(stratum.values())
     totals.update(label for label, _ in stratum.values())

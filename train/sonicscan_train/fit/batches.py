@@ -37,7 +37,7 @@ class CachedBatches:
         rows: the clips' rows in the cache.
         targets: the clips' classes, by number; class 0 is `human`.
         classes: how many classes there are.
-        versions: of the excerpts; the first is the sound as it came.
+        versions: of the excerpts; the first is the unchanged sound.
         spec: the preprocessing.
         recipe: with `sampling` and `cache`.
         seed: of everything random.
@@ -129,7 +129,7 @@ class CachedBatches:
 
 
 def layered(decibels: Tensor, half: int, plan: CachePlan, rng: np.random.Generator) -> Tensor:
-    """Some windows with another one of their class played over them.
+    """Mixes some windows with another one of their class.
 
     Two recordings by people, played together, are still by people; the variety reduces overfitting to single tracks.
 
@@ -137,7 +137,7 @@ def layered(decibels: Tensor, half: int, plan: CachePlan, rng: np.random.Generat
         decibels: float32 [n, n_mels, frames]; the first `half` are one class.
         half: windows of the first class.
         plan: how many, how loud.
-        rng: all chance comes from here.
+        rng: the source of all randomness.
     """
     decibels = decibels - decibels.amax(dim=(1, 2), keepdim=True)
     chosen = np.flatnonzero(rng.random(len(decibels)) < plan.layer_share)

@@ -72,10 +72,10 @@ def fit(
         clips: with their parts; `train` and, unless the last weights are kept, `valid` are used.
         config: what to do.
         out: the run's folder.
-        resume: go on with the run in `out`.
+        resume: continue the run in `out`.
         workers: processes that load training windows, for each training process.
         cache: folder of decoded excerpts, for recipes with `[cache]`; None is `out/cache`.
-        watcher: what a person sees.
+        watcher: receives the progress.
 
     Returns:
         the figures of all epochs; `out/best` is the checkpoint.

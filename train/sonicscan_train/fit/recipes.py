@@ -28,7 +28,7 @@ class Sampling:
     """How clips are drawn: people and AI equally often; within each, by source and by group.
 
     Attributes:
-        source_power: a source of n clips is drawn with weight n to this power, so that no source drowns the others.
+        source_power: a source of n clips is drawn with weight n to this power, so that no source dominates.
         group_power: a group of n clips within its source likewise; 1 draws every clip of a source equally often.
         boosts: factors on sources' weights by name or pattern (`GTZAN*`).
         reference_boost: factor on people's sources that share a group with another label: the same music with and
@@ -152,7 +152,7 @@ def recipe_of(name: str, backbone: str) -> Recipe:
     """The recipe `name` for a backbone: one of `recipe_names()`, or a TOML file of the same form.
 
     Raises:
-        InputError: no such recipe, an unknown or missing value in it, or one that says nothing of this backbone.
+        InputError: no such recipe, an unknown or missing value in it, or one without values for this backbone.
     """
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     try:

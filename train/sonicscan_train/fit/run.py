@@ -29,7 +29,7 @@ class FitConfig:
     """What a run was asked to do; with the same clips it gives the same result.
 
     Attributes:
-        backbone: `lambda`, `swin`, or another name that `backbones.build` knows.
+        backbone: `lambda`, `swin`, or another name that `backbones.build` accepts.
         weights: `pretrained`, `none`, or a file.
         recipe: with any overrides.
         classes: `binary` or `source`.
@@ -83,7 +83,7 @@ class RunFolder:
     Args:
         path: the folder; made where it is missing.
         config: what the run is asked to do.
-        resume: go on with the run that is there, which must have been asked the same.
+        resume: continue the existing run, which must have the same configuration.
 
     Raises:
         InputError: there is a run and `resume` is false, or another one, or none.
@@ -98,7 +98,7 @@ class RunFolder:
         if resume:
             self._check_same(asked)
         elif self._config.exists() or self._state.exists():
-            raise InputError(f"there is a run in {path}: add --resume to go on with it, or give another --out.")
+            raise InputError(f"there is a run in {path}: add --resume to continue it, or name another --out.")
 
     def begin(self, config: FitConfig) -> None:
         """Make the folder and note the configuration."""

@@ -30,7 +30,7 @@ class Validation:
 
     Attributes:
         loss: mean cross-entropy of windows.
-        auc: of tracks, every group weighing the same.
+        auc: of tracks, with equal weight for every group.
         accuracy: of tracks, at score 0.5.
         truth, scores: of the tracks.
     """

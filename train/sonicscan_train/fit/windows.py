@@ -114,7 +114,7 @@ class Windows(Dataset[tuple[torch.Tensor, int]]):
         if plan:
             window = augment(crop, audio.sample_rate, plan, audio.window_samples, rng)
         else:
-            # As the scanner does with a short track: repeated, for silence would be a cue.
+            # Repeated, as the scanner does with a short track, because silence would be a shortcut.
             window = np.resize(crop, audio.window_samples)
         image = log_mel(audio)(window)
         masks = self._recipe.spec_augment

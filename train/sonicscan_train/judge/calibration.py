@@ -7,8 +7,8 @@ Three things are fitted, on tracks of groups that the model was not trained on:
   and likelihood ratios;
 - for models of several classes, the share under which the likeliest generator is called `unknown`.
 
-One track of each group counts, because a certificate needs independent draws, and twenty tracks of one album count
-hardly more than one. With `all_tracks` every track counts, for data whose groups are known to be small.
+One track of each group counts, because a certificate needs independent draws, and twenty tracks of one album
+are hardly more information than one. With `all_tracks` every track counts, for data whose groups are known to be small.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def calibrated(
 
 
 def fit_scale(means: Float64, factors: Float64, truth: npt.NDArray[np.bool_]) -> tuple[float, float]:
-    """The temperature and offset with the lowest cross-entropy of the tracks' scores, classes weighing the same.
+    """The temperature and offset with the lowest cross-entropy of the tracks' scores, with equal class weights.
 
     A track's margin, factor x (mean - offset) / temperature, is then its log-likelihood ratio. Equal weight, because
     the share of AI in the calibration set says nothing about that in a catalogue.

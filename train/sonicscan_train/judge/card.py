@@ -60,7 +60,7 @@ class Findings:
         section: the evaluation of all left-out tracks.
         rate: the certified false-positive rate that tables are made at.
         by_windows, by_category: rates at that threshold; empty where the rate is not certified.
-        own_thresholds: by category, what its own people's tracks certify.
+        own_thresholds: by category, the threshold that its people's tracks certify alone.
         stress: rows by condition; empty where it was not run.
     """
 

@@ -186,7 +186,7 @@ def _is_ai(track: TrackLogits) -> bool:
 def own_threshold(fit: CrossFit, patterns: Sequence[str], rate: float) -> RateRow | None:
     """The threshold that the people's tracks of some sources certify by themselves; None with too few groups.
 
-    The row's AI tracks are all of them: what a library of such people's music would catch.
+    The row's AI tracks are all AI tracks, as in a library with such music by people.
     """
     own = [t for t in fit.tracks if t.clip.human and _matches(t.clip.source, patterns)]
     scores = [scored(track, fit.spec).score for track in one_of_each_group(own, 0)]

@@ -34,7 +34,7 @@ class Section:
 
     Attributes:
         name: of the part.
-        note: what a reader must know of it; may be empty.
+        note: a limit of the figures, in a sentence; may be empty.
         tracks, windows: figures with 95% intervals over groups.
         counts: tracks by people, by AI, `codec`, groups, windows.
         certified: measured rates at the certified thresholds.
@@ -70,7 +70,7 @@ def evaluate(
     """Evaluate a model on scored tracks.
 
     Args:
-        tracks: with their labels; `codec` ones are reported apart.
+        tracks: with their labels; `codec` ones are reported separately.
         spec: the model's contract.
         features: measured of the tracks' files, by path, for the trivial baselines.
         families: sources renamed as classes, as in training.
@@ -115,7 +115,7 @@ def evaluate(
 
 
 def _threshold_at(truth: npt.NDArray[np.bool_], scores: Float64, fpr: float) -> float:
-    """The lowest score that flags at most `fpr` of these very tracks by people."""
+    """The lowest score that flags at most `fpr` of these tracks by people."""
     false, _, thresholds = roc(truth, scores)
     return float(thresholds[np.flatnonzero(false <= fpr + 1e-12)[-1]])
 
@@ -194,7 +194,7 @@ def _baseline(
     columns = {name: [getattr(f, name) for f in found] for name in (*NUMERIC, *CATEGORICAL)}
     try:
         return tuple(baselines(columns, truth[measured], [groups[i] for i in measured]))
-    except InputError:  # too few groups to judge on unseen ones: there is no baseline to show
+    except InputError:  # too few groups to evaluate on unseen ones: there is no baseline
         return ()
 
 
@@ -217,7 +217,7 @@ def _confusion(
 
 
 def stress_row(clean: Sequence[ScoredTrack], stressed: Sequence[ScoredTrack]) -> Row:
-    """Figures of tracks under a condition, and how their scores moved; the two lists pair up.
+    """Figures of tracks under a condition, and the change of their scores; the two lists are in the same order.
 
     Raises:
         InputError: no track by people or by AI is left.

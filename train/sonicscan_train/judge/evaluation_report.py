@@ -132,7 +132,7 @@ def _section(section: Section, stress: Mapping[str, Row] | None) -> list[str]:
             ((b.feature, f"{b.auc:.3f} ({b.low:.2f}-{b.high:.2f})") for b in section.baseline),
         )
     else:
-        lines += ["", "Too few groups to judge them on unseen ones."]
+        lines += ["", "There are too few groups to evaluate baselines on unseen ones."]
     if section.confusion:
         rows, columns, matrix = section.confusion
         lines += ["", "### What tracks are, and what they are called"]

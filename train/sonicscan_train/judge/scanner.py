@@ -1,4 +1,4 @@
-"""Tracks scored by the scanner itself: the library call on the very files."""
+"""Scores tracks with the scanner's library call, on the original files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def scan_clips(
         done: called after each track.
     """
     waiting = {clip.path: clip for clip in clips}
-    # Thresholds are applied by the caller, from the scores; the scanner must not refuse for want of a calibration.
+    # Thresholds are applied by the caller, from the scores; the scanner must not refuse a model without calibration.
     windows = None if plan.reads_all else plan.count
     for row in sonicscan.scan(list(waiting), model=model, windows=windows, threshold=0.5, workers=workers):
         clip = waiting.pop(row.path if row.path_raw is None else os.fsdecode(row.path_raw))

@@ -183,5 +183,5 @@ def scored(track: TrackLogits, spec: ModelSpec) -> ScoredTrack:
 
 
 def one_thread(worker: int) -> None:
-    """Loader processes compute with one thread each: there are as many of them as there are cores."""
+    """Limits a loader process to one thread, because there is one such process for each core."""
     torch.set_num_threads(1)

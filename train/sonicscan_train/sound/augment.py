@@ -72,7 +72,7 @@ def augment(samples: Float32, rate: int, plan: Augmentation, n: int, rng: np.ran
         rate: Hz.
         plan: which effects, how often, how strongly.
         n: samples wanted.
-        rng: all chance comes from here.
+        rng: the source of all randomness.
 
     Returns:
         float32 [n].

@@ -64,7 +64,7 @@ def sample(clips: Sequence[Clip], n: int, seed: int = 0) -> list[Clip]:
 def stressed(
     clips: Sequence[Clip], condition: str, seconds: float, workers: int, skipped: Callable[[Clip, str], None]
 ) -> Iterator[list[Clip | None]]:
-    """The clips under a condition, in files that are gone afterwards; None for one that could not be made.
+    """The clips under a condition, in temporary files; None for one that could not be made.
 
     Args:
         clips: what to change.
@@ -100,7 +100,7 @@ def _write(job: tuple[str, str, str, float]) -> str:
     samples = samples[start : start + length]
     if not len(samples):
         return "no sound could be decoded."
-    # Of the name, so that a track meets the same noise in any company and in any run.
+    # Seeded by the name, so that a track gets the same noise in every run.
     rng = np.random.default_rng(zlib.crc32(Path(path).name.encode("utf-8", "surrogateescape")))
     changed = CONDITIONS[condition](samples, rng)
     soundfile.write(target, np.clip(changed, -1.0, 1.0), RATE, subtype="PCM_24")

@@ -1,6 +1,6 @@
 """Fixed variants of an excerpt, made once: mastering, speed, room, codecs, and separation for music by people.
 
-Whatever needs the waveform is too slow to draw anew for every window on a few CPU cores. So each excerpt gets a few
+On a few CPU cores, effects on the waveform are too slow to be drawn for every window. So each excerpt gets a few
 fixed variants, and the cheap augmentation of spectrograms multiplies them. Both classes get the same kinds, with one
 exception: a part separated from a mixture is imitated for people's music alone, because real separated vocals and
 karaoke tracks by people score high.
@@ -32,7 +32,7 @@ class Variants:
     """How many fixed variants an excerpt gets, and how often (0..1) each step is applied, in this order.
 
     Attributes:
-        copies: variants of each excerpt, besides the sound as it came.
+        copies: variants of each excerpt, besides the unchanged sound.
         separated_p: one part of the mixture; music by people only.
         mastered_p: loud mastering.
         speed_p, speed: factor of speed, pitch included.
@@ -59,7 +59,7 @@ def vary(samples: Float32, rate: int, human: bool, plan: Variants, rng: np.rando
         rate: Hz.
         human: whether people made the music.
         plan: which steps, how often.
-        rng: all chance comes from here.
+        rng: the source of all randomness.
 
     Returns:
         float32 [n].

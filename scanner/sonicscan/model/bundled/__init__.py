@@ -1,7 +1,7 @@
 """The models that come with sonicscan: the default, and others that `--model` takes by name.
 
-`SHA256SUMS` beside them has their digests, which are checked when a model is loaded; after a change of the models,
-`python -m sonicscan.model.bundled` writes it anew.
+`SHA256SUMS` beside them has their digests, which are checked when a model is loaded. After a change of the models,
+`python -m sonicscan.model.bundled` writes this file again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def chosen_model(name: Path | None) -> Path:
 
 
 def bundled_digests() -> dict[str, str]:
-    """SHA-256 of each bundled file by its name, as this version was released with."""
+    """SHA-256 of each bundled file of this version, by its name."""
     try:
         lines = (_FOLDER / DIGESTS).read_text(encoding="ascii").splitlines()
     except (OSError, UnicodeDecodeError) as error:
