@@ -266,7 +266,6 @@ def _without_doubles(table: pa.Table, names: Sequence[Path], allowed: bool) -> p
         where = f"both {first} and {second} have" if first != second else f"{first} has"
         again = "" if first != second else " twice"
         raise ReportError(
-            f"{where} a row for {paths[at].as_py()}{again}; "
-            "leave one out, or keep the newer one with --allow-overlap."
+            f"{where} a row for {paths[at].as_py()}{again}; leave one out, or keep the newer one with --allow-overlap."
         )
     return table.filter(pa.array(~double)).drop_columns(["rank"])

@@ -224,7 +224,7 @@ def _notes(model: Model, options: ScanOptions) -> list[str]:
     notes = []
     if model.path in bundled_models().values():
         quality = spec.metrics.get("summary", "its quality has not been measured")
-        notes.append(f"using the bundled model {model.path.name}: {quality}; card: {bundled_card() or spec.card}.")
+        notes.append(f"using the bundled model {model.path.name} (card: {bundled_card() or spec.card}): {quality}.")
     if spec.untrained:
         notes.append("the model is untrained: its scores mean nothing, and no verdicts are given.")
     return notes

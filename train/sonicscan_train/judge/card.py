@@ -81,15 +81,15 @@ class Findings:
         }
 
     def summary(self, spec: ModelSpec) -> str:
-        """One sentence: AUC, the share of AI caught at the certified rate, and the purpose of the score."""
+        """Sentences: AUC, the share of AI caught at the certified rate, and the purpose of the score; no final stop."""
         text = f"AUC {_interval(self.section.tracks['auc'], 2)} on generators, creators and sources unseen in training"
         caught = next((row for row in self.section.certified if row["rate"] == self.rate), None)
         if caught is not None:
             text += (
-                f"; at the {self.rate:.0%} false-positive rate certified on {spec.calibration.n} groups of music by "
-                f"people it flags {caught['tpr']:.0%} of unseen AI"
+                f". At the {self.rate:.0%} false-positive rate, certified on {spec.calibration.n} groups of music by "
+                f"people, it flags {caught['tpr']:.0%} of unseen AI"
             )
-        return f"{text}; for ranking, not proof"
+        return f"{text}. The score is for ranking, not proof"
 
 
 def source_rows(tracks: Sequence[ScoredTrack], threshold: float | None) -> list[SourceRow]:
