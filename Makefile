@@ -82,10 +82,11 @@ model: $(VENV)/.all
 	$(BIN)/sonicscan-train fit --data "$(corpus)" --map codec=ai --backbone lite0 --recipe small --weights pretrained \
 	--folds "$(RUN)/folds.csv" --fold $$k --seed $$((20261126 + 1000 * k)) --cache "$(RUN)/cache" --out "$$run" \
 	--license-note "$(TERMS)" $(if $(EPOCHS),--epochs $(EPOCHS)) $$([ -e "$$run/fit.json" ] && echo --resume); \
-	$(BIN)/sonicscan-export -q "$$run/best" --precision byte-weights --out "$$run.onnx"; done
+	$(BIN)/sonicscan-export -q "$$run/best" --precision int8 --calibration-data "$(corpus)/manifest.csv" --out "$$run.onnx"; done
 	$(BIN)/sonicscan-train crossfit $(members:%=%.onnx) --data "$(corpus)" --folds "$(RUN)/folds.csv" --name $(MODEL) \
 	--stress-tracks $(STRESS) --license-note "$(TERMS)" --card docs/model-card.md --out "$(RUN)/crossfit"
-	$(BIN)/sonicscan-export $(members:%=%/best) --precision byte-weights --crossfit "$(RUN)/crossfit" --out "$(RUN)/$(MODEL).onnx"
+	$(BIN)/sonicscan-export $(members:%=%/best) --precision int8 --calibration-data "$(corpus)/manifest.csv" \
+	--crossfit "$(RUN)/crossfit" --out "$(RUN)/$(MODEL).onnx"
 
 # The report's page is tested in a real browser.
 browser:

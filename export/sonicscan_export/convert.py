@@ -25,10 +25,11 @@ Say = Callable[[str], None]
 MAX_DRIFT: dict[Precision, float] = {
     "fp32": 1e-3,
     "half-weights": 0.005,
-    "byte-weights": 0.04,
+    "byte-weights": 0.02,
     "fp16": 0.01,
     "int8": 0.05,
 }
+_EXACT = ("fp32", "half-weights")  # their scores are equal but for rounding
 _TOOLS = ("torch", "timm", "onnx", "onnxscript", "numpy")
 
 
@@ -74,6 +75,7 @@ def export(
         ModelError: a network that cannot be exported, or a file that fails verification.
     """
     check_target(out)
+    _check_scored_as(network.scored_as, wanted)
     allowed = MAX_DRIFT[wanted] if max_drift is None else max_drift
     calibration_data = _data(network.spec, wanted, data_path)
     audio = network.spec.audio
@@ -106,7 +108,9 @@ def export(
         path = _saved(model, spec, folder / "converted.onnx")
         checks = _verified(path, reference, windows, wanted, allowed, say)
         provenance["verification"] = checks
-        if wanted != "fp32" and calibration_data is not None and not spec.untrained:
+        # The scores of cross-fitted members were taken in this precision already.
+        calibrated = spec.calibration.n > 0 and network.scored_as is None
+        if wanted != "fp32" and calibration_data is not None and calibrated:
             rescored = calibrate.rescore(
                 verify.load_for_cpu(full_path), verify.load_for_cpu(path), calibration_data, say
             )
@@ -129,12 +133,21 @@ def _data(spec: ModelSpec, wanted: Precision, path: Path | None) -> data.Calibra
         return data.read_calibration_data(path)
     if wanted == "int8":
         raise InputError("int8 takes the ranges of activations from real sound: give --calibration-data MANIFEST.")
-    if wanted not in ("fp32", "half-weights", "byte-weights") and spec.calibration.n:
+    if wanted == "fp16" and spec.calibration.n:
         raise InputError(
             f"{wanted} changes scores, so the model's thresholds must be measured again: "
             "give --calibration-data MANIFEST."
         )
     return None
+
+
+def _check_scored_as(scored_as: str | None, wanted: Precision) -> None:
+    if scored_as is None or scored_as == wanted or (scored_as in _EXACT and wanted in _EXACT):
+        return
+    raise InputError(
+        f"cross-fitting scored the members as {scored_as}, and {wanted} gives other scores: "
+        f"use --precision {scored_as}, or cross-fit members that were exported as {wanted}."
+    )
 
 
 def _parted(windows: data.Windows, n: int) -> tuple[data.Windows, data.Windows]:

@@ -30,11 +30,13 @@ class Network:
         detector: the network.
         spec: its contract.
         origin: where the weights come from, for provenance.
+        scored_as: the precision in which cross-fitting scored its members; None where the calibration is the network's.
     """
 
     detector: Detector
     spec: ModelSpec
     origin: dict[str, Any]
+    scored_as: str | None = None
 
 
 def from_checkpoint(folder: Path) -> Network:
@@ -57,7 +59,7 @@ def from_checkpoints(folders: Sequence[Path], name: str, crossfit: Path | None =
             the scales from the checkpoints, and the result has no calibration, because its scores differ from theirs.
 
     Raises:
-        InputError: a folder of another cross-fitting, or of other members.
+        InputError: a folder of another cross-fitting, or of other members, or of members of several precisions.
         ModelError: no checkpoint, a damaged one, or checkpoints that differ in AudioSpec or classes.
     """
     loaded = [checkpoint.load(folder) for folder in folders]
@@ -66,6 +68,7 @@ def from_checkpoints(folders: Sequence[Path], name: str, crossfit: Path | None =
         if (spec.audio, spec.classes) != (first.audio, first.classes):
             raise ModelError(f"{folder} has another AudioSpec or other classes than {folders[0]}.")
     digests = [checkpoint.weights_digest(folder) for folder in folders]
+    scored_as: str | None = None
     if crossfit is None:
         scales = [Scale(spec.temperature, spec.offset) for _, spec in loaded]
         contract = ModelSpec(
@@ -76,7 +79,12 @@ def from_checkpoints(folders: Sequence[Path], name: str, crossfit: Path | None =
             license_note=first.license_note,
         )
     else:
-        contract, known = read_fit(crossfit)
+        contract, fitted = read_fit(crossfit)
+        known = {member.weights_digest: member.scale for member in fitted}
+        precisions = sorted({member.precision for member in fitted})
+        if len(precisions) > 1:
+            raise InputError(f"the cross-fitting in {crossfit} scored members as {' and '.join(precisions)}; use one.")
+        scored_as = precisions[0]
         missing = [folder for folder, digest in zip(folders, digests, strict=True) if digest not in known]
         if missing or len(known) != len(folders) or (contract.audio, contract.classes) != (first.audio, first.classes):
             what = f"does not know {missing[0]}" if missing else f"is of {len(known)} members like these"
@@ -96,7 +104,7 @@ def from_checkpoints(folders: Sequence[Path], name: str, crossfit: Path | None =
     ]
     temperatures, offsets = [scale.temperature for scale in scales], [scale.offset for scale in scales]
     detector = mean_of([network for network, _ in loaded], temperatures, name, offsets)
-    return Network(detector, contract, {"members": members})
+    return Network(detector, contract, {"members": members}, scored_as)
 
 
 def untrained(backbone: str, weights: str, seed: int, classes: tuple[str, ...]) -> Network:

@@ -32,7 +32,7 @@ _RANGING_BATCH = 2  # while ranges are taken, every activation of a batch is kep
 _SMALL = 1024  # numbers under which a tensor stays in float32
 _WEIGHTY = ("Conv", "MatMul", "Gemm")
 # The operators that ONNX Runtime computes in int8 on the CPU, and those that would stand between two of them.
-_QUANTISED = (*_WEIGHTY, "Add", "Mul", "AveragePool", "MaxPool", "Relu", "Concat", "Split")
+_QUANTISED = (*_WEIGHTY, "Add", "Mul", "AveragePool", "MaxPool", "Relu", "Clip", "Concat", "Split")
 
 
 def store_small(model: onnx.ModelProto, in_bytes: bool = False) -> onnx.ModelProto:

@@ -85,7 +85,9 @@ def test_one_file_holds_all_members_and_the_cross_fitted_calibration(
     found = ModelSpec("named", calibration=Calibration.of([0.1] * 400, "left out"), shrink=1.5, license_note="terms")
     scales = tuple(Scale(2.0, 0.1 * k) for k in range(3))
     (tmp_path / "fit").mkdir()
-    write_fit(CrossFit(found, scales, ()), [checkpoint.weights_digest(folder) for folder in folders], tmp_path / "fit")
+    digests = [checkpoint.weights_digest(folder) for folder in folders]
+    scored = "fp32" if precision == "half-weights" else precision
+    write_fit(CrossFit(found, scales, ()), [(digest, scored) for digest in digests], tmp_path / "fit")
     out = tmp_path / "three-v1.onnx"
     command = [*map(str, folders), "--precision", precision, "--crossfit", str(tmp_path / "fit"), "--out", str(out)]
     result = CliRunner().invoke(main, command)
@@ -106,6 +108,13 @@ def test_one_file_holds_all_members_and_the_cross_fitted_calibration(
         assert np.abs(maps.mean(axis=(2, 3), dtype=np.float64) - logits).max() < 1e-5
     wrong = CliRunner().invoke(main, [*command[1:-1], str(tmp_path / "x.onnx")])
     assert wrong.exit_code == 2 and "export the members that it scored" in wrong.stderr
+    # The calibration holds for the precision in which the members were scored.
+    write_fit(CrossFit(found, scales, ()), [(digest, "int8") for digest in digests], tmp_path / "fit")
+    other = CliRunner().invoke(main, command)
+    assert other.exit_code == 2 and "use --precision int8" in other.stderr
+    mixed = zip(digests, ("int8", "fp32", "int8"), strict=True)
+    write_fit(CrossFit(found, scales, ()), list(mixed), tmp_path / "fit")
+    assert "scored members as fp32 and int8" in CliRunner().invoke(main, command).stderr
 
 
 def test_members_must_share_audio_and_classes(members: list[tuple[Path, Detector]], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -167,6 +168,40 @@ def test_int8_weights_leave_room_for_cpus_that_add_in_16_bits(
     assert max(int(np.abs(w.astype(int)).max()) for w in kernels) <= 64
     scales = [t for t in model.graph.initializer if t.name.endswith("weight_scale")]
     assert {tuple(t.dims) for t in scales} >= {(w.shape[0],) for w in kernels}  # per channel
+
+
+def test_the_clip_of_a_relu6_disappears_in_int8(tmp_path: Path) -> None:
+    """Left between two convolutions in float32, it would make each of them a float32 convolution."""
+    rng = np.random.default_rng(0)
+    shapes = {"w1": (8, 3, 3, 3), "w2": (8, 8, 3, 3), "w3": (2, 8, 1, 1)}
+    weights = [onnx.numpy_helper.from_array(rng.normal(0, 0.2, s).astype(np.float32), n) for n, s in shapes.items()]
+    limits = [onnx.numpy_helper.from_array(np.float32(value), name) for name, value in (("zero", 0.0), ("six", 6.0))]
+    node = onnx.helper.make_node
+    nodes = [
+        node("Conv", ["spectrogram", "w1"], ["a"], "one", strides=[8, 8]),
+        node("Clip", ["a", "zero", "six"], ["b"], "clip"),
+        node("Conv", ["b", "w2"], ["c"], "two", strides=[4, 4], pads=[1, 1, 0, 0]),
+        node("Conv", ["c", "w3"], ["class_maps"], "head"),
+        node("ReduceMean", ["class_maps"], ["logits"], "mean", axes=[2, 3], keepdims=0),
+    ]
+    float32, value = onnx.TensorProto.FLOAT, onnx.helper.make_tensor_value_info
+    outputs = [value("class_maps", float32, ["n", 2, 8, 8]), value("logits", float32, ["n", 2])]
+    plain = onnx.helper.make_graph(
+        nodes, "g", [value("spectrogram", float32, ["n", 3, 256, 256])], outputs, [*weights, *limits]
+    )
+    model = onnx.helper.make_model(plain, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    images = rng.normal(size=(8, 256, 256)).astype(np.float32)
+    quantised = precision.Quantiser(model, images).quantise()
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    session = onnxruntime.InferenceSession(quantised.SerializeToString(), options, ["CPUExecutionProvider"])
+    kinds = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+    assert kinds.count("QLinearConv") == 2 and "Clip" not in kinds
+    whole = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    fed = {"spectrogram": data.as_batch(images)}
+    wanted, found = (s.run(["class_maps"], fed)[0] for s in (whole, session))
+    assert np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max()
 
 
 def test_a_file_that_fails_verification_is_not_written(trained: Path, tracks: Path, tmp_path: Path) -> None:

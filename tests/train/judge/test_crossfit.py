@@ -129,14 +129,15 @@ def test_the_command_scores_each_fold_with_the_scanner_and_writes_contract_and_c
     members = []
     for k, gain in enumerate((10.0, 30.0)):
         provenance = {"fold": k, "weights_digest": f"digest{k}", "recipe": "small"}
+        provenance |= {"precision": "int8"} if k == 0 else {}
         spec = ModelSpec("tiny", temperature=2.0, offset=0.5, provenance=provenance)
         members.append(write_model(tmp_path / f"m{k}.onnx", spec, gain=gain))
     out = tmp_path / "out"
     done = crossfit(corpus, out, members, "--stress-tracks", "4", "--license-note", "test only")
     assert done.exit_code == 0, done.output
     assert "member 1\ttemperature" in done.stdout and "for ranking, not proof" in done.stdout
-    spec, scales = read_fit(out)
-    assert set(scales) == {"digest0", "digest1"}
+    spec, fitted = read_fit(out)
+    assert [(m.weights_digest, m.precision) for m in fitted] == [("digest0", "int8"), ("digest1", "fp32")]
     assert (spec.architecture, spec.calibration.n, spec.calibration.n_ai) == ("two-v1", 8, 8)
     assert spec.license_note == "test only" and spec.calibration.material is not None
     with (out / "fold-0.csv").open() as file:

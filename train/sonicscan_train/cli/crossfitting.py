@@ -33,7 +33,7 @@ from sonicscan_train.judge.crossfit import (
 )
 from sonicscan_train.judge.evaluation import Row, evaluate
 from sonicscan_train.judge.evaluation_report import write_evaluation
-from sonicscan_train.judge.fold_scores import score_fold, weights_digest
+from sonicscan_train.judge.fold_scores import identity, score_fold
 from sonicscan_train.judge.scoring import Forward, ScoredTrack, scored
 from sonicscan_train.nets import checkpoint
 
@@ -119,7 +119,7 @@ def run_crossfit(members: Sequence[Path], clips: Sequence[Clip], options: Crossf
         stress=stress,
     )
     fit = dataclasses.replace(fit, spec=dataclasses.replace(fit.spec, metrics=findings.metrics(fit.spec)))
-    write_fit(fit, [weights_digest(member) for member in members], out)
+    write_fit(fit, [identity(member) for member in members], out)
     about = "; ".join(_about(spec) for spec in specs)
     write_findings(findings, fit, scores, about, options.commands, out)
     lines = write_evaluation(

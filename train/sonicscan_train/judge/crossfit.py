@@ -50,6 +50,21 @@ class Scale:
 
 
 @dataclass(frozen=True)
+class Member:
+    """A member as it was scored.
+
+    Attributes:
+        weights_digest: which training result it is.
+        precision: of the file that scored its fold; `fp32` for a checkpoint.
+        scale: of its margins.
+    """
+
+    weights_digest: str
+    precision: str
+    scale: Scale
+
+
+@dataclass(frozen=True)
 class CrossFit:
     """What cross-fitting found.
 
@@ -208,15 +223,21 @@ def rate_row(name: str, tracks: Sequence[TrackLogits], spec: ModelSpec, threshol
     return RateRow(name, len(people), len(ai), share(people), share(ai), threshold)
 
 
-def write_fit(fit: CrossFit, members: Sequence[str], folder: Path) -> None:
-    """`spec.json`, the mean's contract, and `members.csv`, their scales, in `folder`."""
+def write_fit(fit: CrossFit, members: Sequence[tuple[str, str]], folder: Path) -> None:
+    """`spec.json`, the mean's contract, and `members.csv`, their scales, in `folder`.
+
+    Args:
+        fit: what was found.
+        members: digest of the weights and precision of each member.
+        folder: where to.
+    """
     write_whole(folder / "spec.json", fit.spec.to_json())
-    rows = [(name, scale.temperature, scale.offset) for name, scale in zip(members, fit.scales, strict=True)]
-    write_table(folder / "members.csv", ("weights_digest", "temperature", "offset"), rows)
+    rows = [(*member, scale.temperature, scale.offset) for member, scale in zip(members, fit.scales, strict=True)]
+    write_table(folder / "members.csv", ("weights_digest", "precision", "temperature", "offset"), rows)
 
 
-def read_fit(folder: Path) -> tuple[ModelSpec, dict[str, Scale]]:
-    """The contract of the mean, and the members' scales by the digest of their weights.
+def read_fit(folder: Path) -> tuple[ModelSpec, list[Member]]:
+    """The contract of the mean, and its members.
 
     Raises:
         InputError: not a folder that `write_fit` wrote.
@@ -225,10 +246,13 @@ def read_fit(folder: Path) -> tuple[ModelSpec, dict[str, Scale]]:
     try:
         text = (folder / "spec.json").read_text(encoding="utf-8")
         rows = read_table(folder / "members.csv")
-        scales = {r["weights_digest"]: Scale(float(r["temperature"]), float(r["offset"])) for r in rows}
+        members = [
+            Member(r["weights_digest"], r["precision"], Scale(float(r["temperature"]), float(r["offset"])))
+            for r in rows
+        ]
     except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{folder} holds no cross-fitted calibration ({error}); see `crossfit`.") from error
-    return ModelSpec.from_metadata(text, folder / "spec.json"), scales
+    return ModelSpec.from_metadata(text, folder / "spec.json"), members
 
 
 def _on_one_scale(by_fold: Sequence[Sequence[TrackLogits]], shrink: float) -> tuple[list[TrackLogits], list[Scale]]:

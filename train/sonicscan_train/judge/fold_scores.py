@@ -83,11 +83,12 @@ def score_fold(
     return tracks
 
 
-def weights_digest(member: Path) -> str:
-    """Which training result a member is: a checkpoint's digest, or the one that an ONNX file has in its provenance."""
+def identity(member: Path) -> tuple[str, str]:
+    """Which training result a member is, by the digest of its weights, and its precision; an ONNX file names both."""
     if member.is_dir():
-        return checkpoint.weights_digest(member)
-    return str(load_model(member).spec.provenance.get("weights_digest", ""))
+        return checkpoint.weights_digest(member), "fp32"
+    provenance = load_model(member).spec.provenance
+    return str(provenance.get("weights_digest", "")), str(provenance.get("precision", "fp32"))
 
 
 def margin_track(clip: Clip, margins: Float64, facts: AudioFacts | None) -> TrackLogits:
