@@ -1,4 +1,4 @@
-"""What is released: the same bytes twice, complete metadata, and a wheel that scans in an environment of its own."""
+"""What is released: the same bytes twice, complete metadata, and a wheel that installs and scans."""
 
 from __future__ import annotations
 
@@ -66,28 +66,30 @@ def test_the_metadata_is_complete(built: dict[str, Path]) -> None:
     assert {"Makefile", "constraints.txt", "CITATION.cff", "CONTRIBUTING.md", "tests/conftest.py"} <= inside
 
 
-def test_the_wheel_scans_in_an_environment_of_its_own(built: dict[str, Path], tmp_path: Path) -> None:
-    """Its dependencies are those of this environment, whose own sonicscan is out of reach."""
-    python("-m", "venv", "--without-pip", tmp_path / "venv")
-    inside = tmp_path / "venv/bin/python"
-    site = next((tmp_path / "venv").glob("lib/python*/site-packages"))
-    with zipfile.ZipFile(built[".whl"]) as wheel:
-        wheel.extractall(site)
+def test_the_wheel_is_installed_in_an_empty_environment_and_scans(built: dict[str, Path], tmp_path: Path) -> None:
+    """By pip, without its dependencies: those come from this environment, whose own sonicscan is out of reach."""
+    venv = tmp_path / "venv"
+    python("-m", "venv", "--without-pip", venv)
+    python("-m", "pip", "--python", venv, "install", "--quiet", "--no-index", "--no-deps", built[".whl"])
+    site = next(venv.glob("lib/python*/site-packages"))
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"])  # a .pth in there is not read
     library = tmp_path / "library"
     library.mkdir()
     write_sound(library / "a.flac", music(5.0, 22050, 1), 22050)
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    program = (
-        "import sys, sonicscan\nfrom sonicscan.cli.scan import main\n"
-        "if __name__ == '__main__':\n    print(sonicscan.__file__)\n    main(sys.argv[1:])\n"
-    )
-    (tmp_path / "program.py").write_text(program)
-    command = [inside, tmp_path / "program.py", library, "--workers", "1"]
-    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    where, line = done.stdout.splitlines()
-    assert Path(where).is_relative_to(site) and line.endswith(f"ok\t{library / 'a.flac'}")
+
+    def run(program: str, *arguments: str | Path) -> str:
+        command = [venv / "bin" / program, *arguments]
+        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert Path(run("python", "-c", "import sonicscan; print(sonicscan.__file__)").strip()).is_relative_to(site)
+    run("sonicscan", library, "--workers", "1", "--out", "report.parquet")
+    assert run("sonicscan-report", "show", "report.parquet").endswith(f"ok\t{library / 'a.flac'}\n")
+    for program in ("sonicscan", "sonicscan-report", "sonicscan-train", "sonicscan-export"):
+        assert run(program, "--version").strip().endswith(__version__)
+        assert (venv / f"share/man/man1/{program}.1").is_file()
 
 
 def test_the_citation_names_this_version() -> None:
