@@ -15,6 +15,7 @@ import soundfile
 from synthesis import calibrated, music, write_model
 
 import sonicscan
+from sonicscan.api import ScannerOptions
 from sonicscan.audio.decode import read_windows
 from sonicscan.audio.melspec import LogMel
 from sonicscan.audio.windows import WindowPlan
@@ -121,9 +122,11 @@ def test_errors_come_before_the_first_result(small_library: Path, calibrated_mod
 
 
 def test_every_parameter_is_documented() -> None:
-    document = inspect.getdoc(sonicscan.scan) or ""
-    for name in inspect.signature(sonicscan.scan).parameters:
-        assert name in document
+    for call in (sonicscan.scan, sonicscan.Scanner):
+        document = inspect.getdoc(call) or ""
+        for name in inspect.signature(call).parameters:
+            assert name in document
+    assert ScannerOptions.__annotations__.keys() == inspect.signature(sonicscan.Scanner).parameters.keys()
 
 
 def test_the_demo_library_is_scored_in_all_its_formats(tiny_model: Path, tmp_path: Path) -> None:

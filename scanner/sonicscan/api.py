@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,23 @@ if TYPE_CHECKING:
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 MAX_SAMPLE_RATE = 768_000
 _BATCH = 8
+
+
+class ScannerOptions(TypedDict, total=False):
+    """The arguments of `Scanner`, as type checkers see them in a call of `scan`."""
+
+    model: str | os.PathLike[str] | None
+    windows: int | Literal["adaptive"] | None
+    max_fpr: float
+    threshold: float | None
+    device: str
+    workers: int
+    threads: int
+    batch_size: int
+    timeout_s: float
+    hash: bool
+    provenance: bool
+    c2pa_trust: str | os.PathLike[str] | None
 
 
 class Scanner:
@@ -250,28 +267,16 @@ def _logits(detector: Detector, images: Sequence[npt.NDArray[np.float32]]) -> np
 def scan(
     paths: Paths,
     *,
-    model: str | os.PathLike[str] | None = None,
-    windows: int | Literal["adaptive"] | None = 12,
-    max_fpr: float = DEFAULT_MAX_FPR,
-    threshold: float | None = None,
-    device: str = "auto",
-    workers: int = 0,
-    threads: int = 0,
-    batch_size: int = 0,
-    timeout_s: float = 120.0,
-    hash: bool = False,
-    provenance: bool = True,
-    c2pa_trust: str | os.PathLike[str] | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     follow_symlinks: bool = False,
+    **options: Unpack[ScannerOptions],
 ) -> Iterator[FileResult]:
     """Score audio files, and those below folders, for being AI-generated music; creates a `Scanner` for this call.
 
     Args:
         paths, include, exclude, follow_symlinks: as in `Scanner.scan`.
-        model, windows, max_fpr, threshold, device, workers, threads, batch_size, timeout_s, hash, provenance,
-            c2pa_trust: as in `Scanner`.
+        options: the arguments of `Scanner`, such as `model` and `max_fpr`.
 
     Yields:
         one `FileResult` for each file found, as `Scanner.scan` does.
@@ -279,18 +284,4 @@ def scan(
     Raises:
         InputError, ModelError, DeviceError, RemoteError: as `Scanner` and `Scanner.scan` do, before the first result.
     """
-    scanner = Scanner(
-        model,
-        windows=windows,
-        max_fpr=max_fpr,
-        threshold=threshold,
-        device=device,
-        workers=workers,
-        threads=threads,
-        batch_size=batch_size,
-        timeout_s=timeout_s,
-        hash=hash,
-        provenance=provenance,
-        c2pa_trust=c2pa_trust,
-    )
-    return scanner.scan(paths, include=include, exclude=exclude, follow_symlinks=follow_symlinks)
+    return Scanner(**options).scan(paths, include=include, exclude=exclude, follow_symlinks=follow_symlinks)

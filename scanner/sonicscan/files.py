@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from sonicscan.errors import SonicscanError
+
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
@@ -133,6 +135,28 @@ def read_own(path: Path, limit: int) -> bytes:
         if os.name == "posix" and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise PermissionError(errno.EPERM, "other users may write it; chmod go-w changes that", str(path))
         return file.read(limit)
+
+
+def read_small(path: Path, limit: int, name: str, error: type[SonicscanError]) -> bytes:
+    """Read a file that a person named, if it has at most `limit` bytes.
+
+    Args:
+        path: the file.
+        limit: in bytes.
+        name: what messages call the file.
+        error: the class of the exceptions.
+
+    Raises:
+        SonicscanError: of the class `error`; the file cannot be read, or it is larger.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+    except OSError as failed:
+        raise error(f"{name} cannot be read: {failed.strerror or failed}.") from failed
+    if len(content) > limit:
+        raise error(f"{name} is larger than {limit >> 10} KiB, and is not read; name another file.")
+    return content
 
 
 def sha256_of(path: Path) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from sonicscan.errors import SignatureError
 from sonicscan.extras import missing_extra
+from sonicscan.files import read_small
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -68,7 +69,7 @@ class PublicKey:
         Raises:
             SignatureError: it cannot be read, is not an Ed25519 public key, or the extra `sign` is not installed.
         """
-        return cls.from_pem(_content(path, "the public key"), str(path))
+        return cls.from_pem(read_small(path, _MAX_KEY_BYTES, f"the public key {path}", SignatureError), str(path))
 
     @property
     def fingerprint(self) -> str:
@@ -120,7 +121,7 @@ class PrivateKey:
         serialization, ed25519 = _cryptography()
         from cryptography.exceptions import UnsupportedAlgorithm
 
-        pem = _content(path, "the private key")
+        pem = read_small(path, _MAX_KEY_BYTES, f"the private key {path}", SignatureError)
         if os.name == "posix" and path.stat().st_mode & 0o077:
             raise SignatureError(f"other users may read the private key {path}; run chmod 600 {path} first.")
         try:
@@ -178,11 +179,7 @@ def read_signature(path: Path) -> bytes:
     Raises:
         SignatureError: it cannot be read, or does not have 64 bytes.
     """
-    try:
-        with path.open("rb") as file:
-            signature = file.read(SIGNATURE_BYTES + 1)
-    except OSError as error:
-        raise SignatureError(f"the signature {path} cannot be read: {error.strerror or error}.") from error
+    signature = read_small(path, _MAX_KEY_BYTES, f"the signature {path}", SignatureError)
     if len(signature) != SIGNATURE_BYTES:
         raise SignatureError(f"{path} is not an Ed25519 signature: it does not have {SIGNATURE_BYTES} bytes.")
     return signature
@@ -195,17 +192,6 @@ def check_signature(content: bytes, signature: bytes, key: PublicKey, name: str)
             f"the signature of {name} does not fit it and the key {key.fingerprint[:16]}: "
             "the file was changed, or another key signed it; do not use it."
         )
-
-
-def _content(path: Path, what: str) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_KEY_BYTES + 1)
-    except OSError as error:
-        raise SignatureError(f"{what} {path} cannot be read: {error.strerror or error}.") from error
-    if len(content) > _MAX_KEY_BYTES:
-        raise SignatureError(f"{path} is too large for a key; name a PEM file.")
-    return content
 
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:

@@ -32,7 +32,7 @@ from sonicscan.audio.tags import read_tags
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.engine.decoder import Decoder
 from sonicscan.errors import InputError, ReportError, SignatureError
-from sonicscan.files import sha256_of, write_whole
+from sonicscan.files import read_small, sha256_of, write_whole
 from sonicscan.model.loading import Model
 from sonicscan.provenance.words import described
 from sonicscan.scoring.likelihood import PROPOSITIONS
@@ -44,7 +44,7 @@ from sonicscan.version import __version__
 FORMAT = "sonicscan case 1"
 HTML, JSON, KEY = "report.html", "report.json", "key.pub"
 SOUND_S = 60.0
-MAX_JSON_BYTES = 64 << 20
+MAX_FILE_BYTES = 64 << 20
 _PACKAGES = ("numpy", "scipy", "soundfile", "soxr", "av", "onnxruntime", "onnxruntime-gpu")
 
 
@@ -142,7 +142,7 @@ def verify(folder: Path, key: PublicKey | None = None) -> Verified:
         SignatureError: a file was changed, or another key signed it, or `key` was given and nobody signed it.
         ReportError: not a case file, or it cannot be read.
     """
-    content = _bounded(folder / JSON)
+    content = read_small(folder / JSON, MAX_FILE_BYTES, str(folder / JSON), ReportError)
     try:
         report = json.loads(content)
         files = {str(name): str(value) for name, value in report["files"].items()}
@@ -158,7 +158,10 @@ def verify(folder: Path, key: PublicKey | None = None) -> Verified:
         check_signature(content, read_signature(signature_path(folder / JSON)), key, str(folder / JSON))
         verified = dataclasses.replace(verified, fingerprint=key.fingerprint)
     for name, digest in files.items():
-        if hashlib.sha256(_bounded(folder / name)).hexdigest() != digest:
+        if (
+            hashlib.sha256(read_small(folder / name, MAX_FILE_BYTES, str(folder / name), ReportError)).hexdigest()
+            != digest
+        ):
             raise SignatureError(
                 f"{folder / name} is not the file that the report names: it was changed; do not use it."
             )
@@ -253,17 +256,6 @@ def _digest_of(audio: Path) -> str:
         return sha256_of(audio)
     except OSError as error:
         raise InputError(f"{audio} cannot be read: {error.strerror or error}.") from error
-
-
-def _bounded(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_JSON_BYTES + 1)
-    except OSError as error:
-        raise ReportError(f"{path} cannot be read: {error.strerror or error}.") from error
-    if len(content) > MAX_JSON_BYTES:
-        raise ReportError(f"{path} is larger than any case file's.")
-    return content
 
 
 def _now() -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import os
 
+from sonicscan.library.positioned import PositionedReader
+
 _ID3_HEADER = 10
 _MAX_ID3_TAGS = 16  # one after the other; programs write two or three
 _PADDING = 64 << 10  # zero bytes that may follow the last of them
 
 
-class View(io.RawIOBase):
+class View(PositionedReader):
     """The bytes of `file` from `start` on, with some of them replaced.
 
     Args:
@@ -29,32 +31,17 @@ class View(io.RawIOBase):
         end: int | None = None,
         owned: bool = False,
     ) -> None:
+        size = file.seek(0, os.SEEK_END)
+        super().__init__(max(0, (size if end is None else min(end, size)) - start))
         self._file = file
         self._owned = owned
         self._start = start
         self._patch = patch
-        self._position = 0
-        size = file.seek(0, os.SEEK_END)
-        self._size = max(0, (size if end is None else min(end, size)) - start)
 
     def close(self) -> None:
         if self._owned and not self.closed:
             self._file.close()
         super().close()
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = max(0, origin + offset)
-        return self._position
 
     # io hands over a memoryview, though the stubs allow any buffer.
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]

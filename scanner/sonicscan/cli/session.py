@@ -26,6 +26,7 @@ from sonicscan.analysis.words import CERTIFIED_ELSEWHERE, WAY_OUT
 from sonicscan.cli.console import Ended
 from sonicscan.cli.progress import Progress, Tally
 from sonicscan.library.discovery import Listing
+from sonicscan.machine import INTERRUPTS, on_interrupt
 from sonicscan.provenance.record import GENERATION
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import to_results
@@ -227,16 +228,12 @@ def interruptible() -> Iterator[None]:
     """Let the first SIGINT or SIGTERM raise `Interrupted`, and a second one end the process at once."""
 
     def first(signum: int, frame: FrameType | None) -> None:
-        for number in before:
+        for number in INTERRUPTS:
             signal.signal(number, signal.SIG_DFL)
         raise Interrupted(signum)
 
-    before = {number: signal.signal(number, first) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with on_interrupt(first):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

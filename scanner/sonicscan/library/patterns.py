@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sonicscan.errors import InputError
-from sonicscan.files import read_own
+from sonicscan.files import read_own, read_small
 from sonicscan.library.lists import as_utf8
 
 IGNORE_FILE = ".sonicscanignore"
@@ -107,11 +107,7 @@ def ignore_file(path: Path) -> list[Rule]:
     Raises:
         InputError: it cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"the ignore file {path} cannot be read: {error.strerror}.") from error
+    content = read_small(path, _MAX_BYTES, f"the ignore file {path}", InputError)
     return _rules_of(content, path)
 
 

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from sonicscan.errors import AudioError, RemoteError
 from sonicscan.library import remote
+from sonicscan.library.positioned import PositionedReader
 from sonicscan.library.urls import Url, is_url
 
 BLOCK = 64 << 10
@@ -155,24 +156,10 @@ def _no_room(error: OSError) -> AudioError:
     return AudioError("unreadable", f"there is no temporary file for what is fetched of it ({why}); set TMPDIR.")
 
 
-class _Reader(io.RawIOBase):
+class _Reader(PositionedReader):
     def __init__(self, file: MemoryFile | RemoteFile) -> None:
+        super().__init__(file.size)
         self._file = file
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size}[whence]
-        self._position = max(0, origin + offset)
-        return self._position
 
     # io hands over a memoryview, though the stubs allow any buffer.
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sonicscan.errors import InputError
 from sonicscan.extras import missing_extra
+from sonicscan.files import read_small
 
 MAX_LIST = 4 << 20  # bytes
 
@@ -21,13 +22,7 @@ def load_trust(path: Path) -> str:
         from cryptography import x509
     except ImportError as error:
         raise InputError(missing_extra("--c2pa-trust needs c2pa-python", "provenance")) from error
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_LIST + 1)
-    except OSError as error:
-        raise InputError(f"the trust list {path} cannot be read: {error.strerror or error}.") from error
-    if len(content) > MAX_LIST:
-        raise InputError(f"the trust list {path} has more than {MAX_LIST >> 20} MiB; name a PEM file of certificates.")
+    content = read_small(path, MAX_LIST, f"the trust list {path}", InputError)
     try:
         if not x509.load_pem_x509_certificates(content):
             raise ValueError("it is empty")

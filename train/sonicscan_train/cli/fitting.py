@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from sonicscan.cli.console import Ended
 from sonicscan.errors import InputError
+from sonicscan.machine import on_interrupt
 from sonicscan_train.cli.display import say, training
 from sonicscan_train.data.clips import ClassMode, Clip, check_two_classes, class_names, data_digest, pairs
 from sonicscan_train.data.datasets import skip_unreadable
@@ -115,12 +115,8 @@ def _interruptible() -> Iterator[None]:
     def stop(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with on_interrupt(stop):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _without_fold(clips: Sequence[Clip], recipe: Recipe, seed: int, main: bool) -> list[Clip]:
