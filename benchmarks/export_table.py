@@ -42,7 +42,7 @@ def measure(network: Network, manifest: Path, rounds: int, max_drift: float) -> 
     found = data.read_calibration_data(manifest)
     n = data.RANGING_WINDOWS
     windows = data.real_windows(found.ranging, network.spec.audio, n + data.VERIFYING_WINDOWS, manifest.name)
-    checking = data.Windows(windows.images[n:], windows.what, real=True)
+    checking = data.WindowSet(windows.images[n:], windows.what, real=True)
     reference = verify.reference_outputs(network.detector, checking.images)
     full = to_onnx(network.detector)
     with tempfile.TemporaryDirectory() as folder:

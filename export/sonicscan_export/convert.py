@@ -150,7 +150,7 @@ def _check_scored_as(scored_as: str | None, wanted: Precision) -> None:
     )
 
 
-def _parted(windows: data.Windows, n: int) -> tuple[data.Windows, data.Windows]:
+def _parted(windows: data.WindowSet, n: int) -> tuple[data.WindowSet, data.WindowSet]:
     """The first `n` windows and the rest: ranges are not verified on what they were taken from."""
     rest = windows.images[n:]
     what = f"{len(rest)} of {windows.what}" if n else windows.what
@@ -170,8 +170,8 @@ def _converted(
     full: onnx.ModelProto,
     full_path: Path,
     wanted: Precision,
-    ranging: data.Windows,
-    windows: data.Windows,
+    ranging: data.WindowSet,
+    windows: data.WindowSet,
     reference: verify.Outputs,
     allowed: float,
     say: Say,
@@ -209,7 +209,7 @@ def _converted(
 
 
 def _verified(
-    path: Path, reference: verify.Outputs, windows: data.Windows, wanted: Precision, allowed: float, say: Say
+    path: Path, reference: verify.Outputs, windows: data.WindowSet, wanted: Precision, allowed: float, say: Say
 ) -> dict[str, Any]:
     """Verify on the CPU, and on CUDA where there is one; what was found, for provenance."""
     outcome = verify.verify(verify.load_for_cpu(path), reference, windows)
@@ -231,7 +231,7 @@ def _verified(
     }
 
 
-def _tell(outcome: verify.Verification, windows: data.Windows, say: Say) -> None:
+def _tell(outcome: verify.Verification, windows: data.WindowSet, say: Say) -> None:
     say(f"verified on {outcome.device} against PyTorch, {windows.what}:")
     for c in outcome.comparisons:
         say(f"  batch {c.batch:2}: logits within {c.logits:.1e}, class maps within {c.maps:.1e} of their scale")

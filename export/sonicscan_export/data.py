@@ -26,7 +26,7 @@ _CODEC = "codec"  # music by people after a neural codec: counts as neither clas
 
 
 @dataclass(frozen=True)
-class Windows:
+class WindowSet:
     """Images to run models on.
 
     Attributes:
@@ -83,7 +83,7 @@ def read_calibration_data(path: Path) -> CalibrationData:
     )
 
 
-def real_windows(clips: Sequence[Clip], audio: AudioSpec, n: int, name: str) -> Windows:
+def real_windows(clips: Sequence[Clip], audio: AudioSpec, n: int, name: str) -> WindowSet:
     """`n` windows of tracks drawn at random, always the same for the same tracks; silent ones are left out.
 
     Raises:
@@ -100,11 +100,11 @@ def real_windows(clips: Sequence[Clip], audio: AudioSpec, n: int, name: str) -> 
         tracks += bool(found)
         images += found
         if len(images) >= n:
-            return Windows(np.stack(images[:n]), f"{n} windows of {tracks} tracks of {name}", real=True)
+            return WindowSet(np.stack(images[:n]), f"{n} windows of {tracks} tracks of {name}", real=True)
     raise InputError(f"{name} has {len(images)} windows of readable sound; {n} are needed.")
 
 
-def synthetic_windows(audio: AudioSpec, n: int) -> Windows:
+def synthetic_windows(audio: AudioSpec, n: int) -> WindowSet:
     """`n` windows of chords over noise: enough to compare two runs of one graph, not to choose ranges by."""
     rng = np.random.default_rng(0)
     t = np.arange(audio.window_samples) / audio.sample_rate
@@ -116,7 +116,7 @@ def synthetic_windows(audio: AudioSpec, n: int) -> Windows:
         )
         noise = rng.normal(size=t.shape) * 10 ** rng.uniform(-4, -1)
         images.append(log_mel(audio)((0.1 * chord + noise).astype(np.float32)))
-    return Windows(np.stack(images), f"{n} synthetic windows", real=False)
+    return WindowSet(np.stack(images), f"{n} synthetic windows", real=False)
 
 
 def as_batch(images: Float32) -> Float32:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sonicscan.errors import ModelError
 from sonicscan.spec import INPUT_NAME, OUTPUT_NAMES
 from sonicscan_export.onnxfile import contract_problem
-from sonicscan_train.nets.backbones import INPUT_SHAPE, Detector
+from sonicscan_train.nets.backbones import INPUT_SHAPE, DetectorNet
 
 OPSET = 20  # the first with Gelu as one operator; LayerNormalization is one since 17
 _FOLDED_ELEMENTS = 1 << 20
@@ -27,7 +27,7 @@ _SMALL_TABLE = 1024  # smallest number of elements of a table that is changed
 class _BothOutputs(nn.Module):
     """Logits and class maps of one pass."""
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, detector: DetectorNet) -> None:
         super().__init__()
         self.detector = detector
 
@@ -36,7 +36,7 @@ class _BothOutputs(nn.Module):
         return maps.mean(dim=(2, 3)), maps
 
 
-def to_onnx(detector: Detector) -> onnx.ModelProto:
+def to_onnx(detector: DetectorNet) -> onnx.ModelProto:
     """The detector as an ONNX model without metadata; only its batch axis is free.
 
     Args:

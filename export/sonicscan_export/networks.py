@@ -16,10 +16,10 @@ from sonicscan.spec import HUMAN, ModelSpec
 from sonicscan_export import data
 from sonicscan_train.judge.crossfit import Scale, read_fit
 from sonicscan_train.nets import checkpoint
-from sonicscan_train.nets.backbones import Detector, build, full_name, settle
+from sonicscan_train.nets.backbones import DetectorNet, build, full_name, prepare_untrained
 from sonicscan_train.nets.ensemble import mean_of
 
-_SETTLING_WINDOWS = 8
+_PREPARING_WINDOWS = 8
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Network:
         scored_as: the precision in which cross-fitting scored its members; None where the calibration is the network's.
     """
 
-    detector: Detector
+    detector: DetectorNet
     spec: ModelSpec
     origin: dict[str, Any]
     scored_as: str | None = None
@@ -125,7 +125,9 @@ def untrained(backbone: str, weights: str, seed: int, classes: tuple[str, ...]) 
     )
     detector = build(backbone, len(classes), weights, seed=seed)
     if random:
-        settle(detector, torch.from_numpy(data.as_batch(data.synthetic_windows(spec.audio, _SETTLING_WINDOWS).images)))
+        prepare_untrained(
+            detector, torch.from_numpy(data.as_batch(data.synthetic_windows(spec.audio, _PREPARING_WINDOWS).images))
+        )
     return Network(detector, spec, {"weights": Path(weights).name, "seed": seed})
 
 

@@ -20,7 +20,7 @@ from sonicscan.errors import ModelError
 from sonicscan.spec import INPUT_NAME, OUTPUT_NAMES
 from sonicscan_export.data import as_batch
 from sonicscan_export.graph import drop_unused_values
-from sonicscan_train.nets.backbones import Detector
+from sonicscan_train.nets.backbones import DetectorNet
 
 Float32 = npt.NDArray[np.float32]
 Precision = Literal["fp32", "half-weights", "byte-weights", "fp16", "int8"]
@@ -89,7 +89,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     return half
 
 
-def largest_activation(detector: Detector, images: Float32) -> float:
+def largest_activation(detector: DetectorNet, images: Float32) -> float:
     """The largest magnitude that any layer gives on these windows, float32 [n, n_mels, n_frames].
 
     A CPU computes float16 graphs in float32, so it does not show an overflow that would occur on a GPU.

@@ -20,9 +20,9 @@ from sonicscan.model.loading import Model, load_model
 from sonicscan.model.sessions import Device
 from sonicscan.scoring.aggregate import score_of, window_margins
 from sonicscan.spec import INPUT_NAME, OUTPUT_NAMES, ModelSpec
-from sonicscan_export.data import Windows, as_batch
+from sonicscan_export.data import WindowSet, as_batch
 from sonicscan_export.tables import thresholds_of
-from sonicscan_train.nets.backbones import Detector
+from sonicscan_train.nets.backbones import DetectorNet
 
 Float32 = npt.NDArray[np.float32]
 BATCHES = (1, 7, 32)
@@ -90,7 +90,7 @@ class Verification:
         return asdict(self)
 
 
-def reference_outputs(detector: Detector, images: Float32) -> Outputs:
+def reference_outputs(detector: DetectorNet, images: Float32) -> Outputs:
     """The outputs of the PyTorch network for images float32 [n, n_mels, n_frames]."""
     logits, maps = [], []
     detector.eval()
@@ -116,7 +116,7 @@ def run(model: Model, images: Float32, batch: int) -> Outputs:
     return Outputs(np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]))
 
 
-def verify(model: Model, reference: Outputs, windows: Windows) -> Verification:
+def verify(model: Model, reference: Outputs, windows: WindowSet) -> Verification:
     """Compare a loaded file with the reference, in batches of 1, 7 and 32 that together take all windows.
 
     Raises:
@@ -177,7 +177,7 @@ def check(verification: Verification, precision: str, max_drift: float) -> None:
         )
 
 
-def verify_on_cuda(path: Path, reference: Outputs, windows: Windows) -> tuple[Verification | None, str]:
+def verify_on_cuda(path: Path, reference: Outputs, windows: WindowSet) -> tuple[Verification | None, str]:
     """The same comparison on a GPU, or None and the reason why there was none."""
     try:
         model = load_model(path, Device("cuda"))

@@ -60,8 +60,8 @@ def test_a_decision_silences_a_flag_until_it_lapses() -> None:
     lapsed = Reviewed({"music/a": Decision("music/a", "", "human", "Kim", day, day - dt.timedelta(days=1))})
     assert told(news([track("a")], found.delivered, ROOTS, lapsed)) == ["a"]
     before = news([track("a")], Delivered(), ROOTS).delivered
-    settled = news([track("a")], before, ROOTS, decided).delivered
-    assert told(news([track("a")], settled, ROOTS, lapsed)) == ["a"]
+    after = news([track("a")], before, ROOTS, decided).delivered
+    assert told(news([track("a")], after, ROOTS, lapsed)) == ["a"]
 
 
 @settings(max_examples=60, deadline=None)

@@ -90,7 +90,7 @@ def test_a_newly_flagged_track_fails_the_audit(tmp_path: Path) -> None:
     assert run(reports[1], reports[1])[0] == 0
 
 
-def test_a_decision_settles_a_newly_flagged_track(tmp_path: Path) -> None:
+def test_a_decision_closes_a_newly_flagged_track(tmp_path: Path) -> None:
     reports = two(tmp_path, [verdict("a.mp3", 0.2)], [verdict("a.mp3", 0.95)])
     (tmp_path / "reviewed.csv").write_text("path,decision,by,date\na.mp3,human,Kim,2026-01-02\n")
     code, text = run(*reports, "--reviewed", tmp_path / "reviewed.csv")
@@ -98,7 +98,7 @@ def test_a_decision_settles_a_newly_flagged_track(tmp_path: Path) -> None:
     expired = Decision("a.mp3", "", "human", "Kim", dt.date(2026, 1, 2), dt.date(2026, 1, 3))
     old, new = map(load, reports)
     found = compare(old, new, Reviewed({"a.mp3": expired}), dt.date(2026, 1, 4))
-    assert len(found.newly_flagged) == 1 and found.settled == 0
+    assert len(found.newly_flagged) == 1 and found.decided == 0
 
 
 def test_reports_of_different_models_are_compared_only_with_a_note(tmp_path: Path) -> None:

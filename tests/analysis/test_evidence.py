@@ -23,8 +23,8 @@ from scipy.special import logsumexp
 from synthesis import TINY_SPEC, calibrated, music, write_model
 
 import sonicscan
-from sonicscan.analysis.clips import clips
 from sonicscan.analysis.evidence import Evidence, cell_edges, decompose, explain, window_weights
+from sonicscan.analysis.excerpts import excerpts
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.cli.demo import write_sound
 from sonicscan.cli.report import main
@@ -159,7 +159,7 @@ def test_clips_are_the_sound_of_their_ranges(tmp_path: Path) -> None:
     time = np.arange(30 * 44100) / 44100
     sound = np.where(time < 10, 0.0, 0.4 * np.sin(2 * np.pi * np.where(time < 20, 440, 880) * time))
     path = write_sound(tmp_path / "steps.flac", sound.astype(np.float32)[:, None])
-    found = list(clips(os.fsencode(path), [(11.0, 16.0), (21.0, 26.0), (27.0, 30.0)], 11.0))
+    found = list(excerpts(os.fsencode(path), [(11.0, 16.0), (21.0, 26.0), (27.0, 30.0)], 11.0))
     np.testing.assert_allclose([(c.start_s, c.end_s) for c in found], [(11, 16), (21, 26), (27, 28)])
     for clip, pitch in zip(found, (440, 880, 880), strict=True):
         heard, rate = soundfile.read(io.BytesIO(base64.b64decode(clip.url.split(",")[1])))

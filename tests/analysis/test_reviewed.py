@@ -114,7 +114,7 @@ def test_a_summary_counts_decisions_openly(tmp_path: Path) -> None:
     )
     summary = summarise(report, reviewed=reviewed, today=TODAY)
     assert summary.reviewed is not None
-    assert summary.reviewed.settled == {"human": 1, "ai": 1, "accepted": 1}
+    assert summary.reviewed.decided == {"human": 1, "ai": 1, "accepted": 1}
     assert summary.reviewed.lapsed == {"expired": 1}
     assert (summary.reviewed.open_flagged, summary.reviewed.open_review) == (1, 0)
     # The model's own verdicts stay what they are; a false alarm no longer counts against its folder.

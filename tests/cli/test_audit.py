@@ -152,7 +152,7 @@ def test_fourteen_nights(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> Non
     nights.over()
     # 13: it is told now.
     assert nights.play()[:2] == (1, ["m6.wav"])
-    # 14: one decision settles a new flag, and another file's content has changed.
+    # 14: a new flag has a decision, and another file's content has changed.
     flagged(library / "m7.wav", 7)
     flagged(library / "n0.wav", 8)
     today = dt.date.today() + dt.timedelta(days=1)

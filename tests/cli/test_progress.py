@@ -67,9 +67,9 @@ def test_no_bar_where_nobody_looks(small_library: Path, tiny_model: Path, tmp_pa
 def test_tally_counts_fresh_and_carried_rows() -> None:
     tally = Tally()
     result = FileResult(path="a", status="ok", verdict="flagged", duration_s=3.0, size=1, mtime_ns=1, warnings=[])
-    tally.add(result, settled=True)
-    tally.add(FileResult(path="b", status="truncated", size=1, mtime_ns=1, warnings=[]), settled=False)
+    tally.add(result, decided=True)
+    tally.add(FileResult(path="b", status="truncated", size=1, mtime_ns=1, warnings=[]), decided=False)
     tally.add_carried(["ok", "empty"], ["review", None], ["review"])
     assert (tally.tracks, tally.fresh, tally.carried, tally.failed, tally.audio_s) == (4, 2, 2, 2, 3.0)
-    assert tally.verdicts == {"flagged": 1, "review": 1} == tally.settled
+    assert tally.verdicts == {"flagged": 1, "review": 1} == tally.decided
     assert tally.lines() == ["verdict  flagged 1, review 1", "status   ok 2, truncated 1, empty 1"]

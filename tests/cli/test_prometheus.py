@@ -92,7 +92,7 @@ def test_it_is_whole_at_every_moment_and_follows_the_figures(tmp_path: Path) -> 
         metrics.watch(tally, stats)
         seen = []
         for k in range(500):
-            tally.add(FileResult(path="x", status="ok", size=0, mtime_ns=0, warnings=[]), settled=False)
+            tally.add(FileResult(path="x", status="ok", size=0, mtime_ns=0, warnings=[]), decided=False)
             stats.windows += 1
             found = figures(file)
             assert found["running"] == 1 and 0 <= found["files_total:ok"] <= k + 1

@@ -146,7 +146,7 @@ def test_a_filter_keeps_what_it_says(report: Path, options: tuple[object, ...], 
     assert written(report, *options) == [ROWS[i].path for i in kept]
 
 
-def test_settled_tracks_can_be_left_out(report: Path, tmp_path: Path) -> None:
+def test_decided_tracks_can_be_left_out(report: Path, tmp_path: Path) -> None:
     decisions = tmp_path / "reviewed.csv"
     decisions.write_text("path,decision,by,date\na/=SUM(A1).mp3,human,Kim,2026-01-05\n")
     assert written(report, "--reviewed", decisions) == [ROWS[i].path for i in (0, 2, 3)]

@@ -15,7 +15,7 @@ from sonicscan.errors import ModelError
 from sonicscan.spec import Calibration, ModelSpec
 from sonicscan_export import networks
 from sonicscan_train.nets import checkpoint
-from sonicscan_train.nets.backbones import Detector, build, full_name
+from sonicscan_train.nets.backbones import DetectorNet, build, full_name
 
 SMALL = "test_byobnet"
 # Where the last feature map comes from: hooked by name, so that `features` does not judge itself.
@@ -28,7 +28,7 @@ LAST_LAYERS = {
 
 
 @pytest.fixture(scope="module", params=list(LAST_LAYERS))
-def detector(request: pytest.FixtureRequest) -> Detector:
+def detector(request: pytest.FixtureRequest) -> DetectorNet:
     network = build(request.param, 3, seed=1).eval()
     with torch.no_grad():
         network.head.bias.copy_(torch.tensor([0.3, -0.2, 0.7]))
@@ -39,7 +39,7 @@ def images(n: int = 2) -> Tensor:
     return torch.randn(n, 3, 256, 256, generator=torch.Generator().manual_seed(5))
 
 
-def test_logits_are_the_mean_of_class_maps(detector: Detector) -> None:
+def test_logits_are_the_mean_of_class_maps(detector: DetectorNet) -> None:
     with torch.inference_mode():
         logits, maps = detector(images()), detector.class_maps(images())
     assert logits.shape == (2, 3)
@@ -47,7 +47,7 @@ def test_logits_are_the_mean_of_class_maps(detector: Detector) -> None:
     assert (maps.mean(dim=(2, 3)) - logits).abs().max() <= 1e-5 * logits.abs().max()
 
 
-def test_class_maps_are_grad_cam_up_to_scale(detector: Detector) -> None:
+def test_class_maps_are_grad_cam_up_to_scale(detector: DetectorNet) -> None:
     """Grad-CAM (Selvaraju et al. 2017) from autograd, without its ReLU: channels weighted by their mean gradient."""
     # In double precision: random weights give maps far smaller than the bias that is taken off them.
     detector = copy.deepcopy(detector).double()
@@ -102,7 +102,7 @@ def test_a_network_outside_the_contract_is_refused(name: str, words: str) -> Non
 
 
 @pytest.fixture
-def saved(tmp_path: Path) -> tuple[Path, Detector, ModelSpec]:
+def saved(tmp_path: Path) -> tuple[Path, DetectorNet, ModelSpec]:
     network = build(SMALL, seed=2).eval()
     spec = ModelSpec(network.architecture, calibration=Calibration.of([0.1, 0.2]), metrics={"auc": 0.9})
     folder = tmp_path / "runs" / "best"
@@ -110,7 +110,7 @@ def saved(tmp_path: Path) -> tuple[Path, Detector, ModelSpec]:
     return folder, network, spec
 
 
-def test_a_checkpoint_comes_back_as_it_was(saved: tuple[Path, Detector, ModelSpec]) -> None:
+def test_a_checkpoint_comes_back_as_it_was(saved: tuple[Path, DetectorNet, ModelSpec]) -> None:
     folder, network, spec = saved
     loaded, loaded_spec = checkpoint.load(folder)
     assert loaded_spec == spec
@@ -121,7 +121,7 @@ def test_a_checkpoint_comes_back_as_it_was(saved: tuple[Path, Detector, ModelSpe
     assert len(checkpoint.weights_digest(folder)) == 64
 
 
-def test_a_checkpoint_is_replaced_whole_and_leaves_nothing_else(saved: tuple[Path, Detector, ModelSpec]) -> None:
+def test_a_checkpoint_is_replaced_whole_and_leaves_nothing_else(saved: tuple[Path, DetectorNet, ModelSpec]) -> None:
     folder, _, spec = saved
     other = build(SMALL, seed=9)
     checkpoint.save(folder, other, dataclasses.replace(spec, temperature=2.0))
@@ -131,7 +131,7 @@ def test_a_checkpoint_is_replaced_whole_and_leaves_nothing_else(saved: tuple[Pat
     assert torch.equal(loaded.head.weight, other.head.weight)
 
 
-def test_a_save_that_fails_leaves_the_earlier_checkpoint(saved: tuple[Path, Detector, ModelSpec]) -> None:
+def test_a_save_that_fails_leaves_the_earlier_checkpoint(saved: tuple[Path, DetectorNet, ModelSpec]) -> None:
     folder, network, spec = saved
 
     def fail(partial: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_save_that_fails_leaves_the_earlier_checkpoint(saved: tuple[Path, Dete
     assert [path.name for path in folder.parent.iterdir()] == ["best"]
 
 
-def test_a_spec_must_be_the_models(saved: tuple[Path, Detector, ModelSpec], tmp_path: Path) -> None:
+def test_a_spec_must_be_the_models(saved: tuple[Path, DetectorNet, ModelSpec], tmp_path: Path) -> None:
     _, network, spec = saved
     with pytest.raises(ModelError, match="the spec says resnet18"):
         checkpoint.save(tmp_path / "x", network, dataclasses.replace(spec, architecture="resnet18"))
@@ -152,7 +152,7 @@ def test_a_spec_must_be_the_models(saved: tuple[Path, Detector, ModelSpec], tmp_
     assert not (tmp_path / "x").exists()
 
 
-def test_damaged_checkpoints_are_one_sentence(saved: tuple[Path, Detector, ModelSpec], tmp_path: Path) -> None:
+def test_damaged_checkpoints_are_one_sentence(saved: tuple[Path, DetectorNet, ModelSpec], tmp_path: Path) -> None:
     folder, _, spec = saved
     with pytest.raises(ModelError, match="is no checkpoint: it must be a folder"):
         checkpoint.load(tmp_path / "nowhere")

@@ -17,7 +17,7 @@ from sonicscan_export import data, networks
 from sonicscan_export.cli import main
 from sonicscan_train.judge.crossfit import CrossFit, Scale, write_fit
 from sonicscan_train.nets import checkpoint
-from sonicscan_train.nets.backbones import Detector, build
+from sonicscan_train.nets.backbones import DetectorNet, build
 
 TINY = "test_byobnet"
 TEMPERATURES = (0.5, 2.0, 1.0)
@@ -25,7 +25,7 @@ OFFSETS = (0.3, -0.2, 0.0)
 
 
 @pytest.fixture(scope="module")
-def members(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, Detector]]:
+def members(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, DetectorNet]]:
     """Three checkpoints with calibrations and temperatures of their own."""
     folder = tmp_path_factory.mktemp("members")
     made = []
@@ -49,7 +49,7 @@ def images(n: int) -> torch.Tensor:
     return torch.from_numpy(data.as_batch(data.synthetic_windows(AudioSpec(), n).images))
 
 
-def test_the_mean_is_of_maps_on_the_members_own_scales(members: list[tuple[Path, Detector]]) -> None:
+def test_the_mean_is_of_maps_on_the_members_own_scales(members: list[tuple[Path, DetectorNet]]) -> None:
     network = networks.from_checkpoints([folder for folder, _ in members], "three-v1")
     spec = network.spec
     assert (spec.architecture, spec.temperature, spec.offset, spec.calibration.n) == ("three-v1", 1.0, 0.0, 0)
@@ -79,7 +79,7 @@ def test_the_mean_is_of_maps_on_the_members_own_scales(members: list[tuple[Path,
     ],
 )
 def test_one_file_holds_all_members_and_the_cross_fitted_calibration(
-    precision: str, types: set[int], members: list[tuple[Path, Detector]], tmp_path: Path
+    precision: str, types: set[int], members: list[tuple[Path, DetectorNet]], tmp_path: Path
 ) -> None:
     folders = [folder for folder, _ in members]
     found = ModelSpec("named", calibration=Calibration.of([0.1] * 400, "left out"), shrink=1.5, license_note="terms")
@@ -117,7 +117,7 @@ def test_one_file_holds_all_members_and_the_cross_fitted_calibration(
     assert "scored members as fp32 and int8" in CliRunner().invoke(main, command).stderr
 
 
-def test_members_must_share_audio_and_classes(members: list[tuple[Path, Detector]], tmp_path: Path) -> None:
+def test_members_must_share_audio_and_classes(members: list[tuple[Path, DetectorNet]], tmp_path: Path) -> None:
     other = build(TINY, 3, seed=5)
     checkpoint.save(tmp_path / "other", other, ModelSpec(other.architecture, classes=("human", "a", "b")))
     with pytest.raises(ModelError, match="another AudioSpec or other classes"):

@@ -22,7 +22,7 @@ from sonicscan_export import calibrate, convert, data, networks, onnxfile, preci
 from sonicscan_export.cli import main
 from sonicscan_export.graph import to_onnx
 from sonicscan_train.nets import checkpoint
-from sonicscan_train.nets.backbones import Detector, build
+from sonicscan_train.nets.backbones import DetectorNet, build
 
 Float32 = npt.NDArray[np.float32]
 HUMAN_TRACKS, AI_TRACKS = 62, 10
@@ -54,7 +54,7 @@ def tracks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def network() -> Detector:
+def network() -> DetectorNet:
     """Random weights whose scores spread: the head is turned up."""
     detector = build("test_resnet", seed=3).eval()
     with torch.no_grad():
@@ -63,7 +63,7 @@ def network() -> Detector:
 
 
 @pytest.fixture(scope="module")
-def trained(network: Detector, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(network: DetectorNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint with a calibration, as training leaves it."""
     folder = tmp_path_factory.mktemp("runs") / "best"
     calibration = Calibration.of(np.linspace(0.1, 0.9, 400).tolist(), "somewhere else")
@@ -72,12 +72,12 @@ def trained(network: Detector, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="module")
-def graph(network: Detector) -> onnx.ModelProto:
+def graph(network: DetectorNet) -> onnx.ModelProto:
     return to_onnx(network)
 
 
 @pytest.fixture(scope="module")
-def windows(tracks: Path) -> data.Windows:
+def windows(tracks: Path) -> data.WindowSet:
     return data.real_windows(data.read_calibration_data(tracks).ranging, AudioSpec(), 60, "tracks.csv")
 
 
@@ -112,7 +112,7 @@ def test_conversion_is_verified_and_calibrated_again(wanted: str, trained: Path,
     assert stored < 0.6 * 4 * sum(p.numel() for p in build("test_resnet").parameters())
 
 
-def test_half_keeps_float32_at_its_ends(graph: onnx.ModelProto, network: Detector, windows: data.Windows) -> None:
+def test_half_keeps_float32_at_its_ends(graph: onnx.ModelProto, network: DetectorNet, windows: data.WindowSet) -> None:
     half = precision.to_half(graph)
     assert onnxfile.contract_problem(half, 2) == ""
     kinds = {tensor.name: tensor.data_type for tensor in half.graph.initializer}
@@ -133,7 +133,7 @@ def test_what_would_overflow_in_float16_is_refused(tracks: Path, tmp_path: Path)
 
 
 def test_the_layers_that_hurt_most_stay_in_float32(
-    graph: onnx.ModelProto, network: Detector, windows: data.Windows, tmp_path: Path
+    graph: onnx.ModelProto, network: DetectorNet, windows: data.WindowSet, tmp_path: Path
 ) -> None:
     reference = verify.reference_outputs(network, windows.images[:16])
 
@@ -159,7 +159,7 @@ def test_the_layers_that_hurt_most_stay_in_float32(
 
 
 def test_int8_weights_leave_room_for_cpus_that_add_in_16_bits(
-    graph: onnx.ModelProto, network: Detector, windows: data.Windows
+    graph: onnx.ModelProto, network: DetectorNet, windows: data.WindowSet
 ) -> None:
     model = precision.Quantiser(graph, windows.images[:8]).quantise()
     weights = [onnx.numpy_helper.to_array(t) for t in model.graph.initializer if t.data_type == onnx.TensorProto.INT8]
@@ -216,7 +216,7 @@ def test_a_file_that_fails_verification_is_not_written(trained: Path, tracks: Pa
 
 
 def test_a_graph_that_says_something_else_fails(
-    graph: onnx.ModelProto, network: Detector, windows: data.Windows, tmp_path: Path
+    graph: onnx.ModelProto, network: DetectorNet, windows: data.WindowSet, tmp_path: Path
 ) -> None:
     reference = verify.reference_outputs(network, windows.images[:40])
     wrong = verify.Outputs(reference.logits * 1.001, reference.maps)

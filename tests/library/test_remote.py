@@ -43,7 +43,7 @@ from sonicscan.report.metadata import with_metadata
 from sonicscan.report.readers import read_report
 from sonicscan.report.schema import SCHEMA, SCHEMA_VERSION, sort_rows, to_batch
 from sonicscan.report.writers import SUFFIXES, check_target, write_report
-from sonicscan.scanning import reportfile as reported
+from sonicscan.scanning import reportfile
 from sonicscan.spec import AudioSpec
 
 SECRETS = ("hunter2hunter2", "qz7Kp2mW9xTf", "wJalrXUtnFEMI")
@@ -227,7 +227,7 @@ def counting_server(path: Path) -> Iterator[tuple[str, list[int]]]:
 
 
 def test_adaptive_scans_do_not_fetch_whole_files(calibrated_model: Path, tmp_path: Path) -> None:
-    """A verdict that is settled by the first windows costs a fraction of the file, and all windows cost all of it."""
+    """A verdict that is decided by the first windows costs a fraction of the file, and all windows cost all of it."""
     path = write_sound(tmp_path / "x.wav", np.tile(music(20.0, 22050), (12, 1)), 22050)  # four minutes, 21 MB
     with counting_server(path) as (url, sent):
         (row,) = sonicscan.scan(url, model=calibrated_model, windows="adaptive", threshold=1.0)
@@ -368,13 +368,13 @@ def test_models_are_kept_by_digest_and_verified(memory: Any, tiny_model: Path, f
 
 
 def test_journals_of_urls_are_kept_apart(folders: Path, tmp_path: Path) -> None:
-    one, other = (reported.journal_of(Url(f"s3://b/{k}/r.parquet")) for k in "ab")
+    one, other = (reportfile.journal_of(Url(f"s3://b/{k}/r.parquet")) for k in "ab")
     assert one != other
     assert one.is_relative_to(folders / "state")
-    assert reported.journal_of(Url("https://me:hunter2hunter2@h/r.parquet?sig=1")) == reported.journal_of(
+    assert reportfile.journal_of(Url("https://me:hunter2hunter2@h/r.parquet?sig=1")) == reportfile.journal_of(
         Url("https://me:other@h/r.parquet?sig=2")
     )
-    assert reported.journal_of(tmp_path / "r.parquet") == tmp_path / "r.parquet.journal"
+    assert reportfile.journal_of(tmp_path / "r.parquet") == tmp_path / "r.parquet.journal"
 
 
 def test_targets_that_cannot_be_written_are_refused_at_once() -> None:

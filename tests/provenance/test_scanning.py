@@ -40,7 +40,7 @@ from sonicscan.report.metadata import with_metadata
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import to_batch
 from sonicscan.report.writers import write_report
-from sonicscan.scanning.reported import comparable_rows
+from sonicscan.scanning.resumable import comparable_rows
 from sonicscan.scanning.reuse import identified
 from sonicscan.scanning.scan import Scan, ScanOptions, now
 from sonicscan.scoring.thresholds import Thresholds
@@ -150,8 +150,8 @@ def test_fail_on_generated_and_the_line_on_standard_output(
     decisions = "".join(f"{library / name},accepted,Kim,2999-01-01\n" for name in ("signed.mp3", "tagged.mp3"))
     (tmp_path / "reviewed.csv").write_text("path,decision,by,date\n" + decisions)
     carried = ["--out", tmp_path / "again.parquet", "--since", report]
-    settled = run(*common, "--fail-on", "generated", "--reviewed", tmp_path / "reviewed.csv", *carried)
-    assert settled.returncode == 0 and "carried  3 rows" in settled.stderr
+    decided = run(*common, "--fail-on", "generated", "--reviewed", tmp_path / "reviewed.csv", *carried)
+    assert decided.returncode == 0 and "carried  3 rows" in decided.stderr
     assert run(*common, "--fail-on", "generated", *carried).returncode == 1
 
 

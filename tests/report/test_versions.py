@@ -20,7 +20,7 @@ from sonicscan.provenance.record import Provenance
 from sonicscan.report.metadata import metadata_of, with_metadata
 from sonicscan.report.readers import read_report
 from sonicscan.report.schema import to_batch, to_results
-from sonicscan.scanning.reported import comparable_rows
+from sonicscan.scanning.resumable import comparable_rows
 from sonicscan.scanning.scan import Scan, ScanOptions, now
 from sonicscan.scoring.thresholds import Thresholds
 

@@ -26,7 +26,7 @@ from sonicscan.report.readers import PART_GLOB, SUCCESS, read_report
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA, to_results
 from sonicscan.scanning.parts import JOURNAL, PartsSink
-from sonicscan.scanning.reported import ReportedScan
+from sonicscan.scanning.resumable import ResumableScan
 from sonicscan.scanning.scan import Scan, ScanOptions
 from sonicscan.scanning.sinks import Origin
 
@@ -149,8 +149,8 @@ def test_a_part_that_was_written_just_before_the_end_is_not_written_again(
     ready = Scan(ScanOptions(model=calibrated_model))
     tracks = listing([small_library], Selection())
 
-    def reported() -> ReportedScan:
-        return ReportedScan(ready, tracks, PartsSink(Origin(ready, tracks), tmp_path / "out", part_rows=100))
+    def reported() -> ResumableScan:
+        return ResumableScan(ready, tracks, PartsSink(Origin(ready, tracks), tmp_path / "out", part_rows=100))
 
     first = reported()
     first.run(lambda result: None)

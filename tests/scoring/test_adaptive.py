@@ -55,7 +55,7 @@ def test_the_parts_of_an_adaptive_plan_are_the_windows_of_all(n: int, window: in
     assert ADAPTIVE.first(middle).starts(n, window) == replace(ADAPTIVE, part=(0, middle)).starts(n, window)
 
 
-def read_until_settled(margins: np.ndarray, thresholds: Thresholds, shrink: float = 0.0) -> int:
+def read_until_decided(margins: np.ndarray, thresholds: Thresholds, shrink: float = 0.0) -> int:
     """How many windows the test takes of a track whose windows have these margins."""
     order = spread_order(len(margins))
     part: tuple[int, int] | None = (0, min(FIRST_ROUND, len(margins)))
@@ -68,14 +68,14 @@ def read_until_settled(margins: np.ndarray, thresholds: Thresholds, shrink: floa
 
 
 @pytest.mark.parametrize("shrink", [0.0, 6.0])
-def test_of_the_tracks_settled_early_no_more_than_stated_get_another_verdict(shrink: float) -> None:
+def test_of_the_tracks_decided_early_no_more_than_stated_get_another_verdict(shrink: float) -> None:
     """With means spread evenly about the thresholds, as the bound supposes."""
     random = np.random.default_rng(0)
     thresholds = Thresholds(aggregate.score_of(1.0), aggregate.score_of(-1.0))
     early = wrong = 0
     for _ in range(4000):
         margins = random.normal(random.uniform(-3, 3), random.uniform(0.2, 1.0), 36)
-        end = read_until_settled(margins, thresholds, shrink)
+        end = read_until_decided(margins, thresholds, shrink)
         known = margins[spread_order(36)[:end]]
         pooled = [aggregate.track_margin(m, shrink) for m in (known, margins)]
         verdicts = [thresholds.verdict(aggregate.score_of(margin)) for margin in pooled]
@@ -96,12 +96,12 @@ def test_of_the_tracks_settled_early_no_more_than_stated_get_another_verdict(shr
     ],
 )
 def test_a_track_is_read_as_far_as_its_verdict_needs(margins: np.ndarray, windows: int) -> None:
-    assert read_until_settled(margins, Thresholds(0.5)) == windows
+    assert read_until_decided(margins, Thresholds(0.5)) == windows
 
 
-def test_thresholds_without_a_margin_settle_everything_at_once() -> None:
-    assert read_until_settled(np.zeros(36), Thresholds(1.0)) == FIRST_ROUND
-    assert read_until_settled(np.zeros(36), Thresholds(0.0)) == FIRST_ROUND
+def test_thresholds_without_a_margin_decide_everything_at_once() -> None:
+    assert read_until_decided(np.zeros(36), Thresholds(1.0)) == FIRST_ROUND
+    assert read_until_decided(np.zeros(36), Thresholds(0.0)) == FIRST_ROUND
 
 
 @pytest.fixture(scope="module")

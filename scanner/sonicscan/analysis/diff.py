@@ -46,7 +46,7 @@ class Difference:
         verdict_changes: tracks in both reports whose verdict (or status) changed.
         drift: tracks with unchanged model and file whose margin changed by more than 0.01 log-odds.
         newly_flagged: tracks flagged only in the new report, without those that have a decision.
-        settled: newly flagged tracks that have a decision.
+        decided: newly flagged tracks that have a decision.
         newly_declared: tracks that declare themselves generated only in the new report.
     """
 
@@ -61,7 +61,7 @@ class Difference:
     verdict_changes: tuple[Change, ...]
     drift: tuple[Change, ...]
     newly_flagged: tuple[Change, ...]
-    settled: int
+    decided: int
     newly_declared: tuple[str, ...] = ()
 
 
@@ -96,7 +96,7 @@ def compare(
         verdict_changes=tuple(_change(was, row) for was, row in pairs if was is not None and _say(was) != _say(row)),
         drift=tuple(_change(was, row) for was, row in pairs if comparable and was is not None and _drifted(was, row)),
         newly_flagged=tuple(_change(was, row) for was, row in open_),
-        settled=len(newly) - len(open_),
+        decided=len(newly) - len(open_),
         newly_declared=tuple(row.path for was, row in pairs if _declares(row) and (was is None or not _declares(was))),
     )
 

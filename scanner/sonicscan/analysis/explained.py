@@ -1,4 +1,4 @@
-"""Presents evidence for the page and the picture: sentences, panels, clips and figures."""
+"""Presents evidence for the page and the picture: sentences, panels, excerpts and figures."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sonicscan.analysis.clips import Clip, clips
 from sonicscan.analysis.evidence import Evidence
+from sonicscan.analysis.excerpts import Excerpt, excerpts
 from sonicscan.analysis.html import embedded, own_script, render
 from sonicscan.analysis.pictures import ranges_of, svg_panels
 from sonicscan.analysis.statement import statement, strength
@@ -32,8 +32,8 @@ class Explained:
         path: the whole path, likewise.
         sentences: the evidence and its meaning.
         panels: inline SVG by name.
-        clips: excerpts to play.
-        clips_are: what they are, in words.
+        excerpts: parts of the sound, to play.
+        excerpts_are: what they are, in words.
         windows: per window start, margin, sum of cells, spread over families and weight.
         figures: the numbers of the picture as JSON, so that the sum can be checked.
     """
@@ -42,8 +42,8 @@ class Explained:
     path: str
     sentences: tuple[str, ...]
     panels: dict[str, str]
-    clips: tuple[Clip, ...]
-    clips_are: str
+    excerpts: tuple[Excerpt, ...]
+    excerpts_are: str
     windows: tuple[tuple[float, float, float, float, float], ...]
     figures: str
 
@@ -69,8 +69,8 @@ def explained(
         path=_text(evidence.path),
         sentences=tuple(sentences(evidence, limits)),
         panels=svg_panels(evidence, limits),
-        clips=tuple(clips(evidence.path, ranges, sound_s, decoder)),
-        clips_are=what,
+        excerpts=tuple(excerpts(evidence.path, ranges, sound_s, decoder)),
+        excerpts_are=what,
         windows=tuple((float(a), float(b), float(c), float(d), float(e)) for a, b, c, d, e in per_window),
         figures=embedded(figures(evidence)),
     )

@@ -21,7 +21,7 @@ from sonicscan.report.row import FileResult
 
 Kind = Literal["human", "ai", "accepted", "unsure"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-SETTLING: tuple[Kind, ...] = ("human", "ai", "accepted")  # `unsure` leaves a track open
+DECISIVE: tuple[Kind, ...] = ("human", "ai", "accepted")  # `unsure` leaves a track open
 COLUMNS = ("path", "content_hash", "decision", "by", "date", "expires")
 STRATUM = "stratum"  # the additional column of a listening sample
 
@@ -76,7 +76,7 @@ class Reviewed:
     def covers(self, row: FileResult, today: dt.date) -> Decision | None:
         """The valid decision on a row, if there is one today."""
         decision = self.named(row)
-        if decision is None or decision.decision not in SETTLING:
+        if decision is None or decision.decision not in DECISIVE:
             return None
         return decision if decision.lapsed(row, today) is None else None
 

@@ -11,7 +11,7 @@ from sonicscan.analysis.catalogue import Catalogue, by_score, identity
 from sonicscan.analysis.copies import distinct
 from sonicscan.analysis.declarations import Declarations, count_declarations
 from sonicscan.analysis.groups import Group, groups_of
-from sonicscan.analysis.reviewed import SETTLING, Reviewed
+from sonicscan.analysis.reviewed import DECISIVE, Reviewed
 from sonicscan.analysis.statistics import (
     LISTEN,
     ErrorRates,
@@ -52,13 +52,13 @@ class ReviewedCounts:
     """The effect of decisions on the report.
 
     Attributes:
-        settled: flagged or review tracks with a valid decision, by decision.
+        decided: flagged or review tracks with a valid decision, by decision.
         lapsed: tracks whose decision is no longer valid, by reason.
         unmatched: tracks that the file of decisions names and the report does not contain.
         open_flagged, open_review: tracks with that verdict and without a valid decision.
     """
 
-    settled: dict[str, int]
+    decided: dict[str, int]
     lapsed: dict[str, int]
     unmatched: tuple[str, ...]
     open_flagged: int
@@ -244,10 +244,10 @@ def decided_human(
 def _counts(rows: Sequence[FileResult], reviewed: Reviewed, today: dt.date) -> ReviewedCounts:
     found = [row for row in rows if row.verdict in ("flagged", "review")]
     decisions = [reviewed.covers(row, today) for row in found]
-    settled = Counter(decision.decision for decision in decisions if decision)
+    decided = Counter(decision.decision for decision in decisions if decision)
     undecided = Counter(row.verdict for row, decision in zip(found, decisions, strict=True) if decision is None)
     return ReviewedCounts(
-        {kind: settled[kind] for kind in SETTLING},
+        {kind: decided[kind] for kind in DECISIVE},
         reviewed.lapsed(rows, today),
         reviewed.unmatched(rows),
         undecided["flagged"],

@@ -133,10 +133,10 @@ def _print_reviewed(console: Console, summary: Summary) -> None:
     counts = summary.reviewed
     if counts is None:
         return
-    settled = ", ".join(f"{n:,} {kind}" for kind, n in counts.settled.items() if n) or "none"
+    decided = ", ".join(f"{n:,} {kind}" for kind, n in counts.decided.items() if n) or "none"
     lapsed = ", ".join(f"{n:,} {reason}" for reason, n in counts.lapsed.items())
     console.print(
-        f"Reviewed: {settled}. Still open: {counts.open_flagged:,} flagged, {counts.open_review:,} review."
+        f"Reviewed: {decided}. Still open: {counts.open_flagged:,} flagged, {counts.open_review:,} review."
         + (f" Decisions that no longer hold: {lapsed}." if lapsed else "")
     )
     if counts.unmatched:
@@ -184,8 +184,8 @@ def print_difference(difference: Difference) -> None:
     for note in difference.notes:
         console.print(safe("Note: " + note, "yellow"))
     n = len(difference.newly_flagged)
-    settled = f" ({difference.settled:,} more that people have decided about)" if difference.settled else ""
-    console.print(f"{n:,} newly flagged{settled}", style="bold red" if n else "bold green")
+    decided = f" ({difference.decided:,} more that people have decided about)" if difference.decided else ""
+    console.print(f"{n:,} newly flagged{decided}", style="bold red" if n else "bold green")
     _print_changes(console, difference.newly_flagged)
     flagged = {change.path for change in difference.newly_flagged}
     others = [change for change in difference.verdict_changes if change.path not in flagged]

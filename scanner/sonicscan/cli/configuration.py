@@ -88,7 +88,7 @@ def use_report(ctx: click.Context, param: click.Parameter, value: Location | Non
     ctx.meta[_REPLAYING] = True
 
 
-def settle_exclusive(ctx: click.Context, given: dict[str, Any]) -> None:
+def resolve_exclusive(ctx: click.Context, given: dict[str, Any]) -> None:
     """Of two options that exclude each other, drop the one whose value has the weaker source."""
     for pair in _EXCLUSIVE:
         if all(given[name] is not None for name in pair):

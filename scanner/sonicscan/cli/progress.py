@@ -23,7 +23,7 @@ class Tally:
         fresh: tracks that were scored now.
         carried: tracks taken over from an earlier scan; they join the counts at the end.
         audio_s: seconds of sound in the fresh tracks.
-        settled: findings with a valid decision, by verdict.
+        decided: findings with a valid decision, by verdict.
         claims: tracks by what they declare about their own origin.
         open_generated: tracks that declare themselves generated and have no valid decision.
     """
@@ -34,27 +34,27 @@ class Tally:
         self.fresh = 0
         self.carried = 0
         self.audio_s = 0.0
-        self.settled: Counter[str] = Counter()
+        self.decided: Counter[str] = Counter()
         self.claims: Counter[str] = Counter()
         self.open_generated = 0
 
-    def add(self, result: FileResult, settled: bool) -> None:
+    def add(self, result: FileResult, decided: bool) -> None:
         self.fresh += 1
         self.audio_s += result.duration_s or 0.0
         self.statuses[result.status] += 1
         if result.verdict is not None:
             self.verdicts[result.verdict] += 1
-            if settled and result.verdict != "clear":
-                self.settled[result.verdict] += 1
+            if decided and result.verdict != "clear":
+                self.decided[result.verdict] += 1
         if result.provenance is not None:
             self.claims[result.provenance.claim] += 1
-            self.open_generated += result.provenance.declares_generation and not settled
+            self.open_generated += result.provenance.declares_generation and not decided
 
     def add_carried(
         self,
         statuses: Sequence[str],
         verdicts: Iterable[str | None],
-        settled: Iterable[str | None],
+        decided: Iterable[str | None],
         claims: Iterable[str | None] = (),
         open_generated: int = 0,
     ) -> None:
@@ -62,7 +62,7 @@ class Tally:
         self.carried += len(statuses)
         self.statuses.update(statuses)
         self.verdicts.update(v for v in verdicts if v is not None)
-        self.settled.update(v for v in settled if v is not None)
+        self.decided.update(v for v in decided if v is not None)
         self.claims.update(claim for claim in claims if claim is not None)
         self.open_generated += open_generated
 

@@ -42,7 +42,7 @@ def main(ctx: click.Context, /, **given: Any) -> None:
     from sonicscan.cli import configuration
 
     asked = {name for name in INFORMATION if given.pop(name)}
-    configuration.settle_exclusive(ctx, given)
+    configuration.resolve_exclusive(ctx, given)
     configuration.environment_notes(ctx)
     if "show_config" in asked:
         for line in configuration.shown(ctx, given):
@@ -72,8 +72,8 @@ def run(given: Arguments) -> None:
     from sonicscan.library.selection import parse_shard
     from sonicscan.model.sessions import Device
     from sonicscan.scanning.parts import PART_ROWS, PartsSink
-    from sonicscan.scanning.reported import ReportedScan, comparable_rows
     from sonicscan.scanning.reportfile import FileSink
+    from sonicscan.scanning.resumable import ResumableScan, comparable_rows
     from sonicscan.scanning.scan import Scan, ScanOptions, ray_engine
     from sonicscan.scanning.sinks import Origin, ReportSink
     from sonicscan.scoring.thresholds import DEFAULT_MAX_FPR
@@ -130,7 +130,7 @@ def run(given: Arguments) -> None:
             sink = PartsSink(origin, target, fresh, given.part_size or PART_ROWS, journal)
         else:
             sink = FileSink(origin, target, fresh, journal)
-        tally = session.to_report(ReportedScan(scan, tracks, sink, earlier))
+        tally = session.to_report(ResumableScan(scan, tracks, sink, earlier))
         newly = 0
         if audit is not None and NEW_FLAGGED in given.fail_on:
             found = audit.news(roots, decisions)
@@ -194,7 +194,7 @@ def _exit_code(tally: Tally, given: Arguments, newly: int = 0) -> int:
     verdicts = set(given.fail_on & {"flagged", "review"})
     if "review" in verdicts:
         verdicts.add("flagged")
-    met = sum(tally.verdicts[verdict] - tally.settled[verdict] for verdict in verdicts)
+    met = sum(tally.verdicts[verdict] - tally.decided[verdict] for verdict in verdicts)
     if "generated" in given.fail_on:
         met += tally.open_generated
     if NEW_FLAGGED in given.fail_on:

@@ -31,7 +31,7 @@ from sonicscan.provenance.record import GENERATION
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import to_results
 from sonicscan.report.writers import json_line
-from sonicscan.scanning.reported import ReportedScan
+from sonicscan.scanning.resumable import ResumableScan
 from sonicscan.scanning.scan import Scan
 from sonicscan.text import harmless, printable
 
@@ -64,7 +64,7 @@ class Session:
     unattended: bool = False
     _held: list[str] = field(default_factory=list, init=False)
 
-    def to_report(self, reported: ReportedScan) -> Tally:
+    def to_report(self, reported: ResumableScan) -> Tally:
         """Scan into a report; returns the counts of all its rows."""
         self._announce()
         if reported.sink.resumed:
@@ -150,28 +150,28 @@ class Session:
         return tally
 
     def _note(self, result: FileResult, tally: Tally) -> None:
-        tally.add(result, self._settled(result))
+        tally.add(result, self._is_decided(result))
         if self.verbose and result.status != "ok":
             self._note_failed(result)
 
     def _note_failed(self, result: FileResult) -> None:
         self.say(f"{result.status}: {printable(result.path)}: {printable(result.error or '')}")
 
-    def _settled(self, result: FileResult) -> bool:
+    def _is_decided(self, result: FileResult) -> bool:
         return self.reviewed is not None and self.reviewed.covers(result, datetime.date.today()) is not None
 
     def _add_carried(self, carried: pa.Table, tally: Tally) -> None:
         claims = pc.struct_field(carried.column("provenance"), "claim")
         declared = carried.filter(pc.is_in(claims, pa.array(GENERATION)))
         found = carried.filter(pc.is_in(carried.column("verdict"), pa.array(["flagged", "review"])))
-        settled = [row.verdict for row in to_results(found) if self._settled(row)] if self.reviewed else []
+        decided = [row.verdict for row in to_results(found) if self._is_decided(row)] if self.reviewed else []
         open_generated = declared.num_rows
         if self.reviewed:
-            open_generated -= sum(self._settled(row) for row in to_results(declared))
+            open_generated -= sum(self._is_decided(row) for row in to_results(declared))
         tally.add_carried(
             carried.column("status").to_pylist(),
             carried.column("verdict").to_pylist(),
-            settled,
+            decided,
             claims.to_pylist(),
             open_generated,
         )
@@ -195,7 +195,7 @@ class Session:
         if tally.carried:
             self.say(f"carried  {tally.carried} rows of unchanged files from an earlier scan")
         if self.reviewed is not None:
-            self.say(f"reviewed findings with a decision in --reviewed: {tally.settled.total()}")
+            self.say(f"reviewed findings with a decision in --reviewed: {tally.decided.total()}")
         self._conclude_listing()
         if self.tracks.links:
             self.say(f"linked folders that were not entered: {self.tracks.links} (--follow-symlinks enters them)")

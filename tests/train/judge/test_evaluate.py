@@ -37,7 +37,7 @@ from sonicscan_train.judge.calibration import (
 from sonicscan_train.judge.evaluation import evaluate, stress_row
 from sonicscan_train.judge.scoring import ScoredTrack, TrackLogits, scored
 from sonicscan_train.nets import checkpoint
-from sonicscan_train.nets.backbones import Detector, build
+from sonicscan_train.nets.backbones import DetectorNet, build
 from sonicscan_train.sound.stress import CONDITIONS, sample, stressed
 
 BINARY = ModelSpec(architecture=TINY)
@@ -291,7 +291,7 @@ def test_a_checkpoint_scores_as_the_scanner_would(tmp_path: Path) -> None:
     assert np.std([t.margin for t in by_torch.values()]) > 0.01
 
 
-def export_onnx(model: Detector, spec: ModelSpec, path: Path) -> None:
+def export_onnx(model: DetectorNet, spec: ModelSpec, path: Path) -> None:
     from sonicscan_export import graph, onnxfile
 
     onnxfile.write(onnxfile.with_spec(graph.to_onnx(model), spec), path)

@@ -19,7 +19,7 @@ from sonicscan_train.data.datasets import skip_unreadable
 from sonicscan_train.judge.calibration import RATES, TEMPERATURES, calibrated, require
 from sonicscan_train.judge.scoring import Forward, TrackLogits, track_logits
 from sonicscan_train.nets import checkpoint
-from sonicscan_train.nets.backbones import Detector
+from sonicscan_train.nets.backbones import DetectorNet
 
 
 def run_calibrate(
@@ -76,7 +76,7 @@ def run_calibrate(
             click.echo(f"rate {rate.max_fpr:g}\tthreshold {rate.threshold:.4f}\t{caught}")
 
 
-def on_best_device(detector: Detector) -> Forward:
+def on_best_device(detector: DetectorNet) -> Forward:
     """The model's forward on the GPU, where there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = detector.to(device).eval()

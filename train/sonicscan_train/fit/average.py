@@ -6,7 +6,7 @@ import copy
 
 import torch
 
-from sonicscan_train.nets.backbones import Detector
+from sonicscan_train.nets.backbones import DetectorNet
 
 
 class Averaged:
@@ -18,7 +18,7 @@ class Averaged:
         decay: share of the old average that stays, each step; 0 makes this the model itself.
     """
 
-    def __init__(self, model: Detector, decay: float) -> None:
+    def __init__(self, model: DetectorNet, decay: float) -> None:
         self._followed, self._decay = model, decay
         self.steps = 0
         self.model = copy.deepcopy(model).requires_grad_(False) if decay else model

@@ -24,7 +24,7 @@ from sonicscan.spec import PRESETS, ModelSpec
 from sonicscan_train.data.clips import Clip, check_two_classes, class_names, class_of
 from sonicscan_train.data.manifest import write_split
 from sonicscan_train.fit.recipes import Recipe
-from sonicscan_train.fit.run import FitConfig, Progress, RunFolder
+from sonicscan_train.fit.run import FitConfig, RunFolder, TrainingProgress
 from sonicscan_train.fit.schedule import Schedule
 from sonicscan_train.fit.session import Session, begin
 from sonicscan_train.fit.sources import BatchSource, FileSource, cache_source
@@ -65,7 +65,7 @@ def fit(
     workers: int = 0,
     cache: Path | None = None,
     watcher: Watcher | None = None,
-) -> Progress:
+) -> TrainingProgress:
     """Train a detector.
 
     Args:
@@ -135,7 +135,7 @@ def fit(
     return progress
 
 
-def _done(schedule: Schedule, progress: Progress, steps: int) -> bool:
+def _done(schedule: Schedule, progress: TrainingProgress, steps: int) -> bool:
     if schedule.until is None:
         return progress.epoch >= schedule.recipe.epochs
     return schedule.progress(progress.epoch * steps) >= 1.0
@@ -219,7 +219,7 @@ def _train_epoch(
     return float(np.mean(gather_object([total / max(taken, 1)]))), taken
 
 
-def _noted(progress: Progress, row: dict[str, Any], recipe: Recipe) -> Progress:
+def _noted(progress: TrainingProgress, row: dict[str, Any], recipe: Recipe) -> TrainingProgress:
     """Progress after another epoch; of equally good epochs the earlier is the best."""
     best = progress.best
     if recipe.best == "last":
@@ -228,10 +228,12 @@ def _noted(progress: Progress, row: dict[str, Any], recipe: Recipe) -> Progress:
         better = best is None or row["valid_loss"] < best["valid_loss"]
     else:
         better = best is None or row["valid_auc"] > best["valid_auc"]
-    return Progress(progress.epoch + 1, [*progress.history, row], row if better else best, progress.began)
+    return TrainingProgress(progress.epoch + 1, [*progress.history, row], row if better else best, progress.began)
 
 
-def _write(folder: RunFolder, session: Session, spec: ModelSpec, progress: Progress, result: Validation | None) -> None:
+def _write(
+    folder: RunFolder, session: Session, spec: ModelSpec, progress: TrainingProgress, result: Validation | None
+) -> None:
     """Everything on disk after an epoch; the checkpoint first, so that no state names one that is not there."""
     row = progress.history[-1]
     if progress.best is row:

@@ -61,7 +61,7 @@ class FitConfig:
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """How far a run is.
 
     Attributes:
@@ -123,7 +123,7 @@ class RunFolder:
                     "--resume needs the same command."
                 )
 
-    def write(self, progress: Progress, tensors: Mapping[str, Any]) -> None:
+    def write(self, progress: TrainingProgress, tensors: Mapping[str, Any]) -> None:
         """Note the end of an epoch; an interruption at any moment leaves the last state or this one."""
         state = {**tensors, "progress": json.dumps(dataclasses.asdict(progress))}
         with replacing(self._state) as file:
@@ -131,7 +131,7 @@ class RunFolder:
         lines = "".join(json.dumps(row) + "\n" for row in progress.history)
         write_whole(self.path / "metrics.jsonl", lines)
 
-    def read(self) -> tuple[Progress, dict[str, Any]] | None:
+    def read(self) -> tuple[TrainingProgress, dict[str, Any]] | None:
         """What `write` wrote last; None before the end of the first epoch.
 
         Raises:
@@ -142,7 +142,7 @@ class RunFolder:
         try:
             # Tensors and plain values only: nothing in the file is ever executed.
             state: dict[str, Any] = torch.load(self._state, map_location="cpu", weights_only=True)
-            progress = Progress(**json.loads(state.pop("progress")))
+            progress = TrainingProgress(**json.loads(state.pop("progress")))
         except Exception as error:  # a cut zip, a foreign pickle and a missing key all have their own
             what = type(error).__name__
             raise InputError(f"{self._state} is damaged ({what}); start again with another --out.") from error

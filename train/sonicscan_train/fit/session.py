@@ -12,8 +12,8 @@ from accelerate.utils import broadcast
 
 from sonicscan.spec import ModelSpec
 from sonicscan_train.fit.average import Averaged
-from sonicscan_train.fit.run import FitConfig, Progress, RunFolder
-from sonicscan_train.nets.backbones import Detector, build
+from sonicscan_train.fit.run import FitConfig, RunFolder, TrainingProgress
+from sonicscan_train.nets.backbones import DetectorNet, build
 from sonicscan_train.nets.depthwise import quicken
 
 
@@ -29,13 +29,13 @@ class Session:
         accelerator: device, precision and processes.
     """
 
-    detector: Detector
+    detector: DetectorNet
     model: torch.nn.Module
     optimizer: torch.optim.Optimizer
     averaged: Averaged
     accelerator: Accelerator
 
-    def synchronised(self) -> Detector:
+    def synchronised(self) -> DetectorNet:
         """The averaged network in evaluation mode, equal in every process."""
         # Each process has different batches and so different batch statistics; those of the first process are used.
         for buffer in self.averaged.model.buffers():
@@ -55,7 +55,7 @@ class Session:
         return state
 
 
-def begin(folder: RunFolder, spec: ModelSpec, config: FitConfig) -> tuple[Session, Progress]:
+def begin(folder: RunFolder, spec: ModelSpec, config: FitConfig) -> tuple[Session, TrainingProgress]:
     """A session as it was at the end of the last epoch in the folder, or a new one."""
     recipe = config.recipe
     accelerator = Accelerator(mixed_precision=_precision(recipe.amp))
@@ -69,7 +69,7 @@ def begin(folder: RunFolder, spec: ModelSpec, config: FitConfig) -> tuple[Sessio
         detector.parameters(), lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, weight_decay=recipe.weight_decay
     )
     averaged = Averaged(detector, recipe.ema)
-    progress = Progress(began=time.time())
+    progress = TrainingProgress(began=time.time())
     if found := folder.read():
         progress, state = found
         detector.load_state_dict(state["model"])

@@ -19,7 +19,7 @@ from sonicscan_train.fit.batches import CachedBatches, prefetched
 from sonicscan_train.fit.recipes import CachePlan
 from sonicscan_train.fit.run import FitConfig
 from sonicscan_train.fit.schedule import Schedule
-from sonicscan_train.fit.windows import MIXUP, Windows, batches, epoch_draws, epoch_loader, mix, soft_targets
+from sonicscan_train.fit.windows import MIXUP, WindowDataset, batches, epoch_draws, epoch_loader, mix, soft_targets
 from sonicscan_train.sound.variants import Variants, vary
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -53,7 +53,7 @@ class FileSource:
     ) -> None:
         self._clips, self._config, self._classes = clips, config, len(spec.classes)
         self._rank, self._world, self._workers = rank, world, workers
-        self._windows = Windows(
+        self._windows = WindowDataset(
             clips, spec.classes, config.classes, config.families, spec.audio, config.recipe, config.seed
         )
 

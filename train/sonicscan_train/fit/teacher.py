@@ -16,7 +16,7 @@ from torch import Tensor
 from sonicscan.errors import ModelError
 from sonicscan.spec import ModelSpec
 from sonicscan_train.nets import checkpoint
-from sonicscan_train.nets.backbones import Detector, as_input
+from sonicscan_train.nets.backbones import DetectorNet, as_input
 from sonicscan_train.nets.ensemble import mean_of
 
 
@@ -24,7 +24,7 @@ from sonicscan_train.nets.ensemble import mean_of
 class Teacher:
     """A trained detector, and how much of the student's target is its output, 0..1."""
 
-    detector: Detector
+    detector: DetectorNet
     share: float
 
     @torch.no_grad()

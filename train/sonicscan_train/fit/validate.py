@@ -19,7 +19,7 @@ from sonicscan_train.data.clips import Clip, class_of
 from sonicscan_train.fit.run import FitConfig
 from sonicscan_train.judge.scoring import scored, track_logits
 from sonicscan_train.metrics import auc, group_weights
-from sonicscan_train.nets.backbones import Detector
+from sonicscan_train.nets.backbones import DetectorNet
 
 Float64 = npt.NDArray[np.float64]
 
@@ -47,7 +47,7 @@ class Validation:
 
 
 def validate(
-    model: Detector,
+    model: DetectorNet,
     clips: Sequence[Clip],
     spec: ModelSpec,
     config: FitConfig,

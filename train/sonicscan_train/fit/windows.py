@@ -70,7 +70,7 @@ def batches(draws: Sequence[Draw], batch_size: int, rank: int, world: int) -> li
     return found
 
 
-class Windows(Dataset[tuple[torch.Tensor, int]]):
+class WindowDataset(Dataset[tuple[torch.Tensor, int]]):
     """Training windows by `Draw`.
 
     Args:
@@ -122,7 +122,7 @@ class Windows(Dataset[tuple[torch.Tensor, int]]):
 
 
 def epoch_loader(
-    windows: Windows, own: Sequence[Sequence[Draw]], workers: int
+    windows: WindowDataset, own: Sequence[Sequence[Draw]], workers: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Batches of images float32 [batch, n_mels, n_frames] and targets int64 [batch], in the order of `own`.
 

@@ -1,7 +1,7 @@
 """The networks: an image backbone that ends in global average pooling and one linear layer.
 
 With such a head the class activation map needs no extra computation. In each cell of the last feature map f, the cell's
-contribution to logit k is w_k . f + b_k. The mean over the cells is the logit. `Detector` gives features, logits
+contribution to logit k is w_k . f + b_k. The mean over the cells is the logit. `DetectorNet` gives features, logits
 and maps for any backbone that meets this contract; `build` checks it.
 
 Names are timm's, or one of `ALIASES`.
@@ -37,7 +37,7 @@ _PRETRAINED_TAGS: Mapping[str, str] = {
 _HEAD_NAMES = ("head.", "fc.", "classifier.")
 
 
-class Detector(nn.Module):
+class DetectorNet(nn.Module):
     """A backbone without its classifier, and a linear head; equal in training, evaluation and export.
 
     Args:
@@ -102,7 +102,7 @@ def full_name(name: str) -> str:
 
 def build(
     name: str, n_classes: int = 2, weights: str | Path = "none", *, seed: int | None = None, dropout: float = 0.0
-) -> Detector:
+) -> DetectorNet:
     """A detector, in training mode.
 
     Args:
@@ -127,7 +127,7 @@ def build(
         backbone, channels_last = _timm(
             ALIASES.get(name, name), architecture, pretrained=weights == "pretrained", in_chans=1 if mono else 3
         )
-        detector = Detector(
+        detector = DetectorNet(
             architecture,
             backbone,
             n_classes,
@@ -140,7 +140,7 @@ def build(
     return detector
 
 
-def settle(detector: Detector, images: Tensor) -> None:
+def prepare_untrained(detector: DetectorNet, images: Tensor) -> None:
     """Prepares a network of random weights, in place, for the verification of its export.
 
     For training, timm initialises the last norm of each residual branch to zero. Then the branches add nothing to the
@@ -264,8 +264,8 @@ def _check_contract(architecture: str, model: nn.Module) -> None:
         )
 
 
-def _load_backbone(detector: Detector, path: Path) -> None:
-    """Load a file of timm's names, or of a whole `Detector`, into the backbone; any classifier in it is left out."""
+def _load_backbone(detector: DetectorNet, path: Path) -> None:
+    """Load a file of timm's names, or of a whole `DetectorNet`, into the backbone; any classifier in it is left out."""
     tensors = read_weights(path)
     if any(name.startswith("backbone.") for name in tensors):
         tensors = {k.removeprefix("backbone."): v for k, v in tensors.items() if k.startswith("backbone.")}

@@ -15,13 +15,13 @@ from pathlib import Path
 from sonicscan.errors import ModelError
 from sonicscan.files import sha256_of
 from sonicscan.spec import ModelSpec
-from sonicscan_train.nets.backbones import Detector, build, full_name, load_exactly, read_weights
+from sonicscan_train.nets.backbones import DetectorNet, build, full_name, load_exactly, read_weights
 
 WEIGHTS_NAME = "model.safetensors"
 SPEC_NAME = "spec.json"
 
 
-def save(folder: Path, model: Detector, spec: ModelSpec, write_more: Callable[[Path], None] | None = None) -> None:
+def save(folder: Path, model: DetectorNet, spec: ModelSpec, write_more: Callable[[Path], None] | None = None) -> None:
     """Write a checkpoint that appears whole, by rename; an earlier one of that name is replaced.
 
     Args:
@@ -54,7 +54,7 @@ def save(folder: Path, model: Detector, spec: ModelSpec, write_more: Callable[[P
         raise ModelError(f"the checkpoint {folder} could not be written: {error.strerror or error}.") from error
 
 
-def load(folder: Path) -> tuple[Detector, ModelSpec]:
+def load(folder: Path) -> tuple[DetectorNet, ModelSpec]:
     """The model, in evaluation mode on the CPU, and its contract.
 
     Raises:
@@ -95,7 +95,7 @@ def weights_digest(folder: Path) -> str:
         raise ModelError(f"the weights {folder / WEIGHTS_NAME} cannot be read: {error.strerror or error}.") from error
 
 
-def _check_match(model: Detector, spec: ModelSpec) -> None:
+def _check_match(model: DetectorNet, spec: ModelSpec) -> None:
     if full_name(spec.architecture) != model.architecture:
         raise ModelError(f"the spec says {spec.architecture} and the model is {model.architecture}.")
     if len(spec.classes) != model.head.out_features:

@@ -2,7 +2,7 @@
 
 Each member's maps are put on the member's own scale first, (map - offset) / temperature for all classes but `human`, so
 that the members' margins can be averaged. The result is
-a `Detector` itself: its features are the members' features side by side, and its head is the members' heads side by
+a `DetectorNet` itself: its features are the members' features side by side, and its head is the members' heads side by
 side. So whatever exports, verifies or converts a detector takes an ensemble too.
 """
 
@@ -15,24 +15,24 @@ import torch
 from torch import Tensor, nn
 
 from sonicscan.errors import ModelError
-from sonicscan_train.nets.backbones import Detector
+from sonicscan_train.nets.backbones import DetectorNet
 
 
 class _SideBySide(nn.Module):
     """The feature maps of several detectors, concatenated: [B, 3, 256, 256] -> [B, sum of C, 8, 8]."""
 
-    def __init__(self, members: Sequence[Detector]) -> None:
+    def __init__(self, members: Sequence[DetectorNet]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
         self.num_features = sum(member.head.in_features for member in members)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        return torch.cat([cast(Detector, member).features(x) for member in self.members], dim=1)
+        return torch.cat([cast(DetectorNet, member).features(x) for member in self.members], dim=1)
 
 
 def mean_of(
-    members: Sequence[Detector], temperatures: Sequence[float], name: str, offsets: Sequence[float] | None = None
-) -> Detector:
+    members: Sequence[DetectorNet], temperatures: Sequence[float], name: str, offsets: Sequence[float] | None = None
+) -> DetectorNet:
     """One detector, in evaluation mode, whose class maps are the mean of the members' maps on their own scales.
 
     Args:
@@ -47,7 +47,7 @@ def mean_of(
     classes = members[0].head.out_features
     if any(member.head.out_features != classes for member in members):
         raise ModelError("the checkpoints have different numbers of classes, so their mean has no meaning.")
-    detector = Detector(name, _SideBySide(members), classes)
+    detector = DetectorNet(name, _SideBySide(members), classes)
     shares = [1.0 / (len(members) * temperature) for temperature in temperatures]
     with torch.no_grad():
         heads = [share * member.head.weight for share, member in zip(shares, members, strict=True)]

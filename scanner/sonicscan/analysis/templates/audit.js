@@ -158,7 +158,7 @@ const table = $("#tracks").DataTable({
     { data: TITLE, type: "string", className: "wide-only", columnControl: search, render: shown(escaped) },
     { data: SECONDS, type: "num", className: "number wide-only", searchable: false, render: shown((v) => (v === null ? "-" : (v / 60).toFixed(1))) },
     { data: STRIP, type: "string", className: "strip wide-only", orderable: false, searchable: false, columnControl: [], render: (v, kind) => (kind === "display" ? strip(v, 120, 26) : "") },
-    { data: DECISION, type: "string", className: "wide-only", columnControl: search, render: (v, kind, row) => (kind === "display" ? decided(row) && badge(decided(row), "settled") : kind === "filter" ? `${decided(row)} ${v}` : decided(row)) },
+    { data: DECISION, type: "string", className: "wide-only", columnControl: search, render: (v, kind, row) => (kind === "display" ? decided(row) && badge(decided(row), "decided") : kind === "filter" ? `${decided(row)} ${v}` : decided(row)) },
   ],
   createdRow: (row) => {
     row.classList.add("main");

@@ -121,7 +121,7 @@ class Cluster:
             time.sleep(1.0)
         return shares
 
-    def settle(self) -> None:
+    def wait_for_nodes(self) -> None:
         """Waits until every node that is listed as alive answers: a dead node stays listed for some seconds."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

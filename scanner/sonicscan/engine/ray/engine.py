@@ -139,7 +139,7 @@ class RayEngine:
             left = list(missing.values())
             if left:
                 self.retries += 1
-                self._cluster.settle()
+                self._cluster.wait_for_nodes()
             if 0 < len(left) < len(group):
                 groups.append((left, 0))
             elif len(left) > 1:

@@ -14,11 +14,11 @@ from sonicscan.engine.decoder import Decoder, decoding
 from sonicscan.engine.wire import EXCERPT_RATE
 from sonicscan.spec import AudioSpec
 
-MAX_CLIP_S = 15.0
+MAX_EXCERPT_S = 15.0
 
 
 @dataclass(frozen=True)
-class Clip:
+class Excerpt:
     """An excerpt: its start and end in the track, in seconds, and its sound as a `data:` address (MP3)."""
 
     start_s: float
@@ -26,9 +26,9 @@ class Clip:
     url: str
 
 
-def clips(
+def excerpts(
     path: bytes, ranges: Iterable[tuple[float, float]], max_s: float, decoder: Decoder | None = None
-) -> Iterator[Clip]:
+) -> Iterator[Excerpt]:
     """Excerpts of a track, mono.
 
     Args:
@@ -42,7 +42,7 @@ def clips(
     """
     wanted: list[tuple[float, float]] = []
     for start, end in ranges:
-        length = min(end - start, MAX_CLIP_S, max_s)
+        length = min(end - start, MAX_EXCERPT_S, max_s)
         if length >= 1.0:
             max_s -= length
             wanted.append((start, start + length))
@@ -51,4 +51,4 @@ def clips(
             file = io.BytesIO()
             soundfile.write(file, np.clip(samples, -1.0, 1.0), EXCERPT_RATE, format="MP3")
             url = "data:audio/mpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
-            yield Clip(start, start + len(samples) / EXCERPT_RATE, url)
+            yield Excerpt(start, start + len(samples) / EXCERPT_RATE, url)

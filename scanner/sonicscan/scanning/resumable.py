@@ -25,7 +25,7 @@ from sonicscan.scanning.sinks import ReportSink
 _APPEND_EVERY_S = 0.05
 
 
-class ReportedScan:
+class ResumableScan:
     """Scores the tracks without a reusable earlier row, and completes the report.
 
     Args:
