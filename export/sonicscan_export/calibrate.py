@@ -61,7 +61,7 @@ def rescore(reference: Model, converted: Model, data: CalibrationData, say: Say)
     say(f"scoring {len(clips)} tracks of {data.name} with both models.")
     before, after, skipped = _score_both(reference, converted, clips)
     if skipped > _MAX_SKIPPED * len(clips):
-        raise InputError(f"{skipped} of the {len(clips)} tracks of {data.name} cannot be scored; mend the manifest.")
+        raise InputError(f"{skipped} of the {len(clips)} tracks of {data.name} cannot be scored; correct the manifest.")
     human = np.array([clip.label == "human" for clip, _ in before])
     old = np.array([score for _, score in before])
     new = np.array([score for _, score in after])
@@ -103,7 +103,7 @@ def too_far(facts: dict[str, Any]) -> str:
     tracks = facts["human_tracks"] + facts["other_tracks"]
     if tracks >= _TRACKS_FOR_AGREEMENT and facts["agreement"] < MIN_AGREEMENT:
         return (
-            f"only {facts['agreement']:.2%} of the verdicts on {tracks} tracks stay what they were in float32, "
+            f"only {facts['agreement']:.2%} of the verdicts on {tracks} tracks are as in float32, "
             f"and {MIN_AGREEMENT:.0%} must; lower --max-drift, or use a higher precision"
         )
     return ""

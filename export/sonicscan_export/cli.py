@@ -94,7 +94,7 @@ def convert(
     if bool(checkpoints) == (backbone is not None):
         raise InputError("give either a checkpoint or --backbone, and not both.")
     if checkpoints and (weights is not None or seed is not None or classes is not None):
-        raise InputError("--weights, --seed and --classes go with --backbone; a checkpoint has them inside.")
+        raise InputError("--weights, --seed and --classes need --backbone; a checkpoint contains them.")
     from sonicscan_export import convert as converting
     from sonicscan_export import networks
     from sonicscan_export.tables import certified_from
@@ -102,7 +102,7 @@ def convert(
 
     check_target(out)
     if crossfit is not None and len(checkpoints) < 2:
-        raise InputError("--crossfit goes with several checkpoints, one for each fold.")
+        raise InputError("--crossfit needs several checkpoints, one for each fold.")
     if len(checkpoints) == 1:
         network = networks.from_checkpoint(checkpoints[0])
     elif checkpoints:
@@ -194,7 +194,7 @@ def keygen(key: Path) -> None:
 
     private = PrivateKey.generate()
     public = private.write(key)
-    _on_stderr(f"{key} signs: keep it secret. {public} checks: give it to those who use your models.")
+    _on_stderr(f"{key} signs models; keep it secret. {public} verifies them; give it to the users of your models.")
     _on_stderr(f"fingerprint {private.public.fingerprint}")
 
 

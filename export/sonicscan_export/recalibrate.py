@@ -159,7 +159,7 @@ def _check_rows(table: pa.Table, metadata: ReportMetadata, model: Model, report:
         path = printable(table.column("path")[bad[0]].as_py())
         raise InputError(
             f"{len(bad)} of {len(statuses)} rows of {report} are not ok, such as {path} ({statuses[bad[0]]}); "
-            "mend or --exclude those files and scan again with --since."
+            "repair or --exclude those files and scan again with --since."
         )
     if any(score is None or not math.isfinite(score) for score in table.column("score").to_pylist()):
         raise ReportError(f"{report} has ok rows without a score; it is damaged.")
@@ -197,7 +197,7 @@ def _notes(
     notes = []
     if len(chosen) < table.num_rows:
         notes.append(
-            f"{len(chosen)} of {table.num_rows} tracks count, one of each {group_by}; --group-by none counts all, "
+            f"{len(chosen)} of {table.num_rows} tracks count, one of each {group_by}. --group-by none counts all, "
             "which certifies too much if tracks of one artist are similar."
         )
     known = model.spec.calibration.weighted_scores()
@@ -206,11 +206,11 @@ def _notes(
         if under >= _CHOSEN_BY_SCORE * model.spec.calibration.n:
             notes.append(
                 f"every track scores higher than {under / model.spec.calibration.n:.0%} of the calibration's: if the "
-                "report holds only tracks chosen by their score, its thresholds are wrong; take the whole scan."
+                "report holds only tracks chosen by their score, its thresholds are wrong; use the whole report."
             )
     if metadata.filtered:
         notes.append(
-            f"the report is a part of a scan, chosen by {metadata.filtered}: unless that has nothing to do with "
-            "scores, its thresholds are wrong; take the whole scan."
+            f"the report is a part of a scan, chosen by {metadata.filtered}: unless that is independent of "
+            "scores, its thresholds are wrong; use the whole report."
         )
     return notes

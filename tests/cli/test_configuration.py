@@ -71,13 +71,13 @@ def test_what_is_shown_is_a_configuration_that_gives_the_same(folder: Path) -> N
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("thresold = 0.5", "the key thresold, which is no option; the nearest is threshold"),
-        ("show-config = true", "which is no option"),
+        ("thresold = 0.5", "the key thresold, which is not an option; the nearest is threshold"),
+        ("show-config = true", "which is not an option"),
         ("workers = [1, 2]", "workers takes one value"),
         ("hash = 'yes'", "hash is true or false"),
         ("exclude = [1979-05-27]", "exclude is a text or a number"),
         ("windows = ", "is not TOML"),
-        ("[scan]\nworkers = 1", "the key scan, which is no option"),
+        ("[scan]\nworkers = 1", "the key scan, which is not an option"),
     ],
 )
 def test_what_makes_no_sense_is_one_sentence(text: str, words: str, folder: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_strangers_configuration_is_not_used_and_named(folder: Path) -> None:
 
 def test_a_variable_that_is_nearly_an_option_is_named() -> None:
     done = run("lib", "--show-config", SONICSCAN_THRESOLD="0.5", SONICSCAN_VERSION="7")
-    assert "SONICSCAN_THRESOLD is no option; the nearest is SONICSCAN_THRESHOLD" in done.stderr
+    assert "SONICSCAN_THRESOLD is not an option; the nearest is SONICSCAN_THRESHOLD" in done.stderr
     assert "SONICSCAN_VERSION" not in done.stderr
 
 

@@ -213,7 +213,7 @@ def test_convert_is_the_default_command(tmp_path: Path) -> None:
     [
         (["--out", "x.onnx"], "either a checkpoint or --backbone"),
         (["some", "--backbone", "lambda", "--out", "x.onnx"], "either a checkpoint or --backbone"),
-        (["some", "--seed", "1", "--out", "x.onnx"], "go with --backbone"),
+        (["some", "--seed", "1", "--out", "x.onnx"], "need --backbone"),
         (["--backbone", "lambda", "--out", "x.bin"], "must end in .onnx"),
         (["--backbone", "lambda", "--out", "nowhere/x.onnx"], "there is no folder nowhere"),
         (["--backbone", "no_such", "--out", "x.onnx"], "no network named no_such"),

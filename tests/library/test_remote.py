@@ -378,7 +378,7 @@ def test_journals_of_urls_are_kept_apart(folders: Path, tmp_path: Path) -> None:
 
 
 def test_targets_that_cannot_be_written_are_refused_at_once() -> None:
-    with pytest.raises(RemoteError, match="only read from"):
+    with pytest.raises(RemoteError, match="read-only"):
         check_target(Url("https://host/r.parquet"))
     with pytest.raises(InputError, match="must end in"):
         check_target(Url("s3://bucket/r.xlsx"))

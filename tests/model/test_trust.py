@@ -39,7 +39,7 @@ def test_a_bundled_model_that_was_changed_is_refused() -> None:
 def test_a_model_with_another_digest_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     digest = sha256_of(tiny_model)
     assert load_model(tiny_model, Device("cpu"), trust=trust_of(digest.upper(), None, tiny_model)).digest == digest
-    with pytest.raises(ModelError, match=f"has the SHA-256 {digest}, and --model-sha256 asks for 0{{64}}"):
+    with pytest.raises(ModelError, match=f"has the SHA-256 {digest}, and --model-sha256 requires 0{{64}}"):
         load_model(tiny_model, Device("cpu"), trust=Trust("0" * 64))
     with pytest.raises(InputError, match="64 hexadecimal digits"):
         trust_of(digest[:-1], None, tiny_model)

@@ -70,8 +70,8 @@ def test_a_frame_that_claims_more_than_the_file_has(tmp_path: Path) -> None:
         (superbox(b"c2pa", b"c2pa", box(b"brob", b"c2ma" + b"\0" * 50)), "compressed"),
         (box(b"jumb", b"\0\0\0\2free"), "cut or damaged"),
         (b"\0\0\0\1jumb" + b"\xff" * 8, "cut or damaged"),
-        (b"jumb", "no JUMBF box"),
-        (b"", "no JUMBF box"),
+        (b"jumb", "not a JUMBF box"),
+        (b"", "not a JUMBF box"),
     ],
 )
 def test_stores_that_are_not_given_to_the_library(store: bytes, why: str | None) -> None:

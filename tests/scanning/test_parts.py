@@ -188,7 +188,7 @@ def test_what_cannot_be_is_said_in_a_sentence(small_library: Path, tiny_model: P
     assert done.returncode == 2 and "other users can write to the part" in done.stderr
     (out / "part-000000.parquet").rename(out / "part-zzz.parquet")
     done = scan(small_library, "--model", tiny_model, "--out", out)
-    assert done.returncode == 2 and "part-zzz.parquet is no part of a report" in done.stderr
+    assert done.returncode == 2 and "part-zzz.parquet is not a part of a report" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -99,7 +99,7 @@ def table_script() -> Script:
     exported = re.search(r"export\s*\{([^}]*)\}", bundle)
     jquery = re.search(r"([\w$]+) as jQuery\b", exported[1]) if exported else None
     if exported is None or jquery is None:
-        raise ReportError("the installed itables has its files at other places than this version of sonicscan expects.")
+        raise ReportError("the installed itables lacks the expected files; install another version of itables.")
     bundle = bundle[: exported.start()] + f"window.jQuery={jquery[1]}" + bundle[exported.end() :]
     return _library("{" + bundle + "}", "itables")
 

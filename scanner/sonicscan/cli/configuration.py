@@ -108,7 +108,7 @@ def unknown_variables(command: click.Command, names: Iterable[str]) -> Iterator[
         if own != name and own not in known:
             near = difflib.get_close_matches(own, known, 1, 0.8)  # others may be of other programs
             if near:
-                yield f"the variable {printable(name)} is no option; the nearest is {PREFIX}_{near[0]}."
+                yield f"the variable {printable(name)} is not an option; the nearest is {PREFIX}_{near[0]}."
 
 
 def shown(ctx: click.Context, given: Mapping[str, Any]) -> Iterator[str]:
@@ -184,7 +184,7 @@ def _checked(values: Mapping[str, Any], command: click.Command, what: str) -> di
         if name not in known:
             near = difflib.get_close_matches(name, known, 1, 0.5)
             advice = f"; the nearest is {near[0].replace('_', '-')}" if near else ""
-            raise InputError(f"{what} has the key {printable(key)}, which is no option{advice}.")
+            raise InputError(f"{what} has the key {printable(key)}, which is not an option{advice}.")
         found[name] = _of_kind(known[name], value, f"{what}: {key}")
     return found
 

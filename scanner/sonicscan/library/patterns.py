@@ -69,7 +69,7 @@ class Patterns:
                 try:
                     GitIgnoreSpec.from_lines([_below(rule.text, here)])
                 except ValueError:
-                    raise InputError(f"{rule.origin}: {rule.text!r} is no pattern as in .gitignore.") from None
+                    raise InputError(f"{rule.origin}: {rule.text!r} is not a pattern as in .gitignore.") from None
             self._spec = GitIgnoreSpec.from_lines([_below(rule.text, here) for rule in self._rules])
 
     def match(self, path: bytes) -> bool:

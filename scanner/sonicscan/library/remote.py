@@ -185,7 +185,9 @@ def _counter(url: Url, max_bytes: int | None) -> Any:
 
 
 def _too_long(url: Url, max_bytes: int) -> RemoteError:
-    return RemoteError("unreadable", f"{url} has more than the {max_bytes} bytes that are allowed, and is not fetched.")
+    return RemoteError(
+        "unreadable", f"{url} has more than the {max_bytes} bytes that are allowed, so it is not fetched."
+    )
 
 
 def upload(source: Path, url: Url) -> None:
@@ -203,7 +205,7 @@ def upload(source: Path, url: Url) -> None:
 def check_target(url: Url) -> None:
     """Raises `RemoteError` if `url` cannot be written, as far as this can be checked without writing."""
     if url.protocol in WEB:
-        raise RemoteError("unsupported", f"{url} cannot be written: {url.protocol}:// is only read from.")
+        raise RemoteError("unsupported", f"{url} cannot be written: {url.protocol}:// is read-only.")
     if url.protocol not in _BUCKETS:
         filesystem(url)
         return

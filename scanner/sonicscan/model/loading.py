@@ -154,7 +154,7 @@ def _contract(session: ort.InferenceSession, path: Path) -> ModelSpec:
     for name, (nodes, shape) in wanted.items():
         node = next((n for n in nodes if n.name == name), None)
         if node is None:
-            raise ModelError(f"{path} has no `{name}`, which the contract asks for.")
+            raise ModelError(f"{path} has no `{name}`, which the contract requires.")
         if node.type != "tensor(float)" or list(node.shape[1:]) != shape or isinstance(node.shape[0], int):
             raise ModelError(
                 f"{path} has `{name}` of {node.type} {node.shape}; "

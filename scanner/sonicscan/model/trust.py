@@ -39,7 +39,7 @@ class Trust:
         """
         if self.sha256 is not None and digest != self.sha256:
             raise ModelError(
-                f"{path} has the SHA-256 {digest}, and --model-sha256 asks for {self.sha256}; "
+                f"{path} has the SHA-256 {digest}, and --model-sha256 requires {self.sha256}; "
                 "get the model again, or correct the digest."
             )
         if self.key is not None:

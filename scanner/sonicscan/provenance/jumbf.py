@@ -13,7 +13,7 @@ _MAX_MANIFESTS = 200
 def problem_of(store: bytes) -> str | None:
     """Why a manifest store must not be read, as the end of a sentence; None for a valid store."""
     if store[4:8] != b"jumb":
-        return "it is no JUMBF box"
+        return "it is not a JUMBF box"
     boxes = manifests = 0
     inside: list[int] = []  # where the open boxes end
     position = 0

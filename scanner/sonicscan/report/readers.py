@@ -74,7 +74,7 @@ def sorted_parts(folder: Path) -> list[Path]:
     parts = sorted(folder.glob(PART_GLOB))
     for part in parts:
         if not _PART_NAME.fullmatch(part.name):
-            raise ReportError(f"{part} is no part of a report; move it out of the folder.")
+            raise ReportError(f"{part} is not a part of a report; move it out of the folder.")
     return parts
 
 

@@ -128,7 +128,7 @@ class Calibration:
         if self.lower and self.n == len(self.scores):
             raise ModelError("the model's calibration has lower scores although it holds all scores.")
         if not WINDOW_PLANS.fullmatch(self.windows):
-            raise ModelError(f"the model's calibration has windows={self.windows!r:.40}, which is no window plan.")
+            raise ModelError(f"the model's calibration has windows={self.windows!r:.40}, which is not a window plan.")
 
     @classmethod
     def of(

@@ -97,14 +97,14 @@ def _part(clips: Sequence[Clip], part: str | None) -> tuple[list[Clip], str]:
     """Returns the clips to calibrate on, never those of the training part."""
     found = {clip.part for clip in clips}
     if found == {""}:
-        say("the data has no split, so all of it is taken; none of it may have been trained on.")
+        say("the data has no split, so all of it is used; the model must not have been trained on it.")
         return list(clips), "all of the data"
     if part is None:
         part = "calibration" if "calibration" in found else "valid"
         if part == "valid":
-            say("the validation part chose the checkpoint too, so rates come out low; see split --calibration.")
+            say("the validation part also selected the checkpoint, so rates are too low; see split --calibration.")
     if part == "train":
-        raise InputError("a model cannot be calibrated on what it was trained on; take another --part.")
+        raise InputError("a model cannot be calibrated on its training part; name another --part.")
     chosen = [clip for clip in clips if clip.part == part]
     if not chosen:
         raise InputError(f"the split has no part {part!r}; it has {', '.join(sorted(found - {''}))}.")

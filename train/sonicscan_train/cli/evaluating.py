@@ -135,7 +135,7 @@ def _parts(clips: Sequence[Clip], asked: Sequence[str]) -> dict[str, tuple[list[
     if set(by_part) == {""}:
         if asked:
             raise InputError(f"the data has no split, and so no part {asked[0]!r}.")
-        say("the data has no split, so all of it is evaluated; none of it may have been trained on.")
+        say("the data has no split, so all of it is evaluated; the model must not have been trained on it.")
         return {"all": (list(clips), "")}
     names = list(asked) or [name for name in ("test", "holdout") if name in by_part]
     missing = [name for name in names if name not in by_part]
@@ -174,7 +174,7 @@ def _scored_under(
     """Scores under a condition, by the track's place in `clips`."""
 
     def skipped(clip: Clip, why: str) -> None:
-        say(f"not stressed: {clip.path}: {why}")
+        say(f"no stress condition: {clip.path}: {why}")
 
     with stressed(clips, condition, options.stress_seconds, options.workers, skipped) as made:
         place = {clip.path: i for i, clip in enumerate(made) if clip is not None}
