@@ -284,6 +284,25 @@ def test_seeks_jump_where_the_container_tells_the_sample(kind: str, long_file: C
         assert len(source.read(1000)) == 0
 
 
+@pytest.mark.parametrize("ahead", [-24, 312])
+def test_opus_that_was_copied_into_ogg_with_rounded_times_is_jumped_in(
+    ahead: int, long_file: Callable[[str], Path], tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.opus"
+    with av.open(str(long_file("opus.opus"))) as file, av.open(str(copy), "w", format="ogg") as output:
+        stream = output.add_stream_from_template(file.streams.audio[0])
+        for packet in file.demux(audio=0):
+            if packet.pts is not None:
+                packet.stream, packet.pts, packet.dts = stream, packet.pts + ahead, packet.pts + ahead
+                output.mux(packet)
+    whole = read_mono(os.fsencode(copy), 48000)
+    with contextlib.closing(CountedSource(io.FileIO(copy))) as source:
+        for second in (1, 45, 93):
+            source.seek(second * 48000)
+            assert np.abs(source.read(48000) - whole[second * 48000 : (second + 1) * 48000]).max() <= 2e-4, second
+        assert source.decoded < 0.2 * len(whole)
+
+
 @pytest.mark.parametrize("codec", ["aac", "alac"])
 def test_half_an_mp4_with_its_index_in_front_is_truncated(codec: str, tmp_path: Path) -> None:
     """A jump behind the end of what there is goes back to the start, and finds how much that is."""

@@ -91,6 +91,7 @@ class AvSource:
         self._changed = False
         self._can_jump = False
         self._grid: Grid | None = None
+        self._ahead = 0
         self._converter: tuple[int, soxr.ResampleStream] | None = None
         self._started = False
         self._position = 0
@@ -150,7 +151,8 @@ class AvSource:
         n = 0
         for k, frame in enumerate(self._decoded()):
             if k == 1 and jumps.counts_samples(container, self.codec):
-                self._can_jump = jumps.samples_before(frame) == n
+                ahead = jumps.samples_ahead(container, frame, n)
+                self._can_jump, self._ahead = ahead is not None, ahead or 0
             if k < jumps.LOOKED_AT and jumps.rounds_times(container, self.codec):
                 first.append((frame.samples, frame.time, frame.sample_rate))
                 self._grid = jumps.grid_of(first)
@@ -248,7 +250,7 @@ class AvSource:
             next(frames)  # what overlaps with the frame before it is missing, and some decoders cut it short
             for first in itertools.islice(frames, _MAX_CUT_FRAMES):
                 if first.sample_rate == self.sample_rate:
-                    landed = jumps.samples_before(first) if self._grid is None else self._grid.place_of(first)
+                    landed = self._place_of(first)
                 if landed is not None or self._grid is None:
                     break
         except MemoryError:
@@ -268,6 +270,13 @@ class AvSource:
             self._downmix.position = 0
             self._decode_from(self._decoded())
             self._position = 0
+
+    def _place_of(self, frame: av.AudioFrame) -> int | None:
+        """The samples before `frame`, by its timestamp; None if that does not tell."""
+        if self._grid is not None:
+            return self._grid.place_of(frame)
+        samples = jumps.samples_before(frame)
+        return None if samples is None else samples - self._ahead
 
     def read(self, frames: int) -> Float32:
         parts: list[Float32] = []

@@ -9,6 +9,7 @@ import av
 # Codecs with frames of constant length. Vorbis frames vary.
 _EVEN = frozenset({"opus", "aac", "flac", "alac", "mp3", "mp2", "ac3", "eac3", "wmav1", "wmav2", "dts"})
 _RAW_AAC = frozenset({"aac", "loas"})  # not AC-3: its decoder adds noise that differs after a jump
+_MOST_AHEAD = 960  # samples: a frame of Opus
 _TOLERANCE_S = 1.1e-3  # two times that are rounded to a millisecond
 LOOKED_AT = 4  # frames from the start that show how exact timestamps are
 
@@ -32,6 +33,17 @@ def samples_before(frame: av.AudioFrame) -> int | None:
         return None
     samples = frame.pts * frame.time_base * frame.sample_rate
     return int(samples) if samples.denominator == 1 else None
+
+
+def samples_ahead(container: str, frame: av.AudioFrame, before: int) -> int | None:
+    """How far the timestamp of `frame`, behind `before` samples, is ahead of them; None if it is no use for jumps.
+
+    A copy of Opus from WebM into Ogg is a few samples ahead or behind from start to end, since WebM rounds times.
+    """
+    samples = samples_before(frame)
+    if samples is None or abs(samples - before) > (_MOST_AHEAD if container == "ogg" else 0):
+        return None
+    return samples - before
 
 
 @dataclass(frozen=True)
