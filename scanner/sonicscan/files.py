@@ -26,7 +26,7 @@ _TOKEN = r"[0-9a-f]{16}"
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
+def replacing(path: Path, *, sync: bool = True, mode: int = 0o666) -> Iterator[IO[bytes]]:
     """Open a new file beside `path` and rename it to `path` once it is complete.
 
     The new file has a random name and is created exclusively, so that no file or link of another user is written to. It
@@ -36,6 +36,7 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
     Args:
         path: the file to write.
         sync: wait until the file is on the disk before the rename. False suits files that are rewritten soon.
+        mode: permissions of a file that replaces no other, less those that the umask takes away.
 
     Raises:
         OSError: the file cannot be written, or `path` is not a regular file. The earlier file stays.
@@ -44,7 +45,7 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
     earlier = _replaceable(target)
     _remove_stale(target)
     temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.part")
-    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | _BINARY, 0o666)
+    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | _BINARY, mode)
     try:
         with os.fdopen(fd, "w+b") as file:
             lock(file.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from sonicscan.cli.scan import main
+from sonicscan.engine.sandbox import offered
 from sonicscan.files import sha256_of
 from sonicscan.machine import usable_cpus
 from sonicscan.model.bundled import DEFAULT, bundled_models
@@ -35,9 +37,34 @@ def test_the_doctor_says_what_is_there(tmp_path: Path, monkeypatch: pytest.Monke
     assert {"aac", "alac"} <= set(found["decoders"]["ffmpeg_decoders"])
     assert found["folders"]["cache"]["size_mb"] == 2.0
     assert found["problems"] == []
+    assert found["sandbox"] == dataclasses.asdict(offered()) | {"rights_kept": list(offered().missing)}
     text = CliRunner().invoke(main, ["--doctor"]).stdout
     assert f"numpy: {np.__version__}" in text
     assert text.endswith("Problems\n  none\n")
+
+
+# A process to which the kernel refuses Landlock, as kernels before 5.13 and many containers do.
+WITHOUT_LANDLOCK = """
+import ctypes, json, platform
+from sonicscan.engine import sandbox
+libc = ctypes.CDLL(None, use_errno=True)
+libc.prctl(sandbox._PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+machine = platform.machine()
+sandbox._ARCHITECTURES[machine] = sandbox._ARCHITECTURES[machine][0], {"landlock_create_ruleset": 444}
+sandbox._filter_calls(libc)
+from sonicscan.cli.doctor import Diagnosis, _print_diagnosis, _sandbox
+found = _sandbox()
+_print_diagnosis(Diagnosis({}, {}, {}, {}, found, [], "", {}, {}))
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.skipif(not offered().landlock, reason="this kernel lacks Landlock, as the test of the doctor has seen")
+def test_the_doctor_says_which_rights_decoders_keep_where_the_kernel_cannot_take_them() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_LANDLOCK], capture_output=True, text=True, check=True)
+    *text, found = done.stdout.splitlines()
+    assert json.loads(found)["rights_kept"] == ["reading other files and writing files"]
+    assert "  rights kept: reading other files and writing files" in text and "  landlock: 0" in text
 
 
 def test_the_models_are_listed_with_their_digests() -> None:

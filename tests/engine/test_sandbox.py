@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ from sonicscan.engine.pool import WorkerPool
 from sonicscan.engine.sandbox import kept_environment, offered
 from sonicscan.engine.wire import EXCERPT_RATE, Job
 from sonicscan.errors import AudioError
+from sonicscan.files import sha256_of
 from sonicscan.library.tracks import Track
 from sonicscan.spec import AudioSpec
 
@@ -84,8 +86,9 @@ def test_local_workers_get_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_format_decodes_in_there(tmp_path: Path) -> None:
     paths = [write_sound(tmp_path / f"x.{kind}", music(8.0)) for kind in ("wav", "flac", "ogg", "mp3")]
     paths.append(encode(tmp_path / "x.m4a", music(8.0), 44100, "aac"))
-    (tmp_path / "link.mp3").symlink_to(paths[3])
-    paths.append(tmp_path / "link.mp3")
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library" / "link.mp3").symlink_to(paths[3])
+    paths.append(tmp_path / "library" / "link.mp3")
     job = Job(AudioSpec(), WindowPlan(2), hash=True)
     outcomes = {}
     with WorkerPool(job, 1, 60.0, 100) as pool:
@@ -94,7 +97,10 @@ def test_every_format_decodes_in_there(tmp_path: Path) -> None:
             if isinstance(event, Done):
                 outcomes[event.visit.track.path] = event.outcome
     assert {bytes(path): "ok" for path in paths} == {path: outcome.status for path, outcome in outcomes.items()}
-    assert all(outcome.content_hash for outcome in outcomes.values())
+    # That of the file behind the link too, which is outside the library.
+    assert {path: sha256_of(path) for path in paths} == {
+        Path(os.fsdecode(path)): outcome.content_hash for path, outcome in outcomes.items()
+    }
 
 
 @pytest.mark.parametrize("suffix", [".png", ".html"])

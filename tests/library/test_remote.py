@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import http.server
 import itertools
 import os
@@ -29,6 +30,7 @@ import sonicscan
 from sonicscan.audio.decode import read_windows
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.cli.demo import write_sound
+from sonicscan.cli.session import Interrupted, interruptible
 from sonicscan.errors import AudioError, InputError, RemoteError
 from sonicscan.extras import how_to_install
 from sonicscan.library import objects, remote
@@ -39,6 +41,7 @@ from sonicscan.library.redaction import scrubbed
 from sonicscan.library.selection import Selection
 from sonicscan.library.urls import Url, located
 from sonicscan.model import cache as modelcache
+from sonicscan.report import readers
 from sonicscan.report.metadata import with_metadata
 from sonicscan.report.readers import read_report
 from sonicscan.report.schema import SCHEMA, SCHEMA_VERSION, sort_rows, to_batch
@@ -528,6 +531,57 @@ def test_a_silent_server_at_the_head_of_a_list_holds_up_nothing_else(
     assert code == 3, said
     rows = {Path(path).name: row["status"] for path, row in rows_of(out).items() if path.startswith(silent)}
     assert rows == dict.fromkeys(("0.wav", "1.wav", "2.wav"), "timeout")
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda url: list(listing([url + "/a.wav", "."])),
+        lambda url: listing([url + "/folder/"]),
+        lambda url: modelcache.fetched(Url(url + "/model.onnx")),
+        lambda url: read_report(Url(url + "/report.parquet")),
+        lambda url: check_target(Url(url.replace("http", "ftp") + "/report.parquet")),
+    ],
+    ids=["list", "stat", "model", "report", "target"],
+)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_signal_ends_whatever_waits_for_a_silent_server(
+    wait: Callable[[str], object], number: signal.Signals, silent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    threading.Timer(0.5, os.kill, (os.getpid(), number)).start()
+    began = time.monotonic()
+    with pytest.raises(Interrupted) as ended, interruptible():
+        wait(silent)
+    assert ended.value.code == 128 + number
+    assert time.monotonic() - began < 2.5
+
+
+def test_a_report_at_a_url_has_a_size_limit_whatever_its_server_announces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "MAX_REPORT_BYTES", 2000)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Lying) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with pytest.raises(RemoteError, match="more than the 2000 bytes"):
+            read_report(Url(f"http://127.0.0.1:{server.server_address[1]}/endless.parquet"))
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can make others' files")
+def test_a_cached_model_that_another_user_names_is_fetched_again(memory: Any, folders: Path) -> None:
+    memory.pipe("/models/m.onnx", b"the model")
+    url = Url("memory://models/m.onnx")
+    modelcache.fetched(url)
+    cache = folders / "cache" / "sonicscan" / "models"
+    (entry,) = (path for path in cache.iterdir() if path.is_file())
+    planted = hashlib.sha256(b"another").hexdigest()
+    (cache / planted).mkdir()
+    (cache / planted / "m.onnx").write_bytes(b"another")
+    entry.write_text(planted)
+    assert modelcache.fetched(url).read_bytes() == b"another"  # this user's own entry counts
+    os.chown(entry, 12345, 12345)
+    assert modelcache.fetched(url).read_bytes() == b"the model"
 
 
 def test_a_folder_of_a_silent_server_is_given_up_after_the_timeout(silent: str) -> None:

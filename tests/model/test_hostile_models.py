@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from onnx import TensorProto, helper
 from synthesis import music, write_model
 
 from sonicscan.cli.demo import write_sound
+from sonicscan.cli.scan import main
 from sonicscan.errors import ModelError
 from sonicscan.model import detector, loading
 from sonicscan.model.bundled import bundled_models
@@ -164,6 +166,20 @@ def _cpu_s(task: Path) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize("name", [b"\x1b]0;owned\x07", b"\xff\xfe\x1b[2J"])
+def test_names_in_a_model_that_does_not_load_are_printed_nowhere(
+    name: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """ONNX Runtime prints why it falls back to another provider, on standard output."""
+    path = write_model(tmp_path / "m.onnx")
+    content = path.read_bytes().replace(b"class_maps", name.ljust(10, b"x"))
+    path.write_bytes(content.replace(b"AveragePool", b"\x1b[2JagePool"))
+    result = CliRunner().invoke(main, [str(tmp_path), "--model", str(path), "--device", "cpu"])
+    assert result.exit_code == 2 and not result.stdout
+    assert all(character.isprintable() or character == "\n" for character in result.stderr)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_metadata_cannot_send_commands_to_a_terminal(tmp_path: Path) -> None:

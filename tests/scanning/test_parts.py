@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,6 +143,15 @@ def test_parts_are_judged_by_the_thresholds_of_the_scan_that_ends(
     assert {r.verdict for r in rows(out) if r.status == "ok"} == {"flagged"}
 
 
+@pytest.fixture
+def group_umask() -> Iterator[None]:
+    """New files may be written by the group, the default of many systems; the parts of a report must not be."""
+    before = os.umask(0o002)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("group_umask")
 def test_a_part_that_was_written_just_before_the_end_is_not_written_again(
     small_library: Path, calibrated_model: Path, tmp_path: Path
 ) -> None:

@@ -59,7 +59,7 @@ def explain_highest(
 def _explain(
     row: FileResult, catalogue: Catalogue, library: Path, model: Model, plan: WindowPlan, decoder: Decoder
 ) -> Explained:
-    path = next((p for p in _places(row, library) if p.is_file()), None)
+    path = next((p for p in _places(row, library) if os.path.isfile(p)), None)  # noqa: PTH113 - any name is allowed
     if path is None:
         raise InputError(f"it is not below {library}.")
     evidence = explain(os.fsencode(path), model, plan.first(row.windows + row.silent_windows), decoder)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ import pyarrow.parquet as pq
 
 from sonicscan.errors import ReportError
 from sonicscan.files import replacing
+from sonicscan.report.bounded import bounded_batches, schema_of
+from sonicscan.report.checks import check_rows
 from sonicscan.report.metadata import ReportMetadata, with_metadata
 from sonicscan.report.readers import part_files
 from sonicscan.report.schema import SCHEMA, SCHEMA_VERSION
@@ -95,10 +98,10 @@ def merge(paths: Sequence[Path], out: Path, allowed: Allowed, strip: Sequence[st
             replacing(out) as target,
             pq.ParquetWriter(target, schema, compression="zstd") as writer,
         ):
-            readers = [stack.enter_context(pq.ParquetFile(file)) for file in files]
+            batches = [stack.enter_context(contextlib.closing(bounded_batches(file, BATCH_ROWS))) for file in files]
             cursors = [
-                _Cursor(reader, file, rank, strip)
-                for rank, (reader, file) in enumerate(zip(readers, files, strict=True))
+                _Cursor(rows_of_file, file, rank, strip)
+                for rank, (rows_of_file, file) in enumerate(zip(batches, files, strict=True))
             ]
             for table in _in_order(cursors):
                 kept = _without_doubles(table, names, allowed.overlap)
@@ -112,10 +115,7 @@ def merge(paths: Sequence[Path], out: Path, allowed: Allowed, strip: Sequence[st
 def _opened(path: Path) -> _Input:
     """The input's metadata, read from its first part; all parts of a folder have one model."""
     files = part_files(path)
-    try:
-        schemas = [pq.read_schema(file) for file in files]
-    except (OSError, pa.ArrowException) as error:
-        raise ReportError(f"the report {path} cannot be read: {error}.") from error
+    schemas = [schema_of(file) for file in files]
     for schema in schemas:
         check_version(schema, path)
     found = [ReportMetadata.of(schema, path) for schema in schemas]
@@ -156,7 +156,8 @@ def _shards_left(inputs: Sequence[_Input], allowed: Allowed) -> list[tuple[int, 
             f"these are shards of different splits (of {' and of '.join(map(str, counts))}); "
             "merge each split by itself, or allow it with --allow-gaps."
         )
-    missing = [f"{i}/{n}" for n in counts for i in range(1, n + 1) if (i, n) not in holders]
+    # A report can claim to be one of any number of shards.
+    missing = list(itertools.islice((f"{i}/{n}" for n in counts for i in range(1, n + 1) if (i, n) not in holders), 11))
     if missing and not allowed.gaps:
         raise ReportError(
             f"shard {', '.join(missing[:10])}{' and more' if len(missing) > 10 else ''} of the library is missing; "
@@ -168,8 +169,8 @@ def _shards_left(inputs: Sequence[_Input], allowed: Allowed) -> list[tuple[int, 
 class _Cursor:
     """The rows of one file that were read but not yet merged."""
 
-    def __init__(self, reader: pq.ParquetFile, path: Path, rank: int, strip: Sequence[str] = ()) -> None:
-        self._batches = reader.iter_batches(BATCH_ROWS)
+    def __init__(self, batches: Iterator[pa.RecordBatch], path: Path, rank: int, strip: Sequence[str] = ()) -> None:
+        self._batches = batches
         self._path = path
         self._rank = rank
         self._strip = tuple(folder.rstrip("/") + "/" for folder in strip)
@@ -189,7 +190,8 @@ class _Cursor:
         if batch is None:
             self.open = False
             return
-        table = upgraded(pa.Table.from_batches([batch]).replace_schema_metadata(None))
+        table = upgraded(pa.Table.from_batches([batch]).replace_schema_metadata(None), self._path)
+        check_rows(table, self._path)
         if self._strip:
             table, self._strip = _stripped(table, self._strip, self._path)
         paths = table.column("path").combine_chunks()

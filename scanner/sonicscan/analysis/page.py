@@ -261,8 +261,8 @@ def _playable(row: FileResult, out: Path) -> str | None:
     """A link to a flagged track that can be played, because the reported file is on this machine."""
     if row.verdict not in ("flagged", "review") or "://" in row.path or row.path_raw is not None:
         return None
-    path = Path(row.path)
-    return _link(path, out) if path.is_file() else None
+    # `Path.is_file` raises an error for a name that no system allows.
+    return _link(Path(row.path), out) if os.path.isfile(row.path) else None  # noqa: PTH113
 
 
 def _link(target: Path, page: Path) -> str:

@@ -7,7 +7,6 @@ Every program that applies decisions reports how many it applied, and how many h
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
 import re
 from collections import Counter
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeGuard, get_args
 
+from sonicscan.analysis.tables import csv_lines
 from sonicscan.errors import InputError
 from sonicscan.report.row import FileResult
 
@@ -103,25 +103,17 @@ def load_reviewed(path: Path) -> Reviewed:
     Raises:
         InputError: the file is missing or of another kind, or a line is not valid; the message names the line.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            missing = {"decision", "by", "date"} - set(reader.fieldnames or ())
-            if missing or not {"path", "content_hash"} & set(reader.fieldnames or ()):
-                raise InputError(
-                    f"{path} is not a file of reviewed tracks: its first line must name its columns, "
-                    f"{', '.join(COLUMNS)}."
-                )
-            decisions, strata = [], {}
-            for line in reader:
-                if line.get(STRATUM) and line.get("path"):
-                    strata[str(line["path"])] = str(line[STRATUM])
-                if (line.get("decision") or "").strip():
-                    decisions.append(_decision(line, f"{path}, line {reader.line_num}"))
-    except OSError as error:
-        raise InputError(f"the reviewed tracks {path} cannot be read: {error.strerror or error}.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"the reviewed tracks {path} are not a CSV file in UTF-8 ({error}).") from error
+    names, lines = csv_lines(path, "reviewed tracks")
+    if not {"decision", "by", "date"} <= set(names) or not {"path", "content_hash"} & set(names):
+        raise InputError(
+            f"{path} is not a file of reviewed tracks: its first line must name its columns, {', '.join(COLUMNS)}."
+        )
+    decisions, strata = [], {}
+    for number, line in lines:
+        if line.get(STRATUM) and line.get("path"):
+            strata[str(line["path"])] = str(line[STRATUM])
+        if (line.get("decision") or "").strip():
+            decisions.append(_decision(line, f"{path}, line {number}"))
     return Reviewed(
         {d.path: d for d in decisions if not d.content_hash},
         {d.content_hash: d for d in decisions if d.content_hash},

@@ -5,14 +5,14 @@ The values follow the AI disclosure of DDEX: which contributions to a track AI m
 
 from __future__ import annotations
 
-import csv
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeGuard, get_args
 
-from sonicscan.errors import InputError
+from sonicscan.analysis.tables import csv_lines
+from sonicscan.errors import InputError, ReportError
 from sonicscan.provenance.words import CLAIM_WORDS
 from sonicscan.report.row import FileResult
 from sonicscan.text import printable
@@ -115,7 +115,7 @@ def load_declared(path: Path) -> Declared:
     """
     lines = _parquet(path) if path.suffix == ".parquet" else _csv(path)
     entries = []
-    for number, line in enumerate(lines, 2):
+    for number, line in lines:
         value = (line.get("declared") or "").strip().lower()
         if not _is_contribution(value):
             known = ", ".join(CONTRIBUTIONS)
@@ -180,31 +180,24 @@ def _is_contribution(text: str) -> TypeGuard[Contribution]:
     return text in CONTRIBUTIONS
 
 
-def _csv(path: Path) -> list[dict[str, str | None]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            _check_columns(path, reader.fieldnames or ())
-            return list(reader)
-    except OSError as error:
-        raise InputError(f"the declarations {path} cannot be read: {error.strerror or error}.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"the declarations {path} are not a CSV file in UTF-8 ({error}).") from error
+def _csv(path: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
+    names, lines = csv_lines(path, "declarations")
+    _check_columns(path, names)
+    return lines
 
 
-def _parquet(path: Path) -> list[dict[str, str | None]]:
+def _parquet(path: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from sonicscan.report.bounded import read_bounded, schema_of
 
     try:
-        with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            _check_columns(path, names)
-            table = file.read([name for name in (*KEYS, "declared") if name in names])
-            texts = pa.schema([(name, pa.string()) for name in table.schema.names])
-            lines: list[dict[str, str | None]] = table.cast(texts).to_pylist()
-            return lines
-    except (OSError, pa.ArrowException) as error:
+        names = schema_of(path).names
+        _check_columns(path, names)
+        table = read_bounded(path, [name for name in (*KEYS, "declared") if name in names])
+        texts = pa.schema([(name, pa.string()) for name in table.schema.names])
+        yield from enumerate((line for batch in table.cast(texts).to_batches() for line in batch.to_pylist()), 2)
+    except (OSError, pa.ArrowException, ReportError) as error:
         raise InputError(f"the declarations {path} cannot be read: {error}.") from error
 
 

@@ -6,8 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pyarrow.parquet as pq
-
 from sonicscan.analysis import catalogue
 from sonicscan.analysis.catalogue import Catalogue, identity
 from sonicscan.analysis.diff import compare
@@ -15,6 +13,7 @@ from sonicscan.analysis.reviewed import Reviewed
 from sonicscan.analysis.statistics import Estimate, wilson
 from sonicscan.errors import ReportError
 from sonicscan.library.urls import Location, Url
+from sonicscan.report.bounded import schema_of
 from sonicscan.report.metadata import ReportMetadata
 from sonicscan.report.readers import part_files
 
@@ -79,10 +78,7 @@ def _finished(report: Location) -> str:
     if isinstance(report, Url):
         finished = catalogue.load(report).metadata.finished
     else:
-        try:
-            finished = ReportMetadata.of(pq.read_schema(part_files(report)[-1]), report).finished
-        except (OSError, ValueError) as error:
-            raise ReportError(f"the report {report} cannot be read: {error}.") from error
+        finished = ReportMetadata.of(schema_of(part_files(report)[-1]), report).finished
     if len(finished) < len("2026-11"):
         raise ReportError(f"{report} does not say when it was finished; only reports of sonicscan have a month.")
     return finished

@@ -67,6 +67,7 @@ class Diagnosis:
     machine: dict[str, Any]
     providers: dict[str, str]
     decoders: dict[str, Any]
+    sandbox: dict[str, Any]
     models: list[BundledModel]
     card: str
     extras: dict[str, str]
@@ -110,6 +111,7 @@ def diagnose() -> Diagnosis:
         machine=_machine(),
         providers=providers,
         decoders=_decoders(problems),
+        sandbox=_sandbox(),
         models=models,
         card=str(bundled_card() or ""),
         extras={name: _extra(modules) for name, modules in _EXTRAS.items()},
@@ -228,6 +230,14 @@ def _decoders(problems: list[str]) -> dict[str, Any]:
     return found
 
 
+def _sandbox() -> dict[str, Any]:
+    """What the system offers to take rights from the processes that decode local files, and which rights they keep."""
+    from sonicscan.engine.sandbox import offered
+
+    offer = offered()
+    return {**dataclasses.asdict(offer), "rights_kept": list(offer.missing)}
+
+
 def _extra(modules: tuple[str, ...]) -> str:
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     return "installed" if not missing else f"not installed ({', '.join(missing)})"
@@ -269,6 +279,7 @@ def _print_diagnosis(found: Diagnosis) -> None:
         ("Machine", found.machine),
         ("Devices", found.providers),
         ("Decoders", found.decoders),
+        ("Sandbox of decoding processes", found.sandbox),
         ("Extras", found.extras),
     ):
         click.echo(heading)
@@ -296,5 +307,7 @@ def _words(value: object) -> str:
     if isinstance(value, dict):
         return printable(", ".join(f"{key.replace('_', ' ')} {item}" for key, item in value.items()))
     if isinstance(value, list):
-        return printable(", ".join(map(str, value)))
+        return printable(", ".join(map(str, value)) or "none")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return printable("unlimited or unknown" if value is None else str(value))

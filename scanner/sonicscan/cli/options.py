@@ -86,7 +86,7 @@ _OPTIONS = (
         "--ignore-file", multiple=True, type=FileType(), metavar="FILE", help="Leave out files by the patterns in FILE."
     ),
     _input("--no-ignore", is_flag=True, help="Ignore the library's .sonicscanignore."),
-    _input("--follow-symlinks", is_flag=True, help="Enter linked folders too."),
+    _input("--follow-symlinks", is_flag=True, help="Enter linked folders too; linked files are always scanned."),
     _input("--shard", metavar="I/N", help="Scan the I-th of N parts of the library."),
     _model("--model", type=LocationType(), help=f"ONNX model, or a bundled one's name. [default: {DEFAULT}]"),
     _model("--max-model-size", type=Size(), default="2GB", show_default=True, help="Largest size of a model at a URL."),

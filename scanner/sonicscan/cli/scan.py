@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sonicscan.library.discovery import Listing
     from sonicscan.library.urls import Location
 
+_MAX_LIST_BYTES = 1 << 30  # ten million paths
 EXIT_FAIL_ON, EXIT_ERRORS = 1, 3  # 2 is console.FatalError's, 130 and 143 are a signal's
 
 
@@ -181,9 +182,12 @@ def _tracks(given: Arguments, shard: tuple[int, int] | None) -> Listing:
         return tracks
     try:
         with click.open_file(given.files_from, "rb") as stream:
-            listed = file_list(stream.read(), given.files_from, given.null)
+            content = stream.read(_MAX_LIST_BYTES + 1)
     except OSError as error:
         raise InputError(f"the list {given.files_from} cannot be read: {error.strerror}.") from error
+    if len(content) > _MAX_LIST_BYTES:
+        raise InputError(f"the list {given.files_from} has more than {_MAX_LIST_BYTES >> 20} MiB; split it.")
+    listed = file_list(content, given.files_from, given.null)
     return dataclasses.replace(tracks, roots=tuple(dict.fromkeys([*tracks.roots, *listed])))
 
 

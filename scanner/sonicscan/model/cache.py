@@ -11,16 +11,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+import re
 import tempfile
 from pathlib import Path
 
 import platformdirs
 
 from sonicscan.errors import ModelError
-from sonicscan.files import sha256_of
+from sonicscan.files import owned, sha256_of, write_whole
 from sonicscan.library import objects, remote
 from sonicscan.library.urls import Url
 from sonicscan.model.loading import MAX_MODEL_BYTES
+
+_DIGEST_LENGTH = 64
 
 
 def fetched(url: Url, max_bytes: int = MAX_MODEL_BYTES) -> Path:
@@ -47,8 +51,12 @@ def fetched(url: Url, max_bytes: int = MAX_MODEL_BYTES) -> Path:
 
 
 def _kept(entry: Path, folder: Path, name: str) -> Path | None:
+    """The model that an entry names; None where there is none, or another user made the entry."""
     with contextlib.suppress(FileNotFoundError):
-        digest = entry.read_text(encoding="ascii")
+        with entry.open("rb") as file:
+            digest = file.read(_DIGEST_LENGTH + 1).decode("ascii", "replace")
+            if not owned(os.fstat(file.fileno())) or not re.fullmatch("[0-9a-f]{64}", digest):
+                return None
         model = folder / digest / name
         if sha256_of(model) == digest:
             return model
@@ -64,7 +72,5 @@ def _fetch(url: Url, entry: Path | None, folder: Path, max_bytes: int) -> Path:
         model.parent.mkdir(exist_ok=True)
         new.replace(model)
         if entry is not None:
-            named = Path(mine) / "entry"
-            named.write_text(digest, encoding="ascii")
-            named.replace(entry)
+            write_whole(entry, digest)
     return model

@@ -13,6 +13,7 @@ from sonicscan.model.running import LOAD_LIMIT_S, OverTimeError, apart
 
 CPU = "CPUExecutionProvider"
 _OUT_OF_MEMORY = ("failed to allocate memory", "out of memory", "bad_alloc", "bfcarena", "bad allocation")
+_OF_CUDA = ("cuda", "cudnn", "cublas")
 _QUIET = 4  # ONNX Runtime's severity "fatal"
 
 
@@ -46,7 +47,10 @@ def open_session(blob: bytes, path: Path, providers: list[object], threads: int)
     cancel = getattr(options, "set_load_cancellation_flag", lambda _: None)  # older versions load to their end
     try:
         return apart(
-            lambda: ort.InferenceSession(blob, options, providers=providers), lambda: cancel(True), LOAD_LIMIT_S
+            # Its own fallback prints the error, with text of the model, on standard output.
+            lambda: ort.InferenceSession(blob, options, providers=providers, enable_fallback=0),
+            lambda: cancel(True),
+            LOAD_LIMIT_S,
         )
     except OverTimeError as error:
         raise ModelError(f"{path} took more than {LOAD_LIMIT_S:g} s to load; use another model.") from error
@@ -65,7 +69,7 @@ def open_cuda_session(blob: bytes, path: Path, device: Device, threads: int) -> 
         try:
             session = open_session(blob, path, [cuda, CPU], threads)
         except ModelError as error:
-            if "CUDA" in str(error):
+            if any(word in str(error).lower() for word in _OF_CUDA):
                 return None, str(error)
             raise
     # Without CUDA, ONNX Runtime prints an error and falls back: only the session tells.

@@ -1,6 +1,7 @@
-"""Reads untrusted Parquet files: a few kilobytes can expand to terabytes of repeated or missing values. Text is read as
-dictionaries, which store a repeated value once. So each batch is measured before it is expanded, and a file that
-expands too much is refused.
+"""Reads untrusted Parquet files: a few kilobytes can expand to terabytes, and such a file is refused.
+
+Two sizes are known before the memory is taken. The headers of the pages say what each page expands to (`pages`). Text
+is read as dictionaries, which store a repeated value once, so each batch is measured before its text is written out.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sonicscan.errors import ReportError
+from sonicscan.report.pages import DamagedPageError, expanded_bytes
 
 BATCH_ROWS, SMALL_BATCH_ROWS = 16_384, 128
 MOST_BYTES, MOST_TIMES = 256 << 20, 200  # a report of 100,000 rows grows about 25 times
@@ -26,31 +28,70 @@ def read_bounded(path: Path, columns: list[str] | None = None) -> pa.Table:
         ReportError: it expands to more than `MOST_TIMES` its size and `MOST_BYTES`.
         OSError, ArrowException: it cannot be read, or holds text that is not UTF-8.
     """
-    most = MOST_BYTES + MOST_TIMES * path.stat().st_size
+    wanted = _wanted(path, columns)
+    return pa.Table.from_batches(list(_checked(path, wanted, BATCH_ROWS)), wanted)
+
+
+def bounded_batches(path: Path, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+    """Yields the rows of one Parquet file, at most `rows` at a time, so that only these are in memory.
+
+    Raises: as `read_bounded`.
+    """
+    yield from _checked(path, _wanted(path, None), rows)
+
+
+def schema_of(path: Path) -> pa.Schema:
+    """The schema of one Parquet file, with its metadata.
+
+    Raises:
+        ReportError: it cannot be read.
+    """
+    try:
+        return pq.read_schema(path)
+    except (OSError, pa.ArrowException) as error:
+        raise ReportError(f"the report {path} cannot be read: {' '.join(str(error).split())}.") from error
+
+
+def _wanted(path: Path, columns: list[str] | None) -> pa.Schema:
     with pq.ParquetFile(path) as file:  # `read_table` does the same, but imports other modules for half a second
         plain: pa.Schema = file.schema_arrow
-        groups = file.num_row_groups
-    wanted = pa.schema([plain.field(name) for name in columns or plain.names], plain.metadata)
-    batches: list[pa.RecordBatch] = []
+    if len(set(plain.names)) < len(plain.names):
+        raise ReportError(f"{path} is damaged: two of its columns have one name.")
+    return pa.schema([plain.field(name) for name in columns or plain.names], plain.metadata)
+
+
+def _checked(path: Path, wanted: pa.Schema, rows: int) -> Iterator[pa.RecordBatch]:
+    """The rows of the columns of `wanted`, each batch measured before it is expanded."""
+    most = MOST_BYTES + MOST_TIMES * path.stat().st_size
+    with pq.ParquetFile(path) as file:
+        metadata = file.metadata
+    try:
+        if expanded_bytes(path, metadata, set(wanted.names), most) > most:
+            raise _too_much(path, most)
+    except DamagedPageError as error:
+        raise ReportError(f"{path} is damaged ({error}); do not use it.") from error
     total = 0
-    for group in range(groups):
-        for batch in _batches(path, group, wanted.names):
+    for group in range(metadata.num_row_groups):
+        for batch in _batches(path, group, wanted.names, rows):
             batch.validate(full=True)
             total += sum(_spelled_out(column) for column in batch.columns)
             if total > most:
-                raise ReportError(f"{path} expands to more than {most >> 20} MB, which no report does; do not use it.")
-            batches.append(batch.select(wanted.names).cast(wanted))
-    return pa.Table.from_batches(batches, wanted)
+                raise _too_much(path, most)
+            yield batch.select(wanted.names).cast(wanted)
 
 
-def _batches(path: Path, group: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def _too_much(path: Path, most: int) -> ReportError:
+    return ReportError(f"{path} expands to more than {most >> 20} MB, which no report does; do not use it.")
+
+
+def _batches(path: Path, group: int, columns: list[str], most_rows: int) -> Iterator[pa.RecordBatch]:
     """The rows of a row group, text as dictionaries.
 
     Arrow cannot read nested text as dictionaries if the writer gave up its dictionary. Then only flat text is read as
     dictionaries, in small batches.
     """
     done = 0
-    for flat, rows in ((False, BATCH_ROWS), (True, SMALL_BATCH_ROWS)):
+    for flat, rows in ((False, most_rows), (True, min(most_rows, SMALL_BATCH_ROWS))):
         left = done
         try:
             with pq.ParquetFile(path, read_dictionary=_text(path, flat)) as file:
@@ -81,7 +122,9 @@ def _spelled_out(array: Any) -> int:
         return int(array.indices.nbytes) + int(pc.sum(lengths.take(array.indices)).as_py() or 0)
     if pa.types.is_map(kind):
         return int(array.nbytes) + _spelled_out(array.keys) + _spelled_out(array.items)
-    if pa.types.is_list(kind) or pa.types.is_struct(kind):
-        inner = [array.flatten()] if pa.types.is_list(kind) else array.flatten()
-        return int(array.nbytes) + sum(map(_spelled_out, inner))
+    if isinstance(array, pa.ExtensionArray):
+        return _spelled_out(array.storage)
+    if kind.num_fields:  # lists of each kind have one array inside, structs have several
+        inner = array.flatten()
+        return int(array.nbytes) + sum(map(_spelled_out, inner if pa.types.is_struct(kind) else [inner]))
     return int(array.nbytes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from sonicscan.scoring.thresholds import Thresholds
 from sonicscan.spec import ModelSpec
 
 _PREFIX = b"sonicscan."
+_TIME = re.compile(r"[0-9T:.Z+-]{0,40}")
 _PLAIN = frozenset(
     {"schema_version", "tool_version", "key", "model", "model_digest", "model_spec", "started", "finished"}
 )
@@ -103,6 +105,10 @@ class ReportMetadata:
             raise ReportError(f"the metadata of {name} is not valid: {error}.") from error
         if found.thresholds is not None and not 0.0 <= found.thresholds.flagged <= 1.0:
             raise ReportError(f"the thresholds in {name} are not valid: a threshold is a score between 0 and 1.")
+        if not all(_TIME.fullmatch(time) for time in (found.started, found.finished)):
+            raise ReportError(f"the times in {name} are not valid: a time is ISO 8601.")
+        if not all(1 <= i <= n for i, n in found.shards):
+            raise ReportError(f"the shards in {name} are not valid: shard I of N has 1 <= I <= N.")
         return found
 
     def keys(self) -> dict[str, str]:

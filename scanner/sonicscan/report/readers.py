@@ -7,16 +7,17 @@ import tempfile
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sonicscan.errors import ReportError
 from sonicscan.library import remote
 from sonicscan.library.urls import Location, Url
-from sonicscan.report.bounded import read_bounded
+from sonicscan.report.bounded import read_bounded, schema_of
+from sonicscan.report.checks import check_rows
 from sonicscan.report.schema import sort_rows
 from sonicscan.report.versions import check_version, upgraded
 
 PART_GLOB, SUCCESS = "part-*.parquet", "_SUCCESS"  # of a report that is a folder
+MAX_REPORT_BYTES = 4 << 30  # of a report behind a URL; one of ten million rows has about 2 GB
 _PART_NAME = re.compile(r"part-\d{6,9}\.parquet")
 
 
@@ -24,7 +25,8 @@ def read_report(path: Location) -> pa.Table:
     """A Parquet report, or all parts of one, with its metadata; columns that an earlier version lacks are null.
 
     Raises:
-        ReportError: not there, damaged, unfinished, or not a report of a known schema version.
+        ReportError: not there, damaged, unfinished, not a report of a known schema version, or with values that no
+            scan writes.
         RemoteError: it cannot be fetched.
     """
     try:
@@ -35,18 +37,14 @@ def read_report(path: Location) -> pa.Table:
     except (OSError, pa.ArrowException) as error:
         raise ReportError(f"the report {path} cannot be read: {' '.join(str(error).split())}.") from error
     check_version(table.schema, path)
-    table = upgraded(table)
+    table = upgraded(table, path)
+    check_rows(table, path)
     return sort_rows(table) if isinstance(path, Path) and path.is_dir() else table
 
 
 def check_report(path: Path) -> None:
     """Raise `ReportError` unless `path` is a whole report of a known schema version; reads the first file's schema."""
-    files = part_files(path)
-    try:
-        schema = pq.read_schema(files[0])
-    except (OSError, pa.ArrowException) as error:
-        raise ReportError(f"the report {path} cannot be read: {error}.") from error
-    check_version(schema, path)
+    check_version(schema_of(part_files(path)[0]), path)
 
 
 def part_files(path: Path) -> tuple[Path, ...]:
@@ -91,5 +89,5 @@ def read_file(path: Path, columns: list[str] | None = None) -> pa.Table:
 def _read_url(url: Url) -> pa.Table:
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder) / "report.parquet"
-        remote.download(url, local)
+        remote.download(url, local, MAX_REPORT_BYTES)
         return read_file(local)

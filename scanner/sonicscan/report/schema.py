@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sonicscan.errors import ReportError
 from sonicscan.provenance.record import Provenance
 from sonicscan.report.row import FileResult
 
@@ -66,10 +67,18 @@ def to_batch(results: Iterable[FileResult]) -> pa.RecordBatch:
 
 
 def to_results(table: pa.Table | pa.RecordBatch) -> Iterator[FileResult]:
-    """The rows of a report as `FileResult`s; columns that were not read have their defaults."""
+    """The rows of a report as `FileResult`s; columns that were not read have their defaults.
+
+    Raises:
+        ReportError: a row has two scores of one class.
+    """
     names = [field.name for field in dataclasses.fields(FileResult) if field.name in table.schema.names]
     for batch in table.to_batches() if isinstance(table, pa.Table) else [table]:
-        for row in batch.to_pylist(maps_as_pydicts="strict"):
+        try:
+            rows = batch.to_pylist(maps_as_pydicts="strict")
+        except KeyError as error:
+            raise ReportError("the report is damaged: a row has two scores of one class.") from error
+        for row in rows:
             fields = {name: row[name] for name in names}
             if fields.get("provenance") is not None:
                 fields["provenance"] = Provenance(**fields["provenance"])

@@ -32,8 +32,12 @@ def check_version(schema: pa.Schema, path: Location | Path) -> None:
         raise ReportError(f"{path} is damaged: the column {missing[0]} of a report is missing; scan again.")
 
 
-def upgraded(table: pa.Table) -> pa.Table:
-    """A checked table with the columns and the metadata of this schema version."""
+def upgraded(table: pa.Table, path: Location | Path) -> pa.Table:
+    """A table whose version was checked, with the columns and the metadata of this schema version.
+
+    Raises:
+        ReportError: a column has another type, or a null where no report has one.
+    """
     columns = [
         table.column(field.name) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
         for field in SCHEMA
@@ -41,7 +45,11 @@ def upgraded(table: pa.Table) -> pa.Table:
     metadata = dict(table.schema.metadata or {})
     if _VERSION_KEY in metadata:
         metadata[_VERSION_KEY] = str(SCHEMA_VERSION).encode()
-    return pa.Table.from_arrays(columns, names=SCHEMA.names).cast(SCHEMA).replace_schema_metadata(metadata or None)
+    try:
+        cast = pa.Table.from_arrays(columns, names=SCHEMA.names).cast(SCHEMA)
+    except (ValueError, pa.ArrowException) as error:
+        raise ReportError(f"{path} is damaged: {' '.join(str(error).split())}.") from error
+    return cast.replace_schema_metadata(metadata or None)
 
 
 def _columns_of(version: int) -> list[str]:

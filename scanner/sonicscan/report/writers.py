@@ -44,8 +44,13 @@ def check_target(path: Location, suffixes: tuple[str, ...] = SUFFIXES) -> None:
         raise InputError(f"--out {path}: there is no folder {path.parent}.")
 
 
-def write_report(table: pa.Table, path: Location) -> None:
+def write_report(table: pa.Table, path: Location, mode: int = 0o666) -> None:
     """Write a report in the format that `path`'s suffix names; it appears whole, by rename or upload.
+
+    Args:
+        table: rows and metadata.
+        path: a new or an earlier report.
+        mode: permissions of a new local file, less those that the umask takes away.
 
     Raises:
         ReportError, RemoteError: it could not be written; an earlier report stays unchanged.
@@ -58,7 +63,7 @@ def write_report(table: pa.Table, path: Location) -> None:
         return
     writers = {".parquet": _write_parquet, ".csv": _write_csv, ".jsonl": _write_jsonl}
     try:
-        with replacing(path) as file:
+        with replacing(path, mode=mode) as file:
             writers[path.suffix](table, file)
     except OSError as error:
         raise ReportError(f"the report {path} could not be written: {error.strerror or error}.") from error

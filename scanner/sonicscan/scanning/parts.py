@@ -24,6 +24,7 @@ from sonicscan.files import only_users_own, write_whole
 from sonicscan.library.discovery import of_system
 from sonicscan.library.tracks import Track
 from sonicscan.library.urls import Location
+from sonicscan.report.bounded import schema_of
 from sonicscan.report.compared import COLUMNS
 from sonicscan.report.metadata import ReportMetadata, with_metadata
 from sonicscan.report.readers import PART_GLOB, SUCCESS, part_number, read_file, read_report, sorted_parts
@@ -37,6 +38,7 @@ from sonicscan.scanning.sinks import Origin
 PART_ROWS = 50_000
 _COMPARED_ROWS = 20_000  # rows that are compared with the calibration; more rows would not change the result
 JOURNAL = "_journal"
+_PART_MODE = 0o644  # a part that a group may write would not count when the scan is resumed
 
 
 def check_folder(folder: Path) -> None:
@@ -160,7 +162,7 @@ class PartsSink:
                     f"other users can write to the part {part}, or it is a link, so its rows do not count; "
                     "start again with --fresh in a folder that is only yours."
                 )
-            if ReportMetadata.of(_schema(part), part).key != self._origin.key:
+            if ReportMetadata.of(schema_of(part), part).key != self._origin.key:
                 raise ReportError(
                     f"{part} was left by a scan with another model, other windows or another version; "
                     "finish that scan with its own options, choose another --out, or discard it with --fresh."
@@ -182,14 +184,14 @@ class PartsSink:
         return kept if self._has_verdicts(part) else self._origin.judged(kept)
 
     def _has_verdicts(self, part: Path) -> bool:
-        return self._origin.same_verdicts(ReportMetadata.of(_schema(part), part))
+        return self._origin.same_verdicts(ReportMetadata.of(schema_of(part), part))
 
     def _write_part(self, rows: pa.Table, path: Path | None = None) -> None:
         if path is None:
             parts = self._parts
             number = part_number(parts[-1]) + 1 if parts else 0
             path = self._folder / PART_GLOB.replace("*", f"{number:06d}")
-        write_report(with_metadata(sort_rows(rows), self._origin.metadata()), path)
+        write_report(with_metadata(sort_rows(rows), self._origin.metadata()), path, _PART_MODE)
 
 
 class _Done:
@@ -240,10 +242,3 @@ class _Done:
 def _identity(rows: pa.Table) -> pa.Table:
     """The columns that identify a row, independent of the thresholds."""
     return rows.select(["path", "path_raw", "size", "mtime_ns", "status", "window_margins", "elapsed_ms"])
-
-
-def _schema(part: Path) -> pa.Schema:
-    try:
-        return pq.read_schema(part)
-    except (OSError, pa.ArrowException) as error:
-        raise ReportError(f"the part {part} cannot be read: {error}; start again with --fresh.") from error

@@ -18,10 +18,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from sonicscan.errors import InputError, ReportError
 from sonicscan.files import lock, open_to_append, owned
+from sonicscan.report.bounded import schema_of
 from sonicscan.report.metadata import ReportMetadata
 from sonicscan.report.readers import SUCCESS, check_report, sorted_parts
 from sonicscan.scanning.journal import key_of_journal
@@ -109,7 +108,7 @@ class Series:
         """Whether the scan that `today` would resume is comparable with a scan of this key, or there is none."""
         if not self.in_parts:
             return key_of_journal(self.journal or journal_of(today)) in (None, key)
-        keys = {ReportMetadata.of(pq.read_schema(part), part).key for part in sorted_parts(today)[:1]}
+        keys = {ReportMetadata.of(schema_of(part), part).key for part in sorted_parts(today)[:1]}
         return keys | {key_of_journal(today / JOURNAL)} <= {None, key}
 
     def take_over(self, today: Path) -> Path | None:

@@ -20,18 +20,19 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
 import scipy.signal
 import scipy.sparse
-from numpy.lib.format import open_memmap
+from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 
 from sonicscan.audio.decode import read_mono
 from sonicscan.audio.melspec import mel_filterbank
 from sonicscan.errors import AudioError, InputError
-from sonicscan.files import write_whole
+from sonicscan.files import replacing, write_whole
 from sonicscan.spec import AudioSpec, digest_of
 from sonicscan_train.data.clips import Clip
 
@@ -140,16 +141,20 @@ class SoundCache:
             frames = 1 + self._samples // self._spec.hop_length
             n = len(self._clips)
             shapes = [(n, self._samples), (n, self._spec.n_mels, frames)]
-            partial = [path.with_suffix(".part.npy") for path in paths]
-            audio, mel = (open_memmap(path, "w+", np.int16, shape) for path, shape in zip(partial, shapes, strict=True))
-            for i, (samples, decibels) in enumerate(_mapped(make, jobs, workers)):
-                audio[i], mel[i] = samples, decibels
-                done()
-            audio.flush()
-            mel.flush()
-            for path, temporary in zip(paths, partial, strict=True):
-                temporary.replace(path)
+            with replacing(paths[0]) as first, replacing(paths[1]) as second:
+                audio, mel = (_array_in(file, shape) for file, shape in zip((first, second), shapes, strict=True))
+                for i, (samples, decibels) in enumerate(_mapped(make, jobs, workers)):
+                    audio[i], mel[i] = samples, decibels
+                    done()
+                audio.flush()
+                mel.flush()
         return Version(*(np.load(path, mmap_mode="r") for path in paths))
+
+
+def _array_in(file: IO[bytes], shape: tuple[int, int]) -> npt.NDArray[np.int16]:
+    """An array of zeros in an empty file, as `np.load` reads it; what is written to it is in the file."""
+    write_array_header_1_0(file, {"descr": dtype_to_descr(np.dtype(np.int16)), "fortran_order": False, "shape": shape})
+    return np.memmap(file, np.int16, "r+", file.tell(), shape)
 
 
 def to_float(samples: Int16) -> Float32:

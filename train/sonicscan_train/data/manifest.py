@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from sonicscan.errors import InputError
+from sonicscan.errors import InputError, ReportError
 from sonicscan.files import replacing
 from sonicscan_train.data.clips import PARTS, Clip
 
@@ -83,11 +83,12 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 def _read_parquet(path: Path) -> list[dict[str, str]]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from sonicscan.report.bounded import read_bounded
 
     try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
+        table = read_bounded(path)
+    except (OSError, pa.ArrowException, ReportError) as error:
         raise InputError(f"the manifest {path} is not a Parquet file that can be read ({error}).") from error
     return [{k: "" if v is None else str(v).strip() for k, v in row.items()} for row in table.to_pylist()]
 

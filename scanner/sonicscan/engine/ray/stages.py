@@ -22,6 +22,7 @@ from sonicscan.engine.events import Abandoned, Done, Failed, Visit, Windows
 from sonicscan.engine.pool import WorkerPool
 from sonicscan.engine.wire import Job
 from sonicscan.errors import SonicscanError
+from sonicscan.files import write_whole
 from sonicscan.library.tracks import Track
 from sonicscan.model.batching import Batcher
 from sonicscan.model.detector import Detector
@@ -99,7 +100,7 @@ class Detecting:
         self._fatal: dict[str, Any] | None = None
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / name
-            path.write_bytes(ray.get(model))
+            write_whole(path, ray.get(model))
             try:
                 loaded = load_model(path, device, threads, parallel=max(1, threads))
             except SonicscanError as error:

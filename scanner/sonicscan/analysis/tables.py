@@ -1,0 +1,51 @@
+"""Reads the tables that people give to `sonicscan-report`: decisions and declarations, as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from sonicscan.errors import InputError
+
+MAX_BYTES = 128 << 20  # a million lines
+
+
+def csv_lines(path: Path, what: str) -> tuple[tuple[str, ...], Iterator[tuple[int, dict[str, str | None]]]]:
+    """The column names of a CSV file in UTF-8, and its lines with their numbers.
+
+    Args:
+        path: the file; a pipe too.
+        what: the name of such a file in messages, a plural.
+
+    Raises:
+        InputError: it cannot be read, is larger than `MAX_BYTES`, or is not CSV in UTF-8; also while lines are read.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"the {what} {path} cannot be read: {error.strerror or error}.") from error
+    if len(content) > MAX_BYTES:
+        raise InputError(f"the {what} {path} have more than {MAX_BYTES >> 20} MiB; give only the lines of one report.")
+    try:
+        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+        names = tuple(reader.fieldnames or ())
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _no_csv(path, what, error) from error
+    return names, _lines(reader, path, what)
+
+
+def _lines(
+    reader: Iterable[dict[str, str | None]], path: Path, what: str
+) -> Iterator[tuple[int, dict[str, str | None]]]:
+    try:
+        for line in reader:
+            yield reader.line_num, line  # type: ignore[attr-defined]
+    except csv.Error as error:
+        raise _no_csv(path, what, error) from error
+
+
+def _no_csv(path: Path, what: str, error: Exception) -> InputError:
+    return InputError(f"the {what} {path} are not a CSV file in UTF-8 ({error}).")
