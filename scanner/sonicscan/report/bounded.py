@@ -6,7 +6,7 @@ is read as dictionaries, which store a repeated value once, so each batch is mea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ def read_bounded(path: Path, columns: list[str] | None = None) -> pa.Table:
     return pa.Table.from_batches(list(_checked(path, wanted, BATCH_ROWS)), wanted)
 
 
-def bounded_batches(path: Path, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+def bounded_batches(path: Path, rows: int = BATCH_ROWS) -> Generator[pa.RecordBatch, None, None]:
     """Yields the rows of one Parquet file, at most `rows` at a time, so that only these are in memory.
 
     Raises: as `read_bounded`.

@@ -151,7 +151,7 @@ class SoundCache:
         return Version(*(np.load(path, mmap_mode="r") for path in paths))
 
 
-def _array_in(file: IO[bytes], shape: tuple[int, int]) -> npt.NDArray[np.int16]:
+def _array_in(file: IO[bytes], shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], np.dtype[np.int16]]:
     """An array of zeros in an empty file, as `np.load` reads it; what is written to it is in the file."""
     write_array_header_1_0(file, {"descr": dtype_to_descr(np.dtype(np.int16)), "fortran_order": False, "shape": shape})
     return np.memmap(file, np.int16, "r+", file.tell(), shape)
