@@ -28,7 +28,8 @@ from sonicscan.audio.tags import MAX_SECONDS, Tags, read_tags
 from sonicscan.cli.demo import write_sound
 from sonicscan.errors import SonicscanError
 from sonicscan.library.ranges import MemoryFile
-from sonicscan.model.detector import Device, load_model
+from sonicscan.model.loading import load_model
+from sonicscan.model.sessions import Device
 from sonicscan.provenance.reading import read_provenance
 from sonicscan.report.metadata import metadata_of, with_metadata
 from sonicscan.report.readers import read_report
@@ -118,7 +119,7 @@ def test_journals(tmp_path: Path) -> None:
 
 def sample(path: Path) -> Path:
     rows = [
-        row(f"{k}.mp3", k / 40, verdict="clear", p_value=0.5, artist=f"a{k % 3}", window_margins=[0.1 * k] * 3)
+        row(f"{k:02}.mp3", k / 40, verdict="clear", p_value=0.5, artist=f"a{k % 3}", window_margins=[0.1 * k] * 3)
         for k in range(20)
     ]
     return sample_report(path, rows, spec=calibrated(), thresholds=Thresholds(0.5, 0.3), key="k")
