@@ -62,6 +62,9 @@ def test_the_parts_together_are_the_report(small_library: Path, calibrated_model
     assert parts(many) == [4, 2]
     assert {p.name for p in many.iterdir()} == {"_SUCCESS", "part-000000.parquet", "part-000001.parquet"}
 
+    for name in ("._part-000000.parquet", ".DS_Store", "Thumbs.db", ".nfs0001"):  # operating systems leave them
+        (many / name).write_bytes(b"x")
+
     # Other commands take the folder as they take the file.
     show = [CliRunner().invoke(report_cli.main, ["show", str(path)]).stdout for path in (one, many)]
     assert show[0] == show[1]

@@ -27,6 +27,7 @@ from sonicscan.library import remote
 from sonicscan.library.urls import is_url
 
 START_TIMEOUT_S = 120.0
+_AFTER_SOUND_S = 2.0  # on top, for tags and provenance, which are read after the sound within limits of their own
 _FAILED_STARTS = 10  # in a row, of all lanes
 
 
@@ -140,7 +141,7 @@ class Lane:
         job = self._job.for_visit(visit.part, visit.plan)
         by_name = needs_network or held is not None or not CAN_HAND_OVER
         files = [] if by_name else opened(address, self._timeout_s, self._visits.closing)
-        self._clock.wind(self._timeout_s)
+        self._clock.wind(self._timeout_s + _AFTER_SOUND_S)
         try:
             wanted = {
                 "path": os.fsdecode(address),
