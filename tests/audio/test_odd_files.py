@@ -182,7 +182,7 @@ ODD: dict[str, tuple[Make, str]] = {
     "ALAC": (encoded("alac", "ipod"), "alac"),
     "24-bit FLAC (as MQA is)": (written("FLAC", "PCM_24"), "flac"),
     "AAC in ADTS": (encoded("aac", "adts"), "aac"),
-    "AAC in LOAS": (encoded("aac", "latm"), "aac"),
+    "AAC in LOAS": (encoded("aac", "latm"), "aac_latm"),
     "AC-3": (encoded("ac3", "ac3"), "ac3"),
     "E-AC-3": (encoded("eac3", "eac3"), "eac3"),
     "fragmented MP4": (
