@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from c2pa_files import authority, signed
 from hypothesis import given
 from hypothesis import strategies as st
 from synthesis import music
@@ -79,6 +80,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("library")
     for k in range(24):
         write_sound(root / f"{k:02d}.flac", music(11.0, seed=k))
+    (root / "signed.mp3").write_bytes(signed("mp3"))
     (root / "empty.mp3").touch()
     (root / "text.mp3").write_text("this is not music\n" * 100)
     hostile = bytearray((root / "00.flac").read_bytes())
@@ -116,7 +118,9 @@ def test_the_report_is_the_local_engines(
     cluster: TwoNodes, library: Path, calibrated_model: Path, tmp_path: Path
 ) -> None:
     """The program, from a folder above a relative path: report, exit code, metrics, and an empty stdout."""
+    (tmp_path / "trust.pem").write_text(authority().pem)
     command = [PROGRAM, library.name, "--model", calibrated_model, "--windows", "3", "--hash"]
+    command += ["--c2pa-trust", tmp_path / "trust.pem"]
     done = {}
     for engine in (("ray", "--ray-address", cluster.address), ("local",)):
         out = ("--out", tmp_path / f"{engine[0]}.parquet", "--metrics-file", tmp_path / f"{engine[0]}.prom")
@@ -126,7 +130,10 @@ def test_the_report_is_the_local_engines(
     assert done["ray"].stdout == "" and "Traceback" not in done["ray"].stderr and "Warning" not in done["ray"].stderr
     assert "on a Ray cluster, nodes: 2" in done["ray"].stderr
     tables = [read_report(tmp_path / f"{name}.parquet") for name in ("ray", "local")]
-    assert_equal(*(list(to_results(table)) for table in tables))
+    rows = [list(to_results(table)) for table in tables]
+    assert_equal(*rows)
+    (declared,) = (row.provenance for row in rows[0] if row.path.endswith("signed.mp3"))
+    assert declared is not None and (declared.claim, declared.signature) == ("generated", "trusted")
     keys = [metadata_of(table.schema)["key"] for table in tables]
     assert keys[0] == keys[1]
     assert not (tmp_path / "ray.parquet.journal").exists()
