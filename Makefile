@@ -42,13 +42,15 @@ lint: $(VENV)/.all
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Two test files at a time: fixtures of a file are shared, and no two tests use one port or folder.
+# Two test files at a time, the longest first (tests/conftest.py): fixtures of a file are shared, and no two tests use one
+# port or folder.
+PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 unit: $(VENV)/.all browser
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+	$(PYTEST)
 
 # What a change needs before it is committed, in about three minutes.
 check: lint
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile -m "not slow" $(QUICK)
+	$(PYTEST) -m "not slow" $(QUICK)
 
 # Hours of faults, hostile files and long runs; SONICSCAN_FUZZ=N and SONICSCAN_SOAK=N files make it shorter.
 soak: $(VENV)/.all

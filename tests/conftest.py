@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+
+# Two test files run at a time, and threads that wait for each other cost more than they bring. Before torch is loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from synthesis import calibrated, music, write_model
 
 from sonicscan.cli.demo import write_sound
+
+# The files that take longest, longest first: a long file that starts last would leave the other process idle.
+_LONGEST = (
+    "test_faults.py", "test_onnx.py", "test_ray.py", "test_commands.py", "test_page.py", "test_strange_files.py",
+    "test_precision.py", "test_fit.py", "test_remote.py", "test_scan_command.py", "test_parts.py", "test_evaluate.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files; the order within a file stays."""
+    rank = {name: k for k, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
 
 
 @pytest.fixture(scope="session")

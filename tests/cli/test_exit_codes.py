@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import array
 import builtins
 import csv
 import errno
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +23,7 @@ import click
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
+from faults import wait_for
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from report_samples import row, sample_report
@@ -219,11 +223,18 @@ def test_a_slow_reader_gets_every_row(
     command = [BIN / "sonicscan", rows_of_one_file, "--model", tiny_model, "-q", "--out", "-"]
     with subprocess.Popen(command, stdout=writing, env={**os.environ, "PYTHONUNBUFFERED": unbuffered}) as process:
         os.close(writing)
-        time.sleep(1.5)
+        wait_for(lambda: _unread(reading) > 60_000 or process.poll() is not None)  # the pipe is full
         with open(reading, "rb") as rows:  # noqa: PTH123 - a descriptor
             content = rows.read()
     assert process.returncode == 0
     assert len({json.loads(line)["path"] for line in content.splitlines()}) == LARGE
+
+
+def _unread(descriptor: int) -> int:
+    """Bytes in a pipe."""
+    found = array.array("i", [0])
+    fcntl.ioctl(descriptor, termios.FIONREAD, found)
+    return found[0]
 
 
 def test_a_list_from_a_slow_writer_is_read_to_its_end(rows_of_one_file: Path, tiny_model: Path) -> None:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from faults import wait_for
 from prometheus_client.parser import text_string_to_metric_families
 from synthesis import music
 
@@ -107,4 +108,6 @@ def test_a_disk_that_fails_later_does_not_end_the_scan(tmp_path: Path) -> None:
     with MetricsFile(folder / "x.prom", every_s=0.001):
         (folder / "x.prom").unlink()
         folder.rename(tmp_path / "gone")
-        time.sleep(0.05)
+        time.sleep(0.05)  # writes fail meanwhile
+        (tmp_path / "gone").rename(folder)
+        wait_for((folder / "x.prom").exists)  # later writes succeed

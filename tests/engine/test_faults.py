@@ -68,9 +68,9 @@ def test_workers_that_are_killed_and_stopped_cost_no_other_file_its_row(
     out, temporary = tmp_path / "r.parquet", tmp_path / "tmp"
     temporary.mkdir()
     shared = set(Path("/dev/shm").iterdir())
-    process = start(
-        library, "--model", calibrated_model, "--out", out, "--workers", 2, "--timeout", 2, temporary=temporary
-    )
+    # A third of the tracks: each blow costs the start of a worker.
+    arguments = [library, "--include", "00[0-3]?.*", "--model", calibrated_model, "--out", out, "--workers", 2]
+    process = start(*arguments, "--timeout", 2, temporary=temporary)
     wait_for(lambda: len(children(process.pid)) == 2)
     workers = children(process.pid)
     killed, stopped = torment_workers(process, tmp_path / "r.parquet.journal", random.Random(1), stops=2)
@@ -79,7 +79,7 @@ def test_workers_that_are_killed_and_stopped_cost_no_other_file_its_row(
     assert killed > 1
     rows = rows_of(out)
     failed = {path for path, row in rows.items() if row["status"] != "ok"}
-    assert rows.keys() == undisturbed.keys()
+    assert rows.keys() == {path for path in undisturbed if Path(path).name < "0040"}
     assert {rows[path]["status"] for path in failed} <= {"crashed", "timeout"}
     assert len(failed) <= (killed + stopped) // 2  # each has two attempts
     assert code == (3 if failed else 0), said
@@ -495,16 +495,23 @@ def test_no_pickle_is_ever_loaded() -> None:
     """torch.load reads pickles unless it is told not to; numpy, joblib and pickle itself are not used for it."""
     import ast
 
+    unsafe, loads = [], 0
     for part in ("scanner", "train", "export"):
         for file in (Path(__file__).parents[2] / part).rglob("*.py"):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Import | ast.ImportFrom):
                     names = {alias.name for alias in node.names} | {getattr(node, "module", "") or ""}
-                    assert not names & {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal"}, file
+                    unsafe += [
+                        (file, name) for name in names & {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal"}
+                    ]
                 if isinstance(node, ast.Call) and ast.unparse(node.func) in ("torch.load", "np.load", "numpy.load"):
-                    safe = {(k.arg, ast.unparse(k.value)) for k in node.keywords}
-                    assert "np" in ast.unparse(node.func) or ("weights_only", "True") in safe, file
-                    assert ("allow_pickle", "True") not in safe, file
+                    given = {(k.arg, ast.unparse(k.value)) for k in node.keywords}
+                    weights_only = "np" in ast.unparse(node.func) or ("weights_only", "True") in given
+                    if not weights_only or ("allow_pickle", "True") in given:
+                        unsafe.append((file, ast.unparse(node)))
+                    loads += 1
+    assert not unsafe
+    assert loads > 1
 
 
 # --- Same in, same out ----------------------------------------------------------------------------

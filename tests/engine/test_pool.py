@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from faults import wait_for
 from synthesis import music
 
 from sonicscan.audio.windows import WindowPlan
@@ -130,7 +131,7 @@ def test_the_budget_lets_through_what_there_is_room_for() -> None:
     time.sleep(0.1)
     assert through == []
     budget.release(8)
-    time.sleep(0.2)
+    wait_for(lambda: through)
     assert len(through) == 1  # one of them: 25 is more than there ever is, and waits for all
     budget.release(through[0])
     for thread in threads:

@@ -25,7 +25,7 @@ from sonicscan.cli.demo import write_sound
 from sonicscan.engine.ray.cluster import share
 from sonicscan.engine.ray.engine import RayEngine
 from sonicscan.errors import InputError, ModelError
-from sonicscan.library.discovery import listing
+from sonicscan.library.discovery import Listing, listing
 from sonicscan.report.metadata import metadata_of
 from sonicscan.report.readers import read_report
 from sonicscan.report.row import FileResult
@@ -180,19 +180,27 @@ def kill_actor(stage: str) -> None:
     raise AssertionError(f"no process is at work in {stage}")
 
 
+@pytest.fixture(scope="module")
+def many(
+    library: Path, calibrated_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Listing, list[FileResult]]:
+    """A library that keeps both nodes busy, and its rows by the local engine."""
+    root = tmp_path_factory.mktemp("many")
+    for k in range(300):
+        (root / f"{k}.flac").symlink_to(library / f"{k % 24:02d}.flac")
+    (root / "empty.mp3").touch()
+    tracks = listing([root])
+    return tracks, list(Scan(ScanOptions(model=calibrated_model, windows=ALL_WINDOWS)).score(tracks))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["node", "Decoding", "Detecting"])
 def test_what_dies_costs_no_row(
-    victim: str, cluster: TwoNodes, library: Path, calibrated_model: Path, tmp_path: Path
+    victim: str, cluster: TwoNodes, many: tuple[Listing, list[FileResult]], calibrated_model: Path
 ) -> None:
     """Both nodes are full of actors, so the one that dies takes some with it."""
-    options = ScanOptions(model=calibrated_model, windows=ALL_WINDOWS)
-    for k in range(300):
-        (tmp_path / f"{k}.flac").symlink_to(library / f"{k % 24:02d}.flac")
-    (tmp_path / "empty.mp3").touch()
-    tracks = listing([tmp_path])
-    expected = list(Scan(options).score(tracks))
-    scan = ray_scan(options, cluster.address)
+    tracks, expected = many
+    scan = ray_scan(ScanOptions(model=calibrated_model, windows=ALL_WINDOWS), cluster.address)
     engine = scan.engine
     assert isinstance(engine, RayEngine)
     assert "nodes: 2, actors with the model: 2 on cpu, batch 8, decoding processes: 2" in engine.summary
