@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import soundfile
 from onnx import TensorProto, helper
 
+from sonicscan.arrays import Float32
 from sonicscan.audio.decode import read_mono
 from sonicscan.cli.demo import melody, write_sound
 from sonicscan.spec import METADATA_KEY, ModelSpec
@@ -29,7 +29,6 @@ from sonicscan.spec import METADATA_KEY, ModelSpec
 if TYPE_CHECKING:
     from sonicscan_export.precision import Precision
 
-Float32 = npt.NDArray[np.float32]
 
 _RATE = 44100
 _OPUS_RATE = 48000

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from sonicscan.arrays import Float32
 from sonicscan.audio.images import images_of
 from sonicscan.audio.melspec import log_mel
 from sonicscan.audio.windows import WindowPlan
@@ -17,8 +17,6 @@ from sonicscan.errors import AudioError, InputError
 from sonicscan.spec import HUMAN, AudioSpec
 from sonicscan_train.data.clips import Clip
 from sonicscan_train.data.manifest import read_manifest
-
-Float32 = npt.NDArray[np.float32]
 
 VERIFYING_WINDOWS = 40  # batches of 1, 7 and 32
 RANGING_WINDOWS = 64

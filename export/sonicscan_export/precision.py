@@ -11,18 +11,17 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import torch
 from torch import Tensor, nn
 
+from sonicscan.arrays import Float32
 from sonicscan.errors import ModelError
 from sonicscan.spec import INPUT_NAME, OUTPUT_NAMES
 from sonicscan_export.data import as_batch
 from sonicscan_export.graph import drop_unused_values
 from sonicscan_train.nets.backbones import DetectorNet
 
-Float32 = npt.NDArray[np.float32]
 Precision = Literal["fp32", "half-weights", "byte-weights", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 

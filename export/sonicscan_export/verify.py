@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sonicscan.arrays import Float32
 from sonicscan.errors import DeviceError, ModelError
 from sonicscan.machine import usable_cpus
 from sonicscan.model.loading import Model, load_model
@@ -24,7 +25,6 @@ from sonicscan_export.data import WindowSet, as_batch
 from sonicscan_export.tables import thresholds_of
 from sonicscan_train.nets.backbones import DetectorNet
 
-Float32 = npt.NDArray[np.float32]
 BATCHES = (1, 7, 32)
 FP32_TOLERANCE = 1e-4
 CUDA_TOLERANCE = 1e-2  # of drift: GPUs multiply float32 in TF32, with 10 bits of mantissa

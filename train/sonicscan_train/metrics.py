@@ -12,8 +12,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
-Float64 = npt.NDArray[np.float64]
-Bool = npt.NDArray[np.bool_]
+from sonicscan.arrays import Bool, Float64
 
 FPR_POINTS = (0.01, 0.05)
 ECE_BINS = 10

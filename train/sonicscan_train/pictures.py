@@ -10,14 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sonicscan.analysis.drawing import import_matplotlib
+from sonicscan.arrays import Float64
 from sonicscan.files import replacing
 from sonicscan_train.metrics import auc, roc
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-Float64 = npt.NDArray[np.float64]
 
 
 def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:

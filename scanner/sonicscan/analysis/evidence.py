@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.special
 
+from sonicscan.arrays import Float64
 from sonicscan.audio.decode import Float32
 from sonicscan.audio.facts import AudioFacts
 from sonicscan.audio.images import WindowImage, window_image
@@ -38,8 +39,6 @@ from sonicscan.model.loading import Model
 from sonicscan.provenance.record import Provenance
 from sonicscan.scoring.aggregate import TRIM, pooling_factor, score_of, track_margin, window_margins
 from sonicscan.spec import MAP_SIZE, OUTPUT_NAMES, AudioSpec, ModelSpec
-
-Float64 = npt.NDArray[np.float64]
 
 _BATCH = 8
 

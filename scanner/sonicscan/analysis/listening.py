@@ -19,15 +19,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from sonicscan.analysis.catalogue import identity
 from sonicscan.analysis.reviewed import Reviewed
 from sonicscan.analysis.statistics import Estimate
+from sonicscan.arrays import Float64
 from sonicscan.errors import InputError
 from sonicscan.report.row import FileResult
-
-Float64 = npt.NDArray[np.float64]
 
 NO_VERDICT = "no verdict"
 ORDER = ("flagged", "review", "clear", NO_VERDICT)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sonicscan.arrays import Float64
 from sonicscan.scoring.thresholds import Thresholds, caught_at, p_value
 from sonicscan.spec import ModelSpec
 
@@ -25,8 +26,6 @@ _Z = 1.959964
 _ALMOST_ALL = 0.999
 TOO_WIDE = 0.5  # of the possible range: a wider interval is not shown
 LISTEN = "listen to a sample: sonicscan-report sample"
-
-Float64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,12 @@ import io
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 import soxr
 
+from sonicscan.arrays import Float32
 from sonicscan.audio.ffmpeg import SAMPLE_RATES, AvSource
 from sonicscan.audio.views import View, read_at
 from sonicscan.errors import AudioError
-
-Float32 = npt.NDArray[np.float32]
 
 _BEGINS_STREAM = 0x02  # flag of a page
 _MAX_PAGES = 5_000_000

@@ -15,16 +15,14 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import soxr
 
+from sonicscan.arrays import Float32
 from sonicscan.audio.facts import AudioFacts, Found, Meter, facts_of, resampled_frames
 from sonicscan.audio.sources import Source, open_source
 from sonicscan.audio.windows import MIN_TRACK_S, WindowPlan
 from sonicscan.library.ranges import OpenFile
 from sonicscan.spec import AudioSpec
-
-Float32 = npt.NDArray[np.float32]
 
 BLOCK_FRAMES = 65536
 _LEAD_S = 0.05  # read before a stretch and dropped: soxr's filters are shorter

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections import deque
 
 import numpy as np
-import numpy.typing as npt
 
+from sonicscan.arrays import Float32
 from sonicscan.errors import AudioError
-
-Float32 = npt.NDArray[np.float32]
 
 _CANCELLED = 0.02  # share of the power of the mean of unrelated channels; 17 dB
 _AUDIBLE = 1e-8  # mean square; below it nothing cancels

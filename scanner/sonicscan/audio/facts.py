@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from sonicscan.arrays import Float32
 from sonicscan.audio.sources import Source
 from sonicscan.audio.windows import MIN_TRACK_S
 from sonicscan.errors import AudioError, Status
 from sonicscan.spec import AudioSpec
-
-Float32 = npt.NDArray[np.float32]
 
 _FULL_SCALE = 32766.5 / 32768
 _LOUDEST = 1e6  # float files may go over full scale; beyond this, their log-mel would be infinite

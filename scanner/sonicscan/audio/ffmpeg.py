@@ -12,10 +12,10 @@ import av.container
 import av.error
 import av.logging
 import numpy as np
-import numpy.typing as npt
 import soxr
 from av.audio.fifo import AudioFifo
 
+from sonicscan.arrays import Float32
 from sonicscan.audio import jumps
 from sonicscan.audio.containers import refuse_encrypted, why_unreadable
 from sonicscan.audio.downmix import Downmix, bitstream_error, bitstream_in
@@ -23,8 +23,6 @@ from sonicscan.audio.jumps import Grid
 from sonicscan.audio.packets import end_s, measure
 from sonicscan.audio.views import View, behind_id3
 from sonicscan.errors import AudioError
-
-Float32 = npt.NDArray[np.float32]
 
 SAMPLE_RATES = range(2000, 5_644_801)  # DSD1024 is decoded to the highest of these
 _MAX_BAD_PACKETS = 200  # one after the other

@@ -8,13 +8,11 @@ import os
 import re
 
 import numpy as np
-import numpy.typing as npt
 import soundfile
 
+from sonicscan.arrays import Float32
 from sonicscan.audio.claims import STREAMED_SIZES, reaches_claim
 from sonicscan.audio.downmix import Downmix, bitstream_in
-
-Float32 = npt.NDArray[np.float32]
 
 _CODECS = {"MPEG_LAYER_III": "mp3", "MPEG_LAYER_II": "mp2", "MPEG_LAYER_I": "mp1", "ALAC_16": "alac", "PCM_S8": "pcm_8"}
 _UNKNOWN_FRAMES = 2**62  # libsndfile's "unknown" is the largest number of 63 bits

@@ -18,9 +18,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from sonicscan.arrays import Float32
 from sonicscan.spec import AudioSpec
-
-Float32 = npt.NDArray[np.float32]
 
 # Slaney: linear to 1 kHz with 15 mels, then 27 log-spaced steps to each factor of 6.4.
 _HZ_PER_MEL = 200.0 / 3

@@ -7,13 +7,11 @@ or a change from stereo to mono. FFmpeg searches for the next frame.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from sonicscan.arrays import Float32
 from sonicscan.audio.ffmpeg import AvSource
 from sonicscan.audio.libsndfile import SndfileSource
 from sonicscan.errors import AudioError
-
-Float32 = npt.NDArray[np.float32]
 
 MENDED = frozenset({"flac", "mp3", "mp2", "mp1"})
 _LEAST_S = 0.1  # before the end: less is rounding

@@ -17,10 +17,9 @@ import os
 import stat
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
 import soundfile
 
+from sonicscan.arrays import Float32
 from sonicscan.audio.chained import ChainedSource
 from sonicscan.audio.claims import flac_claims_too_little, longer_data, mp3_claim, odd_ogg
 from sonicscan.audio.downmix import bitstream_error
@@ -30,8 +29,6 @@ from sonicscan.audio.mended import MENDED, MendedSource
 from sonicscan.audio.views import View
 from sonicscan.errors import AudioError, Status
 from sonicscan.library.ranges import OpenFile
-
-Float32 = npt.NDArray[np.float32]
 
 MAX_CHANNELS = 64
 _NARROW_OPUS_RATE = 24000  # Hz; up to it, libsndfile decodes at less than 48 kHz

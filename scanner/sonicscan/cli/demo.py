@@ -10,12 +10,10 @@ from pathlib import Path
 
 import av
 import numpy as np
-import numpy.typing as npt
 import soundfile
 
+from sonicscan.arrays import Float32
 from sonicscan.files import replacing
-
-Float32 = npt.NDArray[np.float32]
 
 SECONDS = 12.0
 _RATE = 44100

@@ -9,14 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
+from sonicscan.arrays import Float32
 from sonicscan.audio.facts import AudioFacts
 from sonicscan.errors import AudioError, Status
 from sonicscan.provenance.record import Provenance
-
-Float32 = npt.NDArray[np.float32]
 
 _HEARD: frozenset[Status] = frozenset({"ok", "truncated", "silent"})  # sound was read, so the windows are used
 

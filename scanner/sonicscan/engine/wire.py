@@ -18,10 +18,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from sonicscan.arrays import Float32
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.spec import AudioSpec
-
-Float32 = npt.NDArray[np.float32]
 
 READY: dict[str, object] = {"ready": True}  # the first message of a worker
 CHUNK_WINDOWS = 8

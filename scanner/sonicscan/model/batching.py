@@ -12,11 +12,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from sonicscan.arrays import Float32
 from sonicscan.model.detector import Detector
 
-Float32 = npt.NDArray[np.float32]
 # Called with a window's (ticket, index) and its logits, float32 [classes].
 Deliver = Callable[[int, int, Float32], None]
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 
+from sonicscan.arrays import Float32
 from sonicscan.errors import DeviceError, ModelError
 from sonicscan.model.bundled import check_bundled
 from sonicscan.model.cuda import cuda_missing
@@ -20,8 +19,6 @@ from sonicscan.model.running import OverTimeError, Runs, apart, batch_limit_s
 from sonicscan.model.sessions import CPU, Device, first_line, open_cuda_session, open_session
 from sonicscan.model.trust import ANY, Trust
 from sonicscan.spec import INPUT_NAME, MAP_SIZE, METADATA_KEY, OUTPUT_NAMES, ModelSpec
-
-Float32 = npt.NDArray[np.float32]
 
 MAX_MODEL_BYTES = 2 << 30  # what a single ONNX file can hold
 

@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import scipy.special
 
+from sonicscan.arrays import Float64
 from sonicscan.scoring.likelihood import log10_lr
 from sonicscan.scoring.thresholds import Thresholds, Verdict, p_value
 from sonicscan.spec import ModelSpec
-
-Float64 = npt.NDArray[np.float64]
 
 TRIM = 0.1  # share of windows dropped at each end before the mean
 UNKNOWN = "unknown"

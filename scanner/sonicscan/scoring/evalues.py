@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-Float64 = npt.NDArray[np.float64]
+from sonicscan.arrays import Float64
 
 
 def calibrated_e_values(p_values: npt.ArrayLike) -> Float64:

@@ -20,10 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.special
 
+from sonicscan.arrays import Float64
 from sonicscan.scoring.logistic import fit_line
 from sonicscan.spec import Calibration
-
-Float64 = npt.NDArray[np.float64]
 
 MIN_TRACKS = 30  # of each class
 SLOPES = (0.0, 20.0)  # of log-odds over the model's margins; 1 if the model's temperature fits these tracks

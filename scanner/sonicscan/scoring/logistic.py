@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import scipy.optimize
 import scipy.special
 
-Float64 = npt.NDArray[np.float64]
-Bool = npt.NDArray[np.bool_]
+from sonicscan.arrays import Bool, Float64
 
 MAX_SHIFT = 50.0  # log-odds
 

@@ -18,12 +18,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import scipy.special
 
+from sonicscan.arrays import Float64
 from sonicscan.spec import Calibration
-
-Float64 = npt.NDArray[np.float64]
 
 ALARM_RATE = 0.01
 SMALLEST = 0.1  # total variation, or distance between distribution functions

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sonicscan.arrays import Float64
 from sonicscan.errors import InputError
 from sonicscan_train.metrics import auc
-
-Float64 = npt.NDArray[np.float64]
 
 FOLDS = 5
 ALL = "all of them together"

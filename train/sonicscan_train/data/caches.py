@@ -29,6 +29,7 @@ import scipy.signal
 import scipy.sparse
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 
+from sonicscan.arrays import Float32
 from sonicscan.audio.decode import read_mono
 from sonicscan.audio.melspec import mel_filterbank
 from sonicscan.errors import AudioError, InputError
@@ -37,7 +38,6 @@ from sonicscan.spec import AudioSpec, digest_of
 from sonicscan_train.data.clips import Clip
 
 Int16 = npt.NDArray[np.int16]
-Float32 = npt.NDArray[np.float32]
 Vary = Callable[[Float32, bool, np.random.Generator], Float32]
 _Job = tuple[object, ...]
 

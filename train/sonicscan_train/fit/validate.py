@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
+from sonicscan.arrays import Float64
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import InputError
 from sonicscan.spec import ModelSpec
@@ -20,8 +21,6 @@ from sonicscan_train.fit.run import FitConfig
 from sonicscan_train.judge.scoring import scored, track_logits
 from sonicscan_train.metrics import auc, group_weights
 from sonicscan_train.nets.backbones import DetectorNet
-
-Float64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

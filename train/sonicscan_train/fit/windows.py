@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from sonicscan.arrays import Float32
 from sonicscan.audio.melspec import log_mel
 from sonicscan.errors import AudioError, InputError
 from sonicscan.spec import AudioSpec
@@ -23,8 +23,6 @@ from sonicscan_train.judge.scoring import one_thread
 from sonicscan_train.sound.augment import augment
 from sonicscan_train.sound.crops import read_crop
 from sonicscan_train.sound.spectrogram import mask
-
-Float32 = npt.NDArray[np.float32]
 
 # Streams of random numbers, so that the choice of clips and what happens to them are independent.
 _ORDER, _CROP, MIXUP = 1, 2, 3

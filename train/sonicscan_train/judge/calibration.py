@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from sonicscan.arrays import Float64
 from sonicscan.errors import InputError
 from sonicscan.scoring.aggregate import pooling_factor, trimmed_mean, window_margins
 from sonicscan.scoring.logistic import fit_line
@@ -27,8 +28,6 @@ from sonicscan.scoring.thresholds import caught_at_rates, tracks_needed
 from sonicscan.spec import DEFAULT_WINDOWS, Calibration, Material, ModelSpec
 from sonicscan_train.data.clips import CODEC, Clip
 from sonicscan_train.judge.scoring import TrackLogits, scored
-
-Float64 = npt.NDArray[np.float64]
 
 RATES = (0.1, 0.05, 0.02, 0.01, 0.001)  # false-positive rates whose thresholds are shown
 KNOWN_KEPT = 0.9  # share of tracks by known generators that keep their name

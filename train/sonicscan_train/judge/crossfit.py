@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import InputError
@@ -30,8 +29,6 @@ from sonicscan_train.judge.calibration import calibrated, fit_scale, one_of_each
 from sonicscan_train.judge.fold_scores import margin_track
 from sonicscan_train.judge.scoring import TrackLogits, scored
 from sonicscan_train.metrics import auc
-
-Float64 = npt.NDArray[np.float64]
 
 TAILS = (0.01, 0.02, 0.05)  # upper shares of people's tracks at which the margins of few and many windows are compared
 MOST_SHRINK = 20.0

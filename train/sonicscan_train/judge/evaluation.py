@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.special
 
+from sonicscan.arrays import Float64
 from sonicscan.errors import InputError
 from sonicscan.scoring.aggregate import UNKNOWN, attribution_of
 from sonicscan.scoring.thresholds import certified_threshold, tracks_needed
@@ -24,7 +25,6 @@ from sonicscan_train.judge.calibration import RATES
 from sonicscan_train.judge.scoring import ScoredTrack
 from sonicscan_train.metrics import auc, finite, quality_with_intervals, roc
 
-Float64 = npt.NDArray[np.float64]
 Row = dict[str, Any]
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from sonicscan.arrays import Float64
 from sonicscan.audio.facts import AudioFacts
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import ModelError
@@ -21,8 +21,6 @@ from sonicscan_train.data.manifest import read_table, write_table
 from sonicscan_train.judge.scanner import scan_clips
 from sonicscan_train.judge.scoring import Forward, TrackLogits, track_logits
 from sonicscan_train.nets import checkpoint
-
-Float64 = npt.NDArray[np.float64]
 
 _COLUMNS = ("path", "model", "codec", "sample_rate", "bandwidth_hz", "duration_s", "margins")
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from sonicscan.arrays import Float32, Float64
 from sonicscan.audio.facts import AudioFacts
 from sonicscan.audio.images import read_images
 from sonicscan.audio.windows import ALL_WINDOWS, WindowPlan
@@ -23,8 +23,6 @@ from sonicscan.spec import AudioSpec, ModelSpec
 from sonicscan_train.data.clips import Clip
 from sonicscan_train.nets.backbones import as_input
 
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
 Forward = Callable[[torch.Tensor], torch.Tensor]
 
 SCORING_BATCH = 32

@@ -12,12 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from sonicscan.arrays import Float32
 from sonicscan_train.sound.codecs import CODECS, round_trip
 from sonicscan_train.sound.effects import gain, lowpass, noise, pitch, random_eq, resampled, reverb, tempo
 
-Float32 = npt.NDArray[np.float32]
 Range = tuple[float, float]
 
 

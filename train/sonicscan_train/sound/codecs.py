@@ -13,13 +13,12 @@ from typing import Literal, get_args
 import av
 import av.error
 import numpy as np
-import numpy.typing as npt
 import soundfile
 import soxr
 
+from sonicscan.arrays import Float32
 from sonicscan.errors import InputError
 
-Float32 = npt.NDArray[np.float32]
 Codec = Literal["mp3", "aac", "opus", "vorbis"]
 CODECS: tuple[Codec, ...] = get_args(Codec)
 

@@ -9,14 +9,12 @@ import contextlib
 import math
 
 import numpy as np
-import numpy.typing as npt
 import soxr
 
+from sonicscan.arrays import Float32
 from sonicscan.audio.decode import BLOCK_FRAMES, read_mono
 from sonicscan.audio.sources import Source, open_source
 from sonicscan.errors import AudioError
-
-Float32 = npt.NDArray[np.float32]
 
 
 def read_crop(path: str, rate: int, seconds: float, at: float) -> Float32:

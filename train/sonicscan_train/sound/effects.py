@@ -11,9 +11,8 @@ import scipy.ndimage
 import scipy.signal
 import soxr
 
+from sonicscan.arrays import Float32
 from sonicscan_train.sound.codecs import fitted
-
-Float32 = npt.NDArray[np.float32]
 
 
 def tempo(samples: Float32, rate: int, factor: float) -> Float32:

@@ -10,14 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sonicscan.arrays import Float32
 from sonicscan.spec import AudioSpec
-
-Float32 = npt.NDArray[np.float32]
 
 TO_NEPER = 0.2302585  # dB of power to natural logarithm
 

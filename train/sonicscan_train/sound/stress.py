@@ -15,16 +15,14 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import soundfile
 
+from sonicscan.arrays import Float32
 from sonicscan.audio.decode import read_mono
 from sonicscan.errors import AudioError
 from sonicscan_train.data.clips import Clip
 from sonicscan_train.sound import effects
 from sonicscan_train.sound.codecs import round_trip
-
-Float32 = npt.NDArray[np.float32]
 
 RATE = 44100
 CLEAN = "clean"

@@ -11,12 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from sonicscan.arrays import Float32
 from sonicscan_train.sound.codecs import Codec, round_trip
 from sonicscan_train.sound.effects import mastered, room, separated, speed
 
-Float32 = npt.NDArray[np.float32]
 Range = tuple[float, float]
 
 _PEAK = 0.7

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from sonicscan.arrays import Float32
 from sonicscan.engine.events import Abandoned, Done, Failed, Visit, Windows
 from sonicscan.engine.pool import WorkerPool
 from sonicscan.engine.wire import Job
@@ -29,7 +29,6 @@ from sonicscan.model.detector import Detector
 from sonicscan.model.loading import load_model
 from sonicscan.model.sessions import Device
 
-Float32 = npt.NDArray[np.float32]
 AHEAD_BYTES = 16 << 20  # limit on the images that wait in a decoding process
 
 _PLACE = [
