@@ -21,6 +21,7 @@ import onnxruntime
 import torch
 from paired import processor
 
+from sonicscan.arrays import Float32
 from sonicscan.machine import usable_cpus
 from sonicscan.model.loading import Model
 from sonicscan_export import data, onnxfile, verify
@@ -32,7 +33,7 @@ from sonicscan_export.precision import Precision, Quantiser, to_half
 BATCH = 8
 
 
-def seconds(model: Model, images: data.Float32) -> float:
+def seconds(model: Model, images: Float32) -> float:
     began = time.perf_counter()
     verify.run(model, images, BATCH)
     return time.perf_counter() - began

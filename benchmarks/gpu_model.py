@@ -16,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-from material import Float32, add_folders, quiet_decoders, tracks
+from material import add_folders, quiet_decoders, tracks
 from paired import in_turns, median, parser, wall
 
+from sonicscan.arrays import Float32
 from sonicscan.audio.images import images_of
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.machine import usable_cpus

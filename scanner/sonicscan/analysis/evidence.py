@@ -26,8 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.special
 
-from sonicscan.arrays import Float64
-from sonicscan.audio.decode import Float32
+from sonicscan.arrays import Float32, Float64
 from sonicscan.audio.facts import AudioFacts
 from sonicscan.audio.images import WindowImage, window_image
 from sonicscan.audio.melspec import log_mel, mel_edges_hz

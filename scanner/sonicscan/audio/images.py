@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from sonicscan.audio.decode import Float32, read_windows
+from sonicscan.arrays import Float32
+from sonicscan.audio.decode import read_windows
 from sonicscan.audio.facts import AudioFacts
 from sonicscan.audio.melspec import LogMel, log_mel
 from sonicscan.audio.windows import WindowPlan

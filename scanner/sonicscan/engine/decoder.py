@@ -6,9 +6,10 @@ import contextlib
 import queue
 from collections.abc import Generator, Iterator, Sequence
 
+from sonicscan.arrays import Float32
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.engine.events import Abandoned, Done, Event, Failed, Visit, Windows
-from sonicscan.engine.outcome import Float32, Outcome
+from sonicscan.engine.outcome import Outcome
 from sonicscan.engine.pool import WorkerPool
 from sonicscan.engine.wire import Job
 from sonicscan.errors import FAILED_STATUSES, AudioError, SonicscanError

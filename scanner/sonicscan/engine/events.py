@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sonicscan.arrays import Float32
 from sonicscan.audio.windows import WindowPlan
-from sonicscan.engine.outcome import Float32, Outcome, Reading
+from sonicscan.engine.outcome import Outcome, Reading
 from sonicscan.library.tracks import Track
 
 

@@ -7,9 +7,10 @@ import time
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 
+from sonicscan.arrays import Float32
 from sonicscan.engine.base import EngineStats
 from sonicscan.engine.events import Abandoned, BatchDone, Done, Failed, Idle, Visit, Windows
-from sonicscan.engine.outcome import Float32, Reading
+from sonicscan.engine.outcome import Reading
 from sonicscan.engine.pool import WorkerPool
 from sonicscan.engine.rows import next_visit, track_result
 from sonicscan.engine.wire import Job

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime as ort
 
+from sonicscan.arrays import Float32
 from sonicscan.errors import DeviceError, ModelError
-from sonicscan.model.loading import Float32, Model
+from sonicscan.model.loading import Model
 from sonicscan.model.running import OverTimeError, Runs, batch_limit_s
 from sonicscan.model.sessions import Device, first_line, is_out_of_memory
 from sonicscan.spec import INPUT_NAME, OUTPUT_NAMES

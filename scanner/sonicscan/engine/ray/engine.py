@@ -31,9 +31,10 @@ import numpy as np
 import pyarrow as pa
 
 from sonicscan import errors
+from sonicscan.arrays import Float32
 from sonicscan.engine.base import ATTEMPTS, EngineStats
 from sonicscan.engine.events import Visit
-from sonicscan.engine.outcome import Float32, Outcome, Reading
+from sonicscan.engine.outcome import Outcome, Reading
 from sonicscan.engine.ray.cluster import Cluster, Shares
 from sonicscan.engine.ray.stages import Decoding, Detecting
 from sonicscan.engine.rows import next_visit, track_result
