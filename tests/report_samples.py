@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from scipy.special import expit
-from synthesis import calibrated, music, write_model
+from synthesis import TINY_SPEC, music, write_model
 
 from sonicscan.cli.demo import write_sound
 from sonicscan.report.metadata import ReportMetadata, with_metadata
@@ -24,7 +24,7 @@ from sonicscan.report.row import FileResult
 from sonicscan.report.schema import to_batch
 from sonicscan.report.writers import write_report
 from sonicscan.scoring.aggregate import judgement
-from sonicscan.scoring.thresholds import Thresholds, certified_thresholds
+from sonicscan.scoring.thresholds import Thresholds, caught_at_rates, certified_thresholds
 from sonicscan.spec import Calibration, Caught, ModelSpec
 
 DAY_NS = 86_400 * 1_000_000_000
@@ -140,6 +140,16 @@ def demo_rows(n: int, spec: ModelSpec, thresholds: Thresholds) -> list[FileResul
     return sorted([*scored, *failed], key=lambda r: r.path)
 
 
+def standin() -> ModelSpec:
+    """A stand-in for a model, calibrated on 400 tracks by people and 300 by AI that were drawn at random."""
+    rng = np.random.default_rng(0)
+    people, ai = rng.beta(2, 4, 400).tolist(), rng.beta(4, 2, 300).tolist()
+    known = Calibration.of(people, "400 synthetic tracks", ai_scores=ai)
+    return replace(
+        TINY_SPEC, calibration=known, caught=caught_at_rates(known), license_note="none: a stand-in for a model"
+    )
+
+
 def main(folder: Path, n: int) -> None:
     """Write `demo.parquet`, an earlier `old.parquet` and `reviewed.csv`, and a song with a stand-in for a model."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -152,7 +162,7 @@ def main(folder: Path, n: int) -> None:
     lines = [f"{path},,{'human' if i % 3 else 'ai'},Kim,2026-01-20," for i, path in enumerate(found)]
     (folder / "reviewed.csv").write_text("path,content_hash,decision,by,date,expires\n" + "\n".join(lines) + "\n")
     write_sound(folder / "song.wav", music(60.0, seed=4))
-    write_model(folder / "standin.onnx", calibrated(), gain=25.0, bias=-8.5)
+    write_model(folder / "standin.onnx", standin(), gain=25.0, bias=-8.5)
     print(json.dumps({"tracks": len(rows), "folder": str(folder)}))
 
 

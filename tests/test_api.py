@@ -25,6 +25,7 @@ from sonicscan.model.loading import load_model
 from sonicscan.model.sessions import Device
 from sonicscan.scanning.scan import Scan, ScanOptions
 from sonicscan.scoring import aggregate
+from sonicscan.scoring.likelihood import log10_lr
 from sonicscan.spec import Caught, ModelSpec
 
 
@@ -147,10 +148,14 @@ def test_a_certificate_holds_for_the_windows_that_the_model_was_calibrated_with(
 ) -> None:
     """Those that `sonicscan-train calibrate --windows all` and `sonicscan-export recalibrate` record."""
     spec = calibrated()
-    spec = dataclasses.replace(spec, calibration=dataclasses.replace(spec.calibration, windows=calibrated_with))
+    known = dataclasses.replace(
+        spec.calibration, windows=calibrated_with, ai_scores=tuple(np.linspace(0.3, 0.9, 40)), n_ai=40
+    )
+    spec = dataclasses.replace(spec, calibration=known)
     model = write_model(tmp_path / "m.onnx", spec)
     scan = Scan(ScanOptions(model=model, windows=WindowPlan.of(windows), device=Device("cpu")))
     assert any("is not certified" in note for note in scan.notes) != certified
+    assert (log10_lr(0.5, scan.judged_by.calibration) is not None) == certified
 
 
 def wav(path: Path, samples: np.ndarray, rate: int) -> Path:

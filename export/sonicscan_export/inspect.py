@@ -21,6 +21,8 @@ def describe(path: Path) -> dict[str, Any]:
     spec = onnxfile.read_spec(model, path)
     contract: dict[str, Any] = json.loads(spec.to_json())
     scores = contract["calibration"].pop("scores")
+    for category in contract["calibration"]["categories"]:
+        category.pop("scores")
     contract["calibration"] |= {
         "lowest_stored": scores[0] if scores else None,
         "highest": scores[-1] if scores else None,
@@ -80,6 +82,9 @@ def _calibration(calibration: dict[str, Any]) -> list[str]:
         threshold = row["threshold"]
         said = f"{threshold:.6f}" if threshold is not None else f"not certified: takes {row['tracks_needed']} tracks"
         out.append(f"              {row['max_fpr']:>19.1%}   {said}")
+    for category in calibration["categories"]:
+        what = "codec class" if category["kind"] == "codec" else "kind of music"
+        out.append(f"              of them {category['n']} of the {what} {category['name']}")
     return out
 
 

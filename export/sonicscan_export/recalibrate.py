@@ -23,7 +23,7 @@ from sonicscan.model.sessions import Device
 from sonicscan.report.metadata import ReportMetadata
 from sonicscan.report.readers import read_report
 from sonicscan.scoring.thresholds import CONFIDENCE, caught_at_rates, tracks_needed
-from sonicscan.spec import METADATA_KEY, UNKNOWN_WINDOWS, Calibration, Material, ModelSpec
+from sonicscan.spec import METADATA_KEY, UNKNOWN_WINDOWS, Calibration, Category, Material, ModelSpec, codec_categories
 from sonicscan.text import printable
 
 GroupBy = Literal["artist", "album", "none"]
@@ -173,17 +173,26 @@ def _calibration(
     if known is None or any(weight != 1.0 for weight in known[1]):
         raise InputError("--add: the model holds only the highest scores of its calibration; leave out --add.")
     what = f"{len(scores)} tracks of {name}, {windows} windows each"
-    material = Material.of(
-        *(table.column(column).to_pylist() for column in ("codec", "sample_rate", "bandwidth_hz", "duration_s"))
-    )
+    columns = ("codec", "sample_rate", "bandwidth_hz", "duration_s", "loudness_db")
+    material = Material.of(*(table.column(column).to_pylist() for column in columns))
     return Calibration.of(
         [*known[0], *scores],
         f"{what}, and {own.n} tracks of the model's own ({own.data})" if own.n else what,
         ai_scores=old.ai_scores if old.windows == windows else (),
         windows=windows,
+        categories=_joined(codec_categories(scores, table.column("codec").to_pylist()), own.categories),
         # What the model's own tracks are like is known in counts and quantiles only, which cannot be joined.
         material=None if own.n else material,
     )
+
+
+def _joined(new: Sequence[Category], own: Sequence[Category]) -> list[Category]:
+    """The categories of new tracks and of the model's own tracks; a category of both has the tracks of both."""
+    members: dict[tuple[Literal["codec", "material"], str], list[float]] = defaultdict(list)
+    for category in (*new, *own):
+        members[category.kind, category.name] += category.scores
+    found = (Category.of(kind, name, scores) for (kind, name), scores in members.items())
+    return [category for category in found if category is not None]
 
 
 def _notes(

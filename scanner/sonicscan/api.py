@@ -198,7 +198,7 @@ class Scanner:
         scan = self._scan
         track = Track(os.fsencode(name), sound.nbytes, 0)
         reading = self._reading(MemoryFile(held.getbuffer()))
-        return track_result(track, reading, scan.model.spec, scan.thresholds)
+        return track_result(track, reading, scan.judged_by, scan.thresholds)
 
     def explain(self, path: str | os.PathLike[str]) -> Evidence:
         """Decompose the score of a sound file over windows, time and frequency.

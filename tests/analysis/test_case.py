@@ -27,7 +27,7 @@ from sonicscan.model.loading import load_model
 from sonicscan.model.sessions import Device
 from sonicscan.scoring.thresholds import certified_thresholds
 from sonicscan.signing import PrivateKey, PublicKey
-from sonicscan.spec import Calibration, Caught, ModelSpec
+from sonicscan.spec import Calibration, Caught, Material, ModelSpec
 
 NAME = 'Ada <b>"Examiner"</b>'
 
@@ -161,5 +161,15 @@ def test_the_statement_claims_no_more_than_was_measured(folder: Path) -> None:
     assert "Likelihood ratio" in plain and "assumption" not in plain
     other = " ".join(statement(evidence, limits, strength(evidence, limits, "all")))
     assert "Not certified: the model was calibrated with --windows 12" in other and "Likelihood ratio" not in other
+    known = replace(evidence.spec.calibration, material=Material.of(["mp3"] * 40, [44100] * 40, [9000.0] * 40))
+    elsewhere = replace(evidence, spec=replace(evidence.spec, calibration=known))
+    unlike = strength(elsewhere, limits, "12").unlike
+    assert (
+        unlike[0] == "none of them is pcm_16" and "their bandwidth is 9.0 to 9.0 kHz" in unlike[1] and len(unlike) == 2
+    )
+    assert "This track is unlike" in " ".join(statement(elsewhere, limits, strength(elsewhere, limits, "12")))
+    assert "unlike" not in plain
+    same = replace(strength(evidence, limits, "12"), log10_lr=0.1)
+    assert "a score like this is about as probable if" in " ".join(statement(evidence, limits, same))
     untrained = replace(evidence, spec=replace(evidence.spec, untrained=True))
     assert "score means nothing" in list(statement(untrained, limits, strength(untrained, limits, "12")))[-1]

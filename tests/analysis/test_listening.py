@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,14 @@ from report_samples import World, catalogue_rows, row, sample_report
 from scipy.special import expit
 
 from sonicscan.analysis.catalogue import load
-from sonicscan.analysis.listening import ListenedEstimates, Stratum, draw, estimate
+from sonicscan.analysis.listening import (
+    ListenedEstimates,
+    Stratum,
+    counted,
+    draw,
+    estimate,
+    prediction_powered,
+)
 from sonicscan.analysis.reviewed import Decision, Reviewed, load_reviewed
 from sonicscan.cli.report import main
 from sonicscan.errors import InputError
@@ -42,22 +51,53 @@ def listened(rows: list[FileResult], ai: np.ndarray, n: int, seed: int) -> Liste
 
 @pytest.mark.parametrize("share", [0.05, 0.3])
 def test_intervals_hold_the_truth_as_often_as_they_say(share: float) -> None:
-    """400 draws from one library each: between 93% and 97%, and two standard deviations of the count."""
-    rows, ai = library(np.random.default_rng(1), 900, share)
-    flagged = np.array([r.verdict == "flagged" for r in rows])
-    truth = [ai.mean(), (flagged & ~ai).sum() / (~ai).sum(), (ai & ~flagged).sum() / ai.sum(), ai.mean()]
+    """10,000 samples of 120 tracks from one library: each interval holds the truth in 93% to 97% of them."""
+    rng = np.random.default_rng(1)
+    rows, ai = library(rng, 900, share)
+    verdicts = np.array([r.verdict for r in rows])
+    flagged = verdicts == "flagged"
+    truth = [ai.mean(), (flagged & ~ai).sum() / (~ai).sum(), (flagged & ~ai).sum() / flagged.sum(),
+             (ai & ~flagged).sum() / ai.sum()]  # fmt: skip
+    sizes = Counter(t.stratum for t in draw(rows, 120))
+    strata = [Stratum(name, int((verdicts == name).sum()), n, n, 0) for name, n in sorted(sizes.items())]
+    counts = np.stack(
+        [rng.hypergeometric((ai & (verdicts == s.name)).sum(), (~ai & (verdicts == s.name)).sum(), s.drawn, 10_000)
+         for s in strata], axis=1
+    )  # fmt: skip
     held = np.zeros(4)
-    for seed in range(400):
-        found = listened(rows, ai, 120, seed)
-        for i, (value, interval) in enumerate(
-            zip(
-                truth,
-                (found.ai_share, found.false_positive_rate, found.miss_rate, found.ai_share_with_scores),
-                strict=True,
-            )
-        ):
-            held[i] += interval is not None and interval.low <= value <= interval.high
-    assert (held / 400 >= 0.93 - 0.022).all() and (held[:3] / 400 <= 0.97 + 0.017).all(), held / 400
+    for drawn, times in zip(*np.unique(counts, axis=0, return_counts=True), strict=True):
+        found = counted([dataclasses.replace(s, ai=int(n)) for s, n in zip(strata, drawn, strict=True)])
+        estimates = (found.ai_share, found.false_positive_rate, found.false_discovery_rate, found.miss_rate)
+        held += [times * (e is not None and e.low <= t <= e.high) for e, t in zip(estimates, truth, strict=True)]
+    assert (held / 10_000 >= 0.93).all() and (held / 10_000 <= 0.97).all(), held / 10_000
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3])
+def test_prediction_powered_intervals_hold_the_truth_as_often_as_they_say(share: float) -> None:
+    """2,000 samples of 120 tracks: between 93% and 97%, and two standard deviations of the count."""
+    rng = np.random.default_rng(1)
+    rows, ai = library(rng, 900, share)
+    scores = np.array([r.score for r in rows])
+    sizes = Counter(t.stratum for t in draw(rows, 120))
+    members = {name: np.flatnonzero([r.verdict == name for r in rows]) for name in sizes}
+    held, widths = 0, []
+    for _ in range(2000):
+        chosen = {name: rng.choice(found, sizes[name], replace=False) for name, found in members.items()}
+        parts = [(scores[members[name]], scores[at], ai[at].astype(float)) for name, at in chosen.items()]
+        found = prediction_powered(parts)
+        assert found is not None
+        held += found.low <= ai.mean() <= found.high
+        widths.append(found.high - found.low)
+    assert 0.93 - 0.011 <= held / 2000 <= 0.97 + 0.008
+    assert np.mean(widths) < 0.25
+
+
+def test_the_estimates_of_a_sample_are_those_of_its_counts() -> None:
+    rows, ai = library(np.random.default_rng(1), 900, 0.3)
+    found = listened(rows, ai, 120, 5)
+    counts = counted(found.strata)
+    assert all(getattr(found, f.name) == getattr(counts, f.name) for f in dataclasses.fields(counts))
+    assert found.ai_share_with_scores is not None and found.ai_share.low <= ai.mean() <= found.ai_share.high
 
 
 def test_a_sample_is_stratified_repeatable_and_fair() -> None:

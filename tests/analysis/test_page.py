@@ -287,6 +287,15 @@ def test_it_fits_the_screen_in_both_themes(browser: Browser, scanned: Path, widt
     assert browser.messages() == []
 
 
+def test_a_chart_that_is_wider_than_the_screen_says_so(browser: Browser, scanned: Path) -> None:
+    cue, box = ".evidence > .sideways", "details.track[open] .wide"
+    for width, wider in ((390, True), (1280, False)):
+        browser.open(scanned, width=width)
+        browser.run("document.querySelector('details.track').open = true")
+        sizes = browser.run(f"const b = document.querySelector('{box}'); return [b.scrollWidth, b.clientWidth]")
+        assert (sizes[0] > sizes[1] + 1) == wider == browser.one(cue).is_displayed()
+
+
 def test_it_prints_on_white(browser: Browser, scanned: Path) -> None:
     browser.open(scanned, theme="dark")
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
@@ -314,6 +323,7 @@ def test_it_says_what_the_report_knows(browser: Browser, scanned: Path, large: P
     assert "400 tracks by people: synthetic" in text and "<i>none</i>" in text
     assert "The share of AI cannot be estimated: the model does not say how much AI it catches" in text
     browser.open(large)
+    assert all(float(text) > 1.0 for text in browser.cells(10))  # of the artists of the highest scores
     text = browser.one("main").text
     assert "of 500 AI tracks at a false-positive rate of 1.0%" in text
     assert "estimated share of AI" in text and "newly flagged" in text and "3 human" in text
@@ -447,10 +457,17 @@ def test_decisions_are_taken_kept_saved_and_loaded_again(tmp_path: Path, browser
     page.driver.execute_script("localStorage.clear()")
     page.open(tmp_path / "a.html")
     assert page.cells(9) == [""] * 4
-    page.one("#load-decisions").send_keys(str(saved))
-    page.wait(lambda: page.cells(9) == ["human", "ai", "unsure", ""])
+    more = f"{paths[3]},,accepted,Ada,2026-02-01,,\ngone.mp3,,ai,Ada,2026-02-01,,\n{paths[2]},,,,,,\n"
+    (tmp_path / "more.csv").write_bytes(text.encode() + more.encode())
+    page.one("#load-decisions").send_keys(str(tmp_path / "more.csv"))
+    page.wait(lambda: page.cells(9) == ["human", "ai", "unsure", "accepted"])
+    said = "4 decisions loaded; 1 are about tracks that this page does not list: gone.mp3"
+    page.wait(lambda: page.one("#decisions-said").text == said)
+    page.all(tracks)[0].click()
+    page.wait(lambda: page.all(".note-of"))
+    assert page.one(".note-of").get_attribute("value") == "=mixed by Ada"
     assert page.messages() == []
     run("html", report, "--out", tmp_path / "b.html", "--reviewed", saved)
     page.driver.execute_script("localStorage.clear()")
     page.open(tmp_path / "b.html")
-    assert page.cells(9) == ["human", "ai", "", ""]
+    assert page.cells(9) == ["human", "ai", "unsure", ""]

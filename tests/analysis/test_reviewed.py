@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+import os
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 from report_samples import DAY_NS, NOON_2026, row, sample_report
 
 from sonicscan.analysis.catalogue import load
 from sonicscan.analysis.reviewed import load_reviewed
 from sonicscan.analysis.summary import summarise
+from sonicscan.cli.scan import main as scanner
 from sonicscan.errors import InputError
 from sonicscan.scoring.thresholds import Thresholds
 
@@ -121,3 +125,38 @@ def test_a_summary_counts_decisions_openly(tmp_path: Path) -> None:
     assert summary.verdicts == {"flagged": 3, "review": 1, "clear": 1}
     assert {g.name: g.flagged for g in summary.folders} == {"a": 1, "b": 1}
     assert summarise(report, today=TODAY).reviewed is None
+
+
+def test_a_scan_writes_the_decisions_of_its_day_to_its_report(
+    small_library: Path, calibrated_model: Path, tmp_path: Path
+) -> None:
+    """Without `--fail-on`; a later scan of unchanged files replaces them, also in a folder of parts."""
+
+    def scan(*options: object) -> Result:
+        words = [small_library, "--model", calibrated_model, "--threshold", "0", "--workers", "1", *options]
+        done = CliRunner().invoke(scanner, [str(word) for word in words])
+        assert done.exit_code == 0, done.stderr
+        return done
+
+    def decided(report: Path) -> dict[str, str | None]:
+        return {Path(r.path).name: r.decision for r in load(report).rows if r.decision}
+
+    for folder in ("a", "b"):
+        for file in (small_library / folder).iterdir():
+            os.utime(file, (1.7e9, 1.7e9))
+    names = (f"{small_library}/a/1.wav,,human,Kim,2026-02-01,", f"{small_library}/a/2.flac,,unsure,Kim,2026-02-01,")
+    lapsed = f"{small_library}/b/5.wav,,ai,Kim,2026-02-01,2026-02-02"
+    first = reviewed_file(tmp_path, *names, lapsed, "gone.mp3,,ai,Kim,2026-02-01,", f"{small_library}/b/4.ogg,,,,,")
+    one, parts = tmp_path / "r.parquet", tmp_path / "parts"
+    said = scan("--reviewed", first, "--out", one)
+    assert "decisions about tracks that this scan did not find: 1 (gone.mp3)" in said.stderr
+    assert decided(one) == {"1.wav": "human", "2.flac": "unsure"}
+    scan("--reviewed", first, "--out", f"{parts}/", "--since", one)
+    assert decided(parts) == {"1.wav": "human", "2.flac": "unsure"}
+    second = reviewed_file(tmp_path, f"{small_library}/a/3.mp3,,accepted,Kim,2026-02-01,")
+    again = tmp_path / "s.parquet"
+    assert "carried  6 rows" in scan("--reviewed", second, "--out", again, "--since", parts).stderr
+    assert decided(again) == {"3.mp3": "accepted"}
+    out = CliRunner().invoke(scanner, [f"{small_library}/a/3.mp3", "--model", str(calibrated_model), "--out", "-",
+                                       "--reviewed", str(second), "-q", "--workers", "1"])  # fmt: skip
+    assert json.loads(out.stdout)["decision"] == "accepted"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from report_samples import World, catalogue_rows, row, sample_report
 from scipy.special import expit
 
@@ -24,8 +26,10 @@ from sonicscan.analysis.statistics import (
 )
 from sonicscan.analysis.summary import StatusCount, discovered, summarise
 from sonicscan.analysis.words import findings, interval
+from sonicscan.cli.report import main
+from sonicscan.scoring.aggregate import judgement
 from sonicscan.scoring.thresholds import Thresholds, certified_thresholds, p_value
-from sonicscan.spec import Calibration, Caught, Material, ModelSpec
+from sonicscan.spec import Calibration, Caught, Material, ModelSpec, codec_categories
 
 TRACKS = 4000
 
@@ -164,6 +168,63 @@ def test_a_summary_of_other_material_says_so_and_estimates_nothing(tmp_path: Pat
     assert [sentence.split(":")[0] for sentence in found.differences] == ["codec", "sample rate"]
     assert found.ai_share is None and found.false_flags is None
     assert "The threshold is certified for other material: codec: " in " ".join(findings(found))
+
+
+def test_groups_of_every_kind_have_e_values(tmp_path: Path) -> None:
+    """One artist's twelve tracks score like AI: all of his groups have an e-value that few groups of people reach."""
+    world, rng = World(), np.random.default_rng(15)
+    spec = world.model(rng)
+    limits = certified_thresholds(spec.calibration, 0.01)
+    rows = catalogue_rows(world.margins(rng, 400, 0), spec, limits)
+    high = catalogue_rows(np.full(12, 6.0), spec, limits, seed=1)
+    high = [
+        dataclasses.replace(r, path=f"/music/Z/{i}.mp3", artist="Zed", album="Last", isrc=f"ZZZZZ26{i:05d}",
+                            window_margins=[6.0 + i] * 12)
+        for i, r in enumerate(high)
+    ]  # fmt: skip
+    report = sample_report(tmp_path / "r.parquet", [*rows, *high], spec, limits)
+    for by, name in (("artist", "Zed"), ("album", "Zed / Last"), ("folder", "Z"), ("label", "ZZZZZ")):
+        done = CliRunner().invoke(main, ["summary", str(report), "--by", by, "--json", "--fdr", "0.2"])
+        first, *others = json.loads(done.stdout)
+        assert (first["name"], first["tracks"], first["flagged"]) == (name, 12, 12)
+        assert first["error"] < 0.05 and first["e_value"] == pytest.approx(1 / first["error"])
+        # 1,000 calibration tracks allow an e-value of 21, and among 41 groups 205 would be needed.
+        assert first["reported"] == (by in ("album", "label"))  # of which one alone has a name
+        assert not any(other["reported"] for other in others)
+    said = CliRunner().invoke(main, ["summary", str(report), "--by", "label", "--fdr", "0.2"])
+    assert "1 of 2 can be reported" in said.stdout and "prove nothing" not in said.stdout
+    other = sample_report(tmp_path / "all.parquet", [*rows, *high], spec, limits, options={"windows": "all"})
+    doubted = CliRunner().invoke(main, ["summary", str(other), "--by", "artist"]).stdout
+    assert "Not certified" in doubted and "The e-values then prove nothing." in " ".join(doubted.split())
+
+
+def test_a_summary_says_which_codecs_have_a_certificate_of_their_own(tmp_path: Path) -> None:
+    """And the estimate counts the flags at the threshold that its error rates are about."""
+    world, rng = World(), np.random.default_rng(16)
+    spec = world.model(rng)
+    scores = list(spec.calibration.scores)
+    codecs = ["mp3"] * 600 + ["opus"] * 400  # the highest scores are all of Opus files
+    known = dataclasses.replace(
+        spec.calibration, categories=codec_categories(scores, codecs), material=Material.of([*codecs, "aac"], [44100])
+    )
+    split = dataclasses.replace(spec, calibration=known)
+    limits = certified_thresholds(known, 0.01)
+    margins = world.margins(rng, 900, 100)
+    plain = catalogue_rows(margins, spec, certified_thresholds(spec.calibration, 0.01))
+    rows = [
+        dataclasses.replace(r, codec=codec, **judgement(r.score or 0.0, [], [], split, limits, codec))
+        for r, codec in zip(plain, ["mp3", "opus", "aac", "flac"] * 250, strict=True)
+    ]
+    found = summarise(load(sample_report(tmp_path / "r.parquet", rows, split, limits)))
+    told = {codec.name: (codec.tracks, codec.calibration_tracks, codec.flagged_from) for codec in found.codecs}
+    assert told["mp3"] == (250, 600, limits.flagged) and told["aac"] == (250, 1, None)
+    assert told["opus"][2] is not None and told["opus"][2] > limits.flagged and told["lossless"] == (250, 0, None)
+    said = " ".join(findings(found))
+    assert "certified for these codecs by themselves: " in said and "opus from 0." in said
+    assert "It is not certified by itself for aac (250 tracks here, 1 in the calibration)" in said
+    assert "takes 299 calibration tracks" in said
+    flags = sum((r.score or 0.0) >= limits.flagged for r in rows)
+    assert found.verdicts["flagged"] <= flags == sum(r.verdict == "flagged" for r in plain)
 
 
 def test_error_rates_come_from_the_model() -> None:

@@ -597,6 +597,15 @@ def test_full_bandwidth_warns_of_nothing(tmp_path: Path) -> None:
     assert facts.bandwidth_hz > 20000
 
 
+@pytest.mark.parametrize(("amplitude", "decibels"), [(1.0, -3.01), (0.1, -23.01)])
+def test_the_loudness_is_the_root_mean_square(amplitude: float, decibels: float, tmp_path: Path) -> None:
+    """Of a sine wave on both channels."""
+    sine = amplitude * np.sin(2 * np.pi * 440 * np.arange(12 * 22050) / 22050)
+    path = tmp_path / "sine.wav"
+    soundfile.write(path, np.stack([sine, sine], axis=1), 22050, subtype="FLOAT")
+    assert windows_of(path)[1].loudness_db == pytest.approx(decibels, abs=0.01)
+
+
 def test_clipping_is_noticed(tmp_path: Path) -> None:
     sound = music(12.0, 22050)
     _, facts = windows_of(write_sound(tmp_path / "loud.wav", np.clip(12 * sound, -1, 1), 22050))

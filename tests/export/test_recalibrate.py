@@ -44,6 +44,7 @@ def sample_report(
     statuses: dict[int, Status] | None = None,
     artists: int = 0,
     windows: str = "12",
+    codecs: list[str] | None = None,
 ) -> Path:
     """A report as a scan with `model` would have written it; with as many artists as said, in turn."""
     rows = [
@@ -52,7 +53,8 @@ def sample_report(
             status=(statuses or {}).get(k, "ok"),
             score=None if k in (statuses or {}) else score,
             artist=f"Artist {k % artists}" if artists else None,
-            codec="mp3",
+            codec=codecs[k] if codecs else "mp3",
+            loudness_db=-10.0 - k % 7,
             sample_rate=44100,
             size=1,
             mtime_ns=1,
@@ -179,6 +181,21 @@ def test_the_model_s_own_tracks_can_be_kept(model: Path, tmp_path: Path) -> None
     refused(
         recalibrate(model, whole, out, "--add"), "calibrated with --windows 12 and .* was scanned with all", tmp_path
     )
+
+
+def test_codec_classes_with_enough_tracks_get_certificates_of_their_own(model: Path, tmp_path: Path) -> None:
+    """Of the report's tracks, and with --add of both."""
+    codecs = ["mp3"] * 300 + ["flac"] * 20 + ["pcm_16"] * 20
+    known = sample_report(tmp_path / "known.parquet", model, [*SCORES, *SCORES[:20]], codecs=codecs)
+    out, more = tmp_path / "new.onnx", tmp_path / "more.onnx"
+    assert recalibrate(model, known, out).exit_code == 0
+    found = spec_of(out).calibration
+    assert [(c.kind, c.name, c.n) for c in found.categories] == [("codec", "mp3", 300), ("codec", "lossless", 40)]
+    assert [own.name for own in certified_thresholds(found, 0.01).classes] == ["mp3"]
+    assert found.material is not None and len(found.material.loudness_db) > 30
+    again = sample_report(tmp_path / "again.parquet", out, [*SCORES, *SCORES[:20]], codecs=codecs)
+    assert recalibrate(out, again, more, "--add").exit_code == 0
+    assert [(c.name, c.n) for c in spec_of(more).calibration.categories] == [("mp3", 600), ("lossless", 80)]
 
 
 def test_the_plan_of_the_scan_is_the_certificate_s(model: Path, tmp_path: Path) -> None:

@@ -26,8 +26,10 @@ PLAIN = {"path": "a.wav", "status": "ok", "size": 1, "mtime_ns": 1, "warnings": 
     st.fixed_dictionaries(
         {"path": TEXT, "size": WHOLE, "mtime_ns": WHOLE},
         optional=dict.fromkeys(("sample_rate", "channels", "windows", "silent_windows"), WHOLE)
-        | dict.fromkeys(("duration_s", "bandwidth_hz", "elapsed_ms", "flagged_s", "log10_lr", "p_value"), REAL)
-        | dict.fromkeys(("error", "title", "artist", "album", "isrc", "codec"), TEXT),
+        | dict.fromkeys(
+            ("duration_s", "bandwidth_hz", "loudness_db", "elapsed_ms", "flagged_s", "log10_lr", "p_value"), REAL
+        )
+        | dict.fromkeys(("error", "decision", "title", "artist", "album", "isrc", "codec"), TEXT),
     ),
     TEXT,
 )

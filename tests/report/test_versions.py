@@ -1,4 +1,4 @@
-"""Reports of schema version 1 are read by every command; the columns that they lack are null."""
+"""Reports of schema versions 1 and 2 are read by every command; the columns that they lack are null."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from sonicscan.scanning.resumable import comparable_rows
 from sonicscan.scanning.scan import Scan, ScanOptions, now
 from sonicscan.scoring.thresholds import Thresholds
 
-ADDED = ["log10_lr", "provenance"]
+ADDED = {"1": ["log10_lr", "provenance", "decision", "loudness_db"], "2": ["decision", "loudness_db"]}
 DECLARED = Provenance(
     claim="generated", generator="=Suno", signature="absent", source="tag", statement="made with suno"
 )
 ROWS = [
     row("a.mp3", 0.95, verdict="flagged", log10_lr=1.5, provenance=DECLARED),
-    row("b.mp3", 0.2, verdict="clear", provenance=Provenance()),
+    row("b.mp3", 0.2, verdict="clear", decision="human", loudness_db=-14.5, provenance=Provenance()),
     row("c.mp3", None, error="the file has no bytes."),
 ]
 
@@ -40,11 +40,11 @@ def new(tmp_path: Path) -> Path:
     return sample_report(tmp_path / "new.parquet", ROWS, thresholds=Thresholds(0.9, 0.5))
 
 
-@pytest.fixture
-def old(tmp_path: Path, new: Path) -> Path:
-    """The same report as version 1 wrote it."""
-    table = pq.read_table(new).drop_columns(ADDED)
-    metadata = table.schema.metadata | {b"sonicscan.schema_version": b"1"}
+@pytest.fixture(params=sorted(ADDED))
+def old(tmp_path: Path, new: Path, request: pytest.FixtureRequest) -> Path:
+    """The same report as an earlier version wrote it."""
+    table = pq.read_table(new).drop_columns(ADDED[request.param])
+    metadata = table.schema.metadata | {b"sonicscan.schema_version": request.param.encode()}
     pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "old.parquet")
     return tmp_path / "old.parquet"
 
@@ -57,20 +57,21 @@ def test_rows_survive_the_way_through_parquet(new: Path) -> None:
     assert list(to_results(read_report(new))) == ROWS
 
 
-def test_columns_that_version_1_lacks_are_null(old: Path) -> None:
+def test_columns_that_a_version_lacks_are_null(old: Path) -> None:
     table = read_report(old)
-    assert metadata_of(table.schema)["schema_version"] == "2"
-    assert [table.column(name).null_count for name in ADDED] == [3, 3]
+    assert metadata_of(table.schema)["schema_version"] == "3"
+    lacked = ADDED[metadata_of(pq.read_schema(old))["schema_version"]]
+    assert [table.column(name).null_count for name in lacked] == [3] * len(lacked)
     assert [r.score for r in to_results(table)] == [0.95, 0.2, None]
 
 
 @pytest.mark.parametrize("command", ["show", "summary"])
-def test_commands_read_version_1(old: Path, command: str) -> None:
+def test_commands_read_earlier_versions(old: Path, command: str) -> None:
     done = run(command, old)
     assert done.exit_code == 0 and done.stdout
 
 
-def test_version_1_is_compared_converted_and_drawn(old: Path, new: Path, tmp_path: Path) -> None:
+def test_earlier_versions_are_compared_converted_and_drawn(old: Path, new: Path, tmp_path: Path) -> None:
     assert run("diff", old, new).exit_code == 0
     assert run("html", old, "--out", tmp_path / "audit.html").exit_code == 0
     assert run("convert", old, "--out", tmp_path / "again.parquet").exit_code == 0
@@ -81,11 +82,11 @@ def test_versions_are_merged_into_the_newer_one(old: Path, new: Path, tmp_path: 
     other = sample_report(tmp_path / "other.parquet", [row("z.mp3", 0.1, provenance=DECLARED)])
     out = tmp_path / "all.parquet"
     assert merge.merge([old, other], out, merge.Allowed(mixed_models=True)) == 4
-    assert [r.provenance for r in to_results(read_report(out))] == [None, None, None, DECLARED]
-    assert metadata_of(pq.read_schema(out))["schema_version"] == "2"
+    assert [r.decision for r in to_results(read_report(out))] == [None] * 4
+    assert metadata_of(pq.read_schema(out))["schema_version"] == "3"
 
 
-@pytest.mark.parametrize(("version", "said"), [("0", "its version is 0"), ("3", "its version is 3"), ("²", "version")])
+@pytest.mark.parametrize(("version", "said"), [("0", "its version is 0"), ("4", "its version is 4"), ("²", "version")])
 def test_other_versions_are_refused(new: Path, tmp_path: Path, version: str, said: str) -> None:
     table = pq.read_table(new)
     metadata = table.schema.metadata | {b"sonicscan.schema_version": version.encode()}
@@ -125,6 +126,6 @@ def test_since_version_1_scores_again_and_says_why(calibrated_model: Path, tmp_p
     metadata = replace(scan.metadata(now()), key="1", schema_version="1")
     table = with_metadata(pa.Table.from_batches([to_batch(ROWS)]), metadata)
     old = tmp_path / "old.parquet"
-    pq.write_table(table.drop_columns(ADDED), old)
+    pq.write_table(table.drop_columns(ADDED["1"]), old)
     assert comparable_rows(scan, old) is None
     assert scan.notes[-1].startswith(f"{old} was made by another version of sonicscan, whose rows lack columns: every")

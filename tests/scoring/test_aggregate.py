@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sonicscan.scoring import aggregate
+from sonicscan.scoring.likelihood import spec_for_windows
 from sonicscan.scoring.thresholds import Thresholds
 from sonicscan.spec import Calibration, ModelSpec
 
@@ -142,5 +143,7 @@ def test_a_likelihood_ratio_needs_both_classes_and_a_trained_model() -> None:
     for other in (
         dataclasses.replace(spec, untrained=True),
         dataclasses.replace(spec, calibration=Calibration.of(calibration.scores)),
+        spec_for_windows(spec, "all"),
     ):
         assert aggregate.judgement(0.9, [0.0], [0.0], other, None)["log10_lr"] is None
+    assert spec_for_windows(spec, "12") is spec

@@ -26,12 +26,12 @@ def group_values(p_values: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("alike", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("error", [0.2, 0.1])
-def test_the_error_of_a_group_holds_under_any_dependence(alike: float, error: float) -> None:
+def test_the_error_of_a_group_holds_under_any_dependence(alike: float) -> None:
     """10,000 albums of 12 tracks by people."""
     e_values = group_values(album_p_values(np.random.default_rng(1), 10_000, 12, alike))
     assert e_values.mean() <= 1.03
-    assert np.mean(e_values >= 1 / error) <= error
+    for error in (0.2, 0.1, 0.05):
+        assert np.mean(e_values >= 1 / error) <= error
 
 
 def test_a_product_of_p_values_breaks_its_rate_where_tracks_are_alike() -> None:

@@ -102,6 +102,8 @@ def make_case(order: Order, model: Model, out: Path, key: PrivateKey | None = No
     digest = _digest_of(order.audio)
     with Decoder(model.spec.audio) as decoder:
         evidence = explain(os.fsencode(order.audio), model, order.plan, decoder)
+        limits = None if order.limits is None else order.limits.of(evidence.facts.codec)
+        order = dataclasses.replace(order, limits=limits)
         found = strength(evidence, order.limits, str(order.plan), order.prior)
         report = _report(order, model, evidence, found, opened, digest)
         page = render(

@@ -34,6 +34,7 @@ class Explained:
         panels: inline SVG by name.
         excerpts: parts of the sound, to play.
         excerpts_are: what they are, in words.
+        excerpts_left_out: ranges that have no excerpt, since the page holds a limited amount of sound.
         windows: per window start, margin, sum of cells, spread over families and weight.
         figures: the numbers of the picture as JSON, so that the sum can be checked.
     """
@@ -44,6 +45,7 @@ class Explained:
     panels: dict[str, str]
     excerpts: tuple[Excerpt, ...]
     excerpts_are: str
+    excerpts_left_out: int
     windows: tuple[tuple[float, float, float, float, float], ...]
     figures: str
 
@@ -52,10 +54,13 @@ def explained(
     evidence: Evidence, limits: Thresholds | None, sound_s: float, decoder: Decoder | None = None
 ) -> Explained:
     """Everything a page shows of a track, with at most `sound_s` seconds of sound in it."""
+    limits = None if limits is None else limits.of(evidence.facts.codec)
     ranges, what = ranges_of(evidence, limits), "flagged ranges"
     if not ranges:
         start = float(evidence.starts_s[evidence.strongest])
-        ranges, what = [(start, start + evidence.spec.audio.window_s)], "the strongest window"
+        end = min(start + evidence.spec.audio.window_s, max(evidence.facts.duration_s, start))
+        ranges, what = [(start, end)], "the strongest window"
+    heard = tuple(excerpts(evidence.path, ranges, sound_s, decoder))
     per_window = zip(
         evidence.starts_s,
         evidence.margins,
@@ -69,8 +74,9 @@ def explained(
         path=_text(evidence.path),
         sentences=tuple(sentences(evidence, limits)),
         panels=svg_panels(evidence, limits),
-        excerpts=tuple(excerpts(evidence.path, ranges, sound_s, decoder)),
+        excerpts=heard,
         excerpts_are=what,
+        excerpts_left_out=len(ranges) - len(heard),
         windows=tuple((float(a), float(b), float(c), float(d), float(e)) for a, b, c, d, e in per_window),
         figures=embedded(figures(evidence)),
     )

@@ -15,6 +15,7 @@ sample. So it is valid for any scores. Sources: Angelopoulos, Bates, Fannjiang, 
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -65,6 +66,17 @@ class Stratum:
     drawn: int
     decided: int
     ai: int
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The estimates that the counts of a sample give; they are those of `ListenedEstimates` with the same names."""
+
+    ai_share: Estimate
+    ai_tracks: Estimate
+    false_positive_rate: Estimate | None
+    false_discovery_rate: Estimate | None
+    miss_rate: Estimate | None
 
 
 @dataclass(frozen=True)
@@ -185,14 +197,29 @@ def estimate(
         if members:
             strata.append(Stratum(name, len(members), len(chosen), len(decided), sum(decided)))
             values.append((members, [identity(row) in truth for row in members]))
+    found = counted(strata)
+    return ListenedEstimates(
+        strata=tuple(strata),
+        ai_share=found.ai_share,
+        ai_tracks=found.ai_tracks,
+        false_positive_rate=found.false_positive_rate,
+        false_discovery_rate=found.false_discovery_rate,
+        miss_rate=found.miss_rate,
+        ai_share_with_scores=prediction_powered([_predicted(members, known, truth) for members, known in values]),
+        undecided=len(drawn) - len(truth),
+        unmatched=tuple(sorted(strata_of.keys() - {row.path for row in scored})),
+    )
+
+
+def counted(strata: Sequence[Stratum]) -> Counted:
+    """The estimates from the counts of each stratum, at least one decided track in each."""
     ai = np.stack([_ai_tracks(stratum) for stratum in strata])
     point = np.array([s.tracks * s.ai / s.decided for s in strata])
     total = sum(s.tracks for s in strata)
     n_tracks = np.array([[s.tracks] for s in strata])
     flagged = np.array([s.name == "flagged" for s in strata])
     people, point_people = n_tracks - ai, n_tracks[:, 0] - point
-    return ListenedEstimates(
-        strata=tuple(strata),
+    return Counted(
         ai_share=_interval(point.sum() / total, ai.sum(axis=0) / total),
         ai_tracks=_interval(point.sum(), ai.sum(axis=0)),
         false_positive_rate=_ratio(point_people[flagged].sum(), point_people.sum(), people[flagged], people),
@@ -202,17 +229,16 @@ def estimate(
         if flagged.any()
         else None,
         miss_rate=_ratio(point[~flagged].sum(), point.sum(), ai[~flagged], ai),
-        ai_share_with_scores=_prediction_powered(values, truth),
-        undecided=len(drawn) - len(truth),
-        unmatched=tuple(sorted(strata_of.keys() - {row.path for row in scored})),
     )
 
 
+@functools.lru_cache(maxsize=64)
 def _ai_tracks(stratum: Stratum) -> Float64:
     """Random draws of the number of AI tracks in a stratum: the decided ones plus the rest."""
     rng = np.random.default_rng(len(stratum.name))
     rate = rng.beta(stratum.ai + 0.5, stratum.decided - stratum.ai + 0.5, _DRAWS)
     found: Float64 = stratum.ai + rng.binomial(stratum.tracks - stratum.decided, rate).astype(np.float64)
+    found.setflags(write=False)  # it is kept for the next call
     return found
 
 
@@ -229,18 +255,26 @@ def _ratio(part: float, whole: float, parts: Float64, wholes: Float64) -> Estima
     return _interval(part / whole, parts.sum(axis=0) / np.maximum(below, 1.0))
 
 
-def _prediction_powered(
-    strata: Sequence[tuple[Sequence[FileResult], Sequence[bool]]], truth: Mapping[bytes, bool]
-) -> Estimate | None:
-    """Share of AI: the mean score of all tracks, corrected by the sample's mean error in each stratum."""
-    parts = []
-    for members, known in strata:
-        scores = np.array([row.score for row in members], dtype=np.float64)
-        chosen = np.asarray(known)
-        labels = np.array([truth[identity(row)] for row, there in zip(members, known, strict=True) if there], float)
-        if len(labels) < min(2, len(members)):
-            return None
-        parts.append((scores, scores[chosen], labels))
+def _predicted(
+    members: Sequence[FileResult], known: Sequence[bool], truth: Mapping[bytes, bool]
+) -> tuple[Float64, Float64, Float64]:
+    """The scores of a stratum's tracks, those of its decided tracks, and their labels (1 for AI)."""
+    scores = np.array([row.score for row in members], dtype=np.float64)
+    labels = np.array([truth[identity(row)] for row, there in zip(members, known, strict=True) if there], np.float64)
+    return scores, scores[np.asarray(known)], labels
+
+
+def prediction_powered(parts: Sequence[tuple[Float64, Float64, Float64]]) -> Estimate | None:
+    """Share of AI: the mean score of all tracks, corrected by the sample's mean error in each stratum.
+
+    Args:
+        parts: for each stratum the scores of all tracks, the scores of the decided tracks, and their labels (1 for AI).
+
+    Returns:
+        None with fewer than two decided tracks in a stratum that has more.
+    """
+    if any(len(labels) < min(2, len(scores)) for scores, _, labels in parts):
+        return None
     total = sum(len(scores) for scores, _, _ in parts)
     # The weight of the scores that gives the smallest variance: their regression coefficient within strata.
     spread = sum(len(s) ** 2 / len(y) * float(np.var(f)) for s, f, y in parts)
@@ -251,8 +285,8 @@ def _prediction_powered(
         errors = labels - weight * predicted
         share, n, size = len(scores) / total, len(labels), len(scores)
         value += share * (weight * float(scores.mean()) + float(errors.mean()))
-        # A sample of equal labels has no variance; two more tracks, one of each kind, avoid that.
-        mean = (labels.sum() + 1.0) / (n + 2.0)
+        # A sample of equal labels has no variance. One more track, half of each kind, avoids that.
+        mean = (labels.sum() + 0.5) / (n + 1.0)
         within = max(
             float(np.var(errors, ddof=1)) if n > 1 else 0.0, mean * (1.0 - mean) if np.ptp(labels) == 0 else 0.0
         )

@@ -93,6 +93,7 @@ def audit_page(
                 row.path if printable(row.path) != row.path else None,
                 _playable(row, out),
                 [[round(r["start_s"], 1), round(r["end_s"], 1)] for r in row.flagged_ranges or ()],
+                _e_value(artists.get(row.artist or "")),
             ]
             for row in listed
         ],
@@ -138,7 +139,8 @@ def _row(
     row: FileResult, root: str, reviewed: Reviewed, today: dt.date, place: str | None, artist: Group | None
 ) -> list[Any]:
     """One row of the table; `audit.js` names the fields."""
-    decision = reviewed.covers(row, today)
+    decision = reviewed.valid(row, today)
+    decided = f"{decision.decision}, {printable(decision.by)}, {decision.date}" if decision else row.decision
     return [
         None if row.score is None else round(row.score, 6),
         row.verdict or "",
@@ -148,7 +150,7 @@ def _row(
         printable(row.title or ""),
         None if row.duration_s is None else round(row.duration_s, 1),
         strip(row.window_margins or ()),
-        f"{decision.decision}, {printable(decision.by)}, {decision.date}" if decision else "",
+        printable(decided or ""),
         place,
         _details(row, artist),
     ]
@@ -175,12 +177,17 @@ def _details(row: FileResult, artist: Group | None) -> dict[str, str]:
     return {label: printable(text) for label, text in facts.items() if text}
 
 
+def _e_value(artist: Group | None) -> float | None:
+    return None if artist is None or artist.e_value is None else round(artist.e_value, 2)
+
+
 def _sound(row: FileResult) -> str:
     parts = [
         row.codec,
         None if row.sample_rate is None else f"{row.sample_rate} Hz",
         None if row.channels is None else f"{row.channels} ch",
         None if row.bandwidth_hz is None else f"up to {row.bandwidth_hz / 1000:.1f} kHz",
+        None if row.loudness_db is None else f"{row.loudness_db:.1f} dBFS",
     ]
     return ", ".join(part for part in parts if part)
 

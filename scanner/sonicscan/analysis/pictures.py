@@ -88,9 +88,7 @@ def draw_map(ax: Axes, evidence: Evidence, limits: Thresholds | None) -> None:
         middle = (corner[0] + width / 2, corner[1] + height / 2)
         ax.annotate(f"{value:+.2f}", middle, ha="center", va="center", fontsize=6, color="white")
     total = f"{evidence.margins[evidence.strongest]:+.2f}"
-    spread = evidence.spread[evidence.strongest]
-    extra = f" {spread:+.2f} in no one place" if spread else ""
-    ax.set_title(f"Evidence: cells{extra} add up to {total} log-odds")
+    ax.set_title(f"Evidence: adds up to {total} log-odds{_no_place(evidence.spread[evidence.strongest])}")
 
 
 def draw_profile(ax: Axes, evidence: Evidence, limits: Thresholds | None) -> None:
@@ -116,8 +114,12 @@ def draw_profile(ax: Axes, evidence: Evidence, limits: Thresholds | None) -> Non
     ax.margins(x=0.3)
     ax.set_xlabel("log-odds")
     ax.set_ylabel("kHz")
-    extra = f" {evidence.track_spread:+.2f}" if evidence.track_spread else ""
-    ax.set_title(f"By frequency, whole track: adds up to {bands.sum():+.2f}{extra}")
+    ax.set_title(f"By frequency, whole track: {evidence.margin:+.2f}{_no_place(evidence.track_spread)}")
+
+
+def _no_place(spread: float) -> str:
+    """A second line of a title, about the part of a margin that belongs to no cell; empty if it rounds to zero."""
+    return f"\nof it in no one place: {spread:+.2f}" if abs(spread) >= 0.005 else ""
 
 
 PANELS: dict[str, tuple[Panel, tuple[float, float]]] = {
@@ -156,7 +158,11 @@ def ranges_of(evidence: Evidence, limits: Thresholds | None) -> list[tuple[float
     if limits is None:
         return []
     found = flagged_ranges(
-        evidence.starts_s.tolist(), evidence.margins.tolist(), evidence.spec.audio.window_s, limits.flagged
+        evidence.starts_s.tolist(),
+        evidence.margins.tolist(),
+        evidence.spec.audio.window_s,
+        limits.flagged,
+        evidence.facts.duration_s,
     )
     return [(r["start_s"], r["end_s"]) for r in found]
 

@@ -2,7 +2,8 @@
 
 A track with a valid decision is not an open finding. A decision names the track by its path in the report, or by the
 SHA-256 of the file's bytes (`--hash`). A decision on a path expires when the file changes after the decision's date.
-Every program that applies decisions reports how many it applied, and how many have expired.
+Every program that applies decisions reports how many it applied, and how many have expired. A scan writes the valid
+decisions to the report's column `decision`.
 """
 
 from __future__ import annotations
@@ -13,17 +14,37 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeGuard, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, TypeGuard, get_args
 
 from sonicscan.analysis.tables import csv_lines
 from sonicscan.errors import InputError
-from sonicscan.report.row import FileResult
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Kind = Literal["human", "ai", "accepted", "unsure"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 DECISIVE: tuple[Kind, ...] = ("human", "ai", "accepted")  # `unsure` leaves a track open
 COLUMNS = ("path", "content_hash", "decision", "by", "date", "expires")
 STRATUM = "stratum"  # the additional column of a listening sample
+
+
+class Named(Protocol):
+    """The part of a report row that decisions are looked up by, such as a `FileResult`."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def content_hash(self) -> str | None: ...
+    @property
+    def mtime_ns(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class _Row:
+    path: str
+    content_hash: str | None
+    mtime_ns: int
 
 
 @dataclass(frozen=True)
@@ -46,7 +67,7 @@ class Decision:
     date: dt.date
     expires: dt.date | None
 
-    def lapsed(self, row: FileResult, today: dt.date) -> str | None:
+    def lapsed(self, row: Named, today: dt.date) -> str | None:
         """Why the decision is no longer valid for a row that it names; None if it is valid."""
         if self.expires is not None and today > self.expires:
             return "expired"
@@ -68,19 +89,28 @@ class Reviewed:
     by_hash: Mapping[str, Decision] = field(default_factory=dict)
     strata: Mapping[str, str] = field(default_factory=dict)
 
-    def named(self, row: FileResult) -> Decision | None:
+    def named(self, row: Named) -> Decision | None:
         """The decision on a row, valid or not; a decision by hash takes precedence over one by path."""
         by_hash = self.by_hash.get(row.content_hash) if row.content_hash else None
         return by_hash or self.by_path.get(row.path)
 
-    def covers(self, row: FileResult, today: dt.date) -> Decision | None:
-        """The valid decision on a row, if there is one today."""
+    def valid(self, row: Named, today: dt.date) -> Decision | None:
+        """The valid decision on a row today, `unsure` included; None without one."""
         decision = self.named(row)
-        if decision is None or decision.decision not in DECISIVE:
-            return None
-        return decision if decision.lapsed(row, today) is None else None
+        return None if decision is None or decision.lapsed(row, today) is not None else decision
 
-    def unmatched(self, rows: Iterable[FileResult]) -> tuple[str, ...]:
+    def covers(self, row: Named, today: dt.date) -> Decision | None:
+        """The valid and final decision on a row today; None without one."""
+        decision = self.valid(row, today)
+        return None if decision is None or decision.decision not in DECISIVE else decision
+
+    def column(self, rows: pa.Table, today: dt.date) -> list[str | None]:
+        """The column `decision` of a report's rows: the valid decision on each row today, null without one."""
+        names = (rows.column(name).to_pylist() for name in ("path", "content_hash", "mtime_ns"))
+        found = (self.valid(_Row(*values), today) for values in zip(*names, strict=True))
+        return [None if decision is None else decision.decision for decision in found]
+
+    def unmatched(self, rows: Iterable[Named]) -> tuple[str, ...]:
         """Tracks that the file names and the report does not contain: moved, deleted, or of another report."""
         paths, hashes = set(self.by_path), set(self.by_hash)
         for row in rows:
@@ -88,7 +118,7 @@ class Reviewed:
             hashes.discard(row.content_hash or "")
         return (*sorted(paths), *sorted(hashes))
 
-    def lapsed(self, rows: Iterable[FileResult], today: dt.date) -> dict[str, int]:
+    def lapsed(self, rows: Iterable[Named], today: dt.date) -> dict[str, int]:
         """Number of rows whose decision is no longer valid, by reason."""
         reasons = (d.lapsed(row, today) for row in rows if (d := self.named(row)) is not None)
         return dict(Counter(reason for reason in reasons if reason is not None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -37,6 +38,7 @@ class Strength:
         prior: that prior.
         certified: whether the false-positive rate of the threshold is certified for these windows.
         not_certified: why not, in a sentence.
+        unlike: properties of the track that no calibration track by a person has; the certificate may not hold for it.
     """
 
     p_value: float | None
@@ -50,6 +52,7 @@ class Strength:
     prior: float | None
     certified: bool
     not_certified: str | None
+    unlike: tuple[str, ...] = ()
 
 
 def strength(evidence: Evidence, limits: Thresholds | None, windows: str, prior: float | None = None) -> Strength:
@@ -63,12 +66,13 @@ def strength(evidence: Evidence, limits: Thresholds | None, windows: str, prior:
     """
     spec = evidence.spec
     calibration = spec.calibration
+    limits = None if limits is None else limits.of(evidence.facts.codec)
     scale = None if spec.untrained else likelihood_scale(calibration)
     # Scores of other windows are on another scale, and no ratio was measured for them.
     ratio_ = scale.log10_lr(evidence.score) if scale is not None and windows == calibration.windows else None
     why = None if limits is None else why_not_certified(calibration, limits, windows)
     return Strength(
-        p_value=None if spec.untrained else p_value(evidence.score, calibration),
+        p_value=None if spec.untrained else p_value(evidence.score, calibration, evidence.facts.codec),
         log10_lr=ratio_,
         low=None if ratio_ is None or scale is None else scale.low,
         high=None if ratio_ is None or scale is None else scale.high,
@@ -79,12 +83,31 @@ def strength(evidence: Evidence, limits: Thresholds | None, windows: str, prior:
         prior=prior,
         certified=limits is not None and why is None and not spec.untrained,
         not_certified=why,
+        unlike=_unlike(evidence),
     )
+
+
+def _unlike(evidence: Evidence) -> tuple[str, ...]:
+    """The properties of a track that no calibration track by a person has, in words."""
+    facts, material = evidence.facts, evidence.spec.calibration.material
+    if material is None:
+        return ()
+    found = []
+    if material.codecs and facts.codec not in material.codecs:
+        found.append(f"none of them is {facts.codec}")
+    if material.sample_rates and str(facts.sample_rate) not in material.sample_rates:
+        found.append(f"none of them has {facts.sample_rate:,} Hz")
+    edges = material.bandwidth_hz
+    if edges and facts.bandwidth_hz is not None and not edges[0] <= facts.bandwidth_hz <= edges[-1]:
+        within = f"{edges[0] / 1000:.1f} to {edges[-1] / 1000:.1f} kHz"
+        found.append(f"their bandwidth is {within}, and this track has {facts.bandwidth_hz / 1000:.1f} kHz")
+    return tuple(found)
 
 
 def statement(evidence: Evidence, limits: Thresholds | None, found: Strength) -> Iterator[str]:
     """What was measured, what the score means, how often the program errs, its limits, and how to object."""
     spec, n = evidence.spec, len(evidence.margins)
+    limits = None if limits is None else limits.of(evidence.facts.codec)
     yield (
         f"The program measured how much {n} windows of {spec.audio.window_s:.0f} seconds of this track resemble the "
         "AI-generated music that the model was trained on. It used the sound alone."
@@ -123,8 +146,15 @@ def _error_rate(evidence: Evidence, limits: Thresholds | None, found: Strength) 
                 f"{percent(limits.max_fpr)} of tracks by people that are like the {found.n_human:,} it was measured "
                 f"on. {verdict}"
             )
+            for own in limits.classes:
+                yield f"This threshold also holds for {own.name} files alone, by {own.n:,} calibration tracks of them."
         else:
             yield f"The threshold for a flag is {limits.flagged:.3f}. {verdict} Not certified: {found.not_certified}"
+    if found.unlike:
+        yield (
+            f"This track is unlike the calibration tracks: {'; '.join(found.unlike)}. So the figures on this page may "
+            "not hold for it."
+        )
     if found.p_value is not None:
         yield (
             f"About {percent(found.p_value)} of tracks by people that are like those {found.n_human:,} score at least "
@@ -135,10 +165,8 @@ def _error_rate(evidence: Evidence, limits: Thresholds | None, found: Strength) 
 def _likelihood(found: Strength) -> str:
     value = found.log10_lr or 0.0
     more, less = PROPOSITIONS if value >= 0 else PROPOSITIONS[::-1]
-    text = (
-        f"Likelihood ratio: a score like this is {ratio(value)} times as probable if {more}, as it is if {less}. "
-        f"In words: {found.verbal}."
-    )
+    times = f"{ratio(value)} times as probable" if abs(value) >= math.log10(2.0) else "about as probable"
+    text = f"Likelihood ratio: a score like this is {times} if {more}, as it is if {less}. In words: {found.verbal}."
     at_bound = found.low is not None and found.high is not None and not found.low < value < found.high
     limit = f" {found.n_human:,} calibration tracks by people and {found.n_ai:,} by AI support no stronger statement."
     return text + (limit if at_bound else "")

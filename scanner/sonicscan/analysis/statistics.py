@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sonicscan.arrays import Float64
-from sonicscan.scoring.thresholds import Thresholds, caught_at, p_value
+from sonicscan.scoring.thresholds import Thresholds, caught_at, tracks_over
 from sonicscan.spec import ModelSpec
 
 _DRAWS = 40_000
@@ -64,17 +64,16 @@ class ErrorRates:
 
 
 def error_rates(spec: ModelSpec, thresholds: Thresholds) -> ErrorRates | None:
-    """The model's error rates at the threshold for `flagged`; None for an uncalibrated model.
+    """The model's error rates at the threshold for `flagged` of all tracks; None for an uncalibrated model.
 
     The true-positive rate is the model's `caught` at the report's certified rate. It is left out where the user chose
     the threshold: a rate that was measured at another threshold does not apply.
     """
-    fpr = p_value(thresholds.flagged, spec.calibration)
-    if spec.untrained or fpr is None:
-        return None
     n = spec.calibration.n
+    if spec.untrained or not n:
+        return None
     tpr, n_ai = caught_at(spec, thresholds.max_fpr)
-    return ErrorRates(round(fpr * (n + 1)) - 1, n, tpr, n_ai)
+    return ErrorRates(tracks_over(thresholds.flagged, spec.calibration), n, tpr, n_ai)
 
 
 def wilson(hits: int, n: int) -> Estimate:

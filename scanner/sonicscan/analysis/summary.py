@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sonicscan.analysis.catalogue import Catalogue, by_score, identity
+from sonicscan.analysis.codecs import CodecClass, codec_classes
 from sonicscan.analysis.copies import distinct
 from sonicscan.analysis.declarations import Declarations, count_declarations
 from sonicscan.analysis.groups import Group, groups_of
@@ -99,6 +101,8 @@ class Summary:
         max_fpr: the certified false-positive rate at that score; None where the user chose the score.
         not_certified: why that rate is not certified for this scan, in a sentence; None where it is.
         differences: how the tracks differ from those that the model was calibrated on, in sentences.
+        codecs: the codec classes of the tracks; empty if the calibration does not tell classes apart, or the rate is
+            not certified.
         rates: the model's error rates there; None for an uncalibrated model.
         ai_share: estimated share of AI among the assessed, copies counted once; None where it cannot be estimated.
         ai_share_why_not: the reason, in a sentence.
@@ -127,6 +131,7 @@ class Summary:
     max_fpr: float | None
     not_certified: str | None
     differences: tuple[str, ...]
+    codecs: tuple[CodecClass, ...]
     rates: ErrorRates | None
     ai_share: Estimate | None
     ai_share_why_not: str | None
@@ -163,16 +168,18 @@ def summarise(
     scored = [row for row in rows if row.score is not None]
     verdicts = Counter(row.verdict for row in rows if row.verdict)
     single = distinct(scored)
-    flagged = sum(row.verdict == "flagged" for row in single)
+    # Error rates are those of the threshold of all tracks, and a codec class may have a higher one.
+    flagged = 0 if limits is None else sum(row.score is not None and row.score >= limits.flagged for row in single)
     rates = error_rates(spec, limits) if spec is not None and limits is not None else None
-    uncertain = _why_not_certified(catalogue)
-    different = differences(catalogue.table, spec) if limits is not None else ()
+    uncertain, different = reservations(catalogue)
     found = None if rates is None else shares(flagged, len(single), rates)
     if found is not None and (different or uncertain):
         reason = (
-            "these tracks differ from those of the calibration" if different else "its error rates are not certified"
+            "these tracks differ from those of the calibration" if different else "the error rates are not certified"
         )
         found = Shares(None, None, found.chance_flags, f"{reason}; {LISTEN}")
+    if found is not None and flagged > sum(row.verdict == "flagged" for row in single):
+        found = dataclasses.replace(found, false_flags=None)
     why_not = found.why_not if found is not None else "the model is not calibrated, or the scan gave no verdicts"
     cleared = decided_human(rows, reviewed, today)
     return Summary(
@@ -192,6 +199,7 @@ def summarise(
         max_fpr=None if limits is None else limits.max_fpr,
         not_certified=uncertain,
         differences=different,
+        codecs=() if uncertain else codec_classes(scored, spec, limits),
         rates=rates,
         ai_share=None if found is None else found.ai_share,
         ai_share_why_not=why_not,
@@ -204,6 +212,12 @@ def summarise(
         declarations=count_declarations(rows),
         supplier=None if declared is None else compare_declared(rows, declared),
     )
+
+
+def reservations(catalogue: Catalogue) -> tuple[str | None, tuple[str, ...]]:
+    """Why the rate of a report is not certified, and how its tracks differ from the calibration's, in sentences."""
+    different = differences(catalogue.table, catalogue.spec) if catalogue.thresholds is not None else ()
+    return _why_not_certified(catalogue), different
 
 
 def _why_not_certified(catalogue: Catalogue) -> str | None:

@@ -164,8 +164,8 @@ def _print_groups(console: Console, title: str, groups: Sequence[Group], top: in
     console.print()
 
 
-def print_groups(groups: Sequence[Group], by: str, fdr: float, top: int) -> None:
-    """Print the groups of `summary --by`, and what their e-values mean."""
+def print_groups(groups: Sequence[Group], by: str, fdr: float, top: int, reservations: Iterable[str] = ()) -> None:
+    """Print the groups of `summary --by`, what their e-values mean, and reservations about them, in sentences."""
     console = Console(highlight=False)
     _print_groups(console, by, groups, top)
     n = sum(group.reported for group in groups)
@@ -176,6 +176,8 @@ def print_groups(groups: Sequence[Group], by: str, fdr: float, top: int) -> None
     console.print(
         "An e-value is evidence against all tracks of a group being by people. 1 or less is no evidence.", style="dim"
     )
+    for sentence in reservations:
+        console.print(safe(f"{sentence} The e-values then prove nothing.", "yellow"))
 
 
 def print_difference(difference: Difference) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from sonicscan.analysis.catalogue import Catalogue
 from sonicscan.analysis.groups import Group
@@ -10,6 +10,7 @@ from sonicscan.analysis.listening import ListenedEstimates
 from sonicscan.analysis.statistics import Estimate
 from sonicscan.analysis.summary import Summary
 from sonicscan.scoring.likelihood import verbal
+from sonicscan.scoring.thresholds import tracks_needed
 from sonicscan.spec import ModelSpec
 
 LIMITS = (
@@ -92,6 +93,14 @@ def group_in_words(group: Group) -> str:
     return f"e-value {group.e_value:.3g}: at most {percent(group.error)} of groups by people reach it"
 
 
+def reserved(not_certified: str | None, differences: Sequence[str]) -> Iterator[str]:
+    """What the certificate of a scan does not cover; no sentence if it covers the scan."""
+    if not_certified is not None:
+        yield f"Not certified: {not_certified}"
+    if differences:
+        yield f"The threshold is {CERTIFIED_ELSEWHERE}: {'; '.join(differences)}. {WAY_OUT}."
+
+
 def findings(summary: Summary) -> Iterator[str]:
     """The figures about the catalogue, in one or two sentences each."""
     flagged = summary.verdicts["flagged"]
@@ -107,10 +116,11 @@ def findings(summary: Summary) -> Iterator[str]:
             f"A track is flagged from a score of {summary.flagged_from:.4f}. With 95% confidence, at most "
             f"{percent(summary.max_fpr)} of tracks by people that are like the calibration's score that high."
         )
-    if summary.differences:
-        yield f"The threshold is {CERTIFIED_ELSEWHERE}: {'; '.join(summary.differences)}. {WAY_OUT}."
+    yield from reserved(None, summary.differences)
+    yield from _by_codec(summary)
     if summary.copies:
-        yield f"{summary.copies:,} tracks are copies of others; they count once in the estimates."
+        copies = "1 track is a copy" if summary.copies == 1 else f"{summary.copies:,} tracks are copies"
+        yield f"{copies} of another track. Copies count once in the estimates."
     if summary.ai_share is not None and summary.rates is not None and summary.rates.tpr is not None:
         yield (
             f"Estimated share of AI: {interval(summary.ai_share, 'share')} of the assessed tracks. The estimate "
@@ -140,6 +150,29 @@ def findings(summary: Summary) -> Iterator[str]:
                 if found.smallest_batch > 1
                 else "."
             )
+        )
+
+
+def _by_codec(summary: Summary) -> Iterator[str]:
+    """Which codec classes have a certificate of their own, and which have not."""
+    if summary.max_fpr is None or not summary.codecs:
+        return
+    own = [found for found in summary.codecs if found.flagged_from is not None]
+    if own:
+        told = "; ".join(
+            f"{found.name} from {found.flagged_from:.4f} ({found.tracks:,} tracks here, {found.calibration_tracks:,} "
+            "in the calibration)"
+            for found in own
+        )
+        yield f"The rate is also certified for these codecs by themselves: {told}."
+    if left := [found for found in summary.codecs if found.flagged_from is None]:
+        told = "; ".join(
+            f"{found.name} ({found.tracks:,} tracks here, {found.calibration_tracks:,} in the calibration)"
+            for found in left
+        )
+        yield (
+            f"It is not certified by itself for {told}: that takes {tracks_needed(summary.max_fpr):,} calibration "
+            "tracks of the codec. The threshold of all tracks applies, whose rate is certified for all codecs together."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,6 +35,8 @@ class AudioFacts:
             that were read; None where they were silent.
         warnings: of `band_limited`, `short`, `clipped`, `duration_mismatch`, `damaged`.
         whole_windows: how many windows the track has one after the other, at least 1.
+        loudness_db: root mean square of the blocks that were read, mixed to mono, in dB re full scale; None where they
+            were silent.
     """
 
     status: Status
@@ -45,6 +48,7 @@ class AudioFacts:
     bandwidth_hz: float | None
     warnings: tuple[str, ...]
     whole_windows: int
+    loudness_db: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Meter:
 
     frames: int = 0
     clipped: int = 0
+    energy: float = 0.0
     power: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(_BANDWIDTH_FFT // 2 + 1))
     sample_rate: int = 0
     _measured: int = -_BANDWIDTH_EVERY
@@ -76,6 +81,7 @@ class Meter:
             self.clipped += len(block)
         elif peak >= _FULL_SCALE:
             self.clipped += int(np.count_nonzero(np.abs(block) >= _FULL_SCALE))
+        self.energy += float(np.dot(block, block))
         if len(block) >= _BANDWIDTH_FFT and self.frames > self._measured + _BANDWIDTH_EVERY:
             self._measured = self.frames
             middle = (len(block) - _BANDWIDTH_FFT) // 2
@@ -89,6 +95,10 @@ class Meter:
             return None
         heard = np.flatnonzero(self.power >= self.power.max() * 10 ** (_BANDWIDTH_DB / 10))
         return float(heard[-1] * self.sample_rate / _BANDWIDTH_FFT)
+
+    @property
+    def loudness_db(self) -> float | None:
+        return 10.0 * math.log10(self.energy / self.frames) if self.energy > 0.0 else None
 
 
 _BANDWIDTH_WINDOW = np.blackman(_BANDWIDTH_FFT).astype(np.float32)
@@ -139,6 +149,7 @@ def facts_of(source: Source, spec: AudioSpec, meter: Meter, found: Found) -> Aud
         channels=source.channels,
         codec=source.codec,
         bandwidth_hz=bandwidth,
+        loudness_db=meter.loudness_db,
         warnings=tuple(warnings),
         whole_windows=max(1, resampled_frames(frames, source, spec) // spec.window_samples),
     )

@@ -80,6 +80,7 @@ def explain(
     try:
         with Decoder(loaded.spec.audio) as decoder:
             found = evidence.explain(os.fsencode(audio), loaded, plan, decoder)
+            limits = None if limits is None else limits.of(found.facts.codec)
             name = f"{loaded.path.name} ({loaded.digest[:12]})"
             page = None
             if out.suffix == ".html":

@@ -93,7 +93,8 @@ def summary(
     source, decisions = catalogue.load(report), decisions_of(reviewed)
     if by is not None:
         from sonicscan.analysis.groups import groups_of
-        from sonicscan.analysis.summary import decided_human
+        from sonicscan.analysis.summary import decided_human, reservations
+        from sonicscan.analysis.words import reserved
 
         groups = groups_of(source.rows, by, decided_human(source.rows, decisions), depth, fdr)
         if as_json:
@@ -101,7 +102,7 @@ def summary(
             return
         from sonicscan.analysis import terminal
 
-        terminal.print_groups(groups, by, fdr, top)
+        terminal.print_groups(groups, by, fdr, top, reserved(*reservations(source)))
         return
     figures = summarise(source, fdr, decisions, depth, declared=declarations_of(declared))
     if as_json:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,6 +101,7 @@ def run(given: Arguments) -> None:
         model_key=given.model_key,
     )
     decisions = None if given.reviewed is None else load_reviewed(given.reviewed)
+    column = None if decisions is None else functools.partial(decisions.column, today=datetime.date.today())
     following = contextlib.nullcontext() if given.metrics_file is None else _metrics_file(given.metrics_file)
     series = audit_of(str(given.out), given.since) if is_audit(given) else contextlib.nullcontext()
     with interruptible(), following as metrics, series as audit:
@@ -125,7 +128,7 @@ def run(given: Arguments) -> None:
         earlier = comparable_rows(scan, since, roots)
         for note in scan.notes[standing:] if unattended else ():
             session.say(note)
-        origin = Origin(scan, tracks, roots, command_of(vars(given), DEFAULT_MAX_FPR))
+        origin = Origin(scan, tracks, roots, command_of(vars(given), DEFAULT_MAX_FPR), column)
         sink: ReportSink
         if isinstance(target, Path) and given.into_folder:
             sink = PartsSink(origin, target, fresh, given.part_size or PART_ROWS, journal)

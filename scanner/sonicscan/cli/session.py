@@ -63,6 +63,11 @@ class Session:
     metrics: MetricsFile | None = None
     unattended: bool = False
     _held: list[str] = field(default_factory=list, init=False)
+    _unmatched: set[str] = field(default_factory=set, init=False)  # what decisions name and no row has had yet
+
+    def __post_init__(self) -> None:
+        if self.reviewed is not None:
+            self._unmatched.update(self.reviewed.by_path, self.reviewed.by_hash)
 
     def to_report(self, reported: ResumableScan) -> Tally:
         """Scan into a report; returns the counts of all its rows."""
@@ -110,7 +115,7 @@ class Session:
         # A bar would mix with the rows if both were on the terminal.
         shown = not self.quiet and not sys.stdout.isatty()
         with self._progress(tally, shown) as progress, contextlib.closing(results), _only_data() as stdout:
-            for result in results:
+            for result in map(self._with_decision, results):
                 line = json_line(result) if json_lines else next(lines([result])) + "\n"
                 stdout.buffer.write(line.encode())
                 stdout.buffer.flush()
@@ -118,6 +123,10 @@ class Session:
                 progress.update()
         self._conclude(tally)
         return tally
+
+    def _with_decision(self, result: FileResult) -> FileResult:
+        decision = None if self.reviewed is None else self.reviewed.valid(result, datetime.date.today())
+        return result if decision is None else dataclasses.replace(result, decision=decision.decision)
 
     def say(self, message: str) -> None:
         """Print a message on stderr, unless `quiet` is set."""
@@ -151,6 +160,7 @@ class Session:
 
     def _note(self, result: FileResult, tally: Tally) -> None:
         tally.add(result, self._is_decided(result))
+        self._unmatched.difference_update((result.path, result.content_hash or ""))
         if self.verbose and result.status != "ok":
             self._note_failed(result)
 
@@ -161,6 +171,9 @@ class Session:
         return self.reviewed is not None and self.reviewed.covers(result, datetime.date.today()) is not None
 
     def _add_carried(self, carried: pa.Table, tally: Tally) -> None:
+        if self._unmatched:
+            for name in ("path", "content_hash"):
+                self._unmatched.difference_update(carried.column(name).to_pylist())
         claims = pc.struct_field(carried.column("provenance"), "claim")
         declared = carried.filter(pc.is_in(claims, pa.array(GENERATION)))
         found = carried.filter(pc.is_in(carried.column("verdict"), pa.array(["flagged", "review"])))
@@ -196,6 +209,9 @@ class Session:
             self.say(f"carried  {tally.carried} rows of unchanged files from an earlier scan")
         if self.reviewed is not None:
             self.say(f"reviewed findings with a decision in --reviewed: {tally.decided.total()}")
+        if self._unmatched:
+            named = ", ".join(sorted(self._unmatched)[:3]) + (", ..." if len(self._unmatched) > 3 else "")
+            self.say(f"reviewed decisions about tracks that this scan did not find: {len(self._unmatched)} ({named})")
         self._conclude_listing()
         if self.tracks.links:
             self.say(f"linked folders that were not entered: {self.tracks.links} (--follow-symlinks enters them)")

@@ -20,6 +20,7 @@ from sonicscan.model.batching import Batcher
 from sonicscan.model.detector import Detector
 from sonicscan.model.loading import Model
 from sonicscan.report.row import FileResult
+from sonicscan.scoring.likelihood import spec_for_windows
 from sonicscan.scoring.thresholds import Thresholds
 
 IN_FLIGHT_BYTES = 64 << 20
@@ -76,7 +77,7 @@ class LocalEngine:
     def score(
         self, tracks: Iterable[Track], job: Job, thresholds: Thresholds | None = None
     ) -> Generator[FileResult, None, None]:
-        spec = self.model.spec
+        spec = spec_for_windows(self.model.spec, str(job.plan))
         stats = self.stats
         stats.reset()
         budget = max(IN_FLIGHT_BYTES // (4 * job.audio.n_mels * job.audio.n_frames), 2 * self._batch_size)

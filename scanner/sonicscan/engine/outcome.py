@@ -35,6 +35,7 @@ class Outcome:
     channels: int | None = None
     codec: str | None = None
     bandwidth_hz: float | None = None
+    loudness_db: float | None = None
     warnings: tuple[str, ...] = ()
     whole_windows: int = 0
     silent_windows: int = 0
@@ -99,6 +100,7 @@ _LARGEST: Mapping[str, float] = {
     "silent_windows": 2**31 - 1,
     "elapsed_ms": 1e12,
 }
+_LOUDEST_DB = 1000.0  # of either sign
 _LONGEST_TEXT = 4000
 _MOST_WARNINGS = 50
 
@@ -113,6 +115,8 @@ def _check(name: str, value: object) -> None:
     if len(texts) > _MOST_WARNINGS:
         raise ValueError(f"{name} has too many entries")
     if name in _LARGEST and isinstance(value, int | float) and not 0 <= value <= _LARGEST[name]:
+        raise ValueError(f"{name} is out of range")
+    if name == "loudness_db" and isinstance(value, float) and not abs(value) <= _LOUDEST_DB:
         raise ValueError(f"{name} is out of range")
     if name == "content_hash" and isinstance(value, str) and not re.fullmatch("[0-9a-f]{64}", value):
         raise ValueError("content_hash is no digest")

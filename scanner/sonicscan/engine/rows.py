@@ -27,7 +27,8 @@ def next_visit(
     margins = (
         aggregate.window_margins(np.stack(reading.logits), spec.temperature, spec.offset) if reading.logits else ()
     )
-    part = next_part(margins, outcome.silent_windows, outcome.whole_windows, thresholds, spec.shrink)
+    own = thresholds.of(outcome.codec)
+    part = next_part(margins, outcome.silent_windows, outcome.whole_windows, own, spec.shrink)
     return None if part is None else Visit(track, part, reading)
 
 
@@ -48,12 +49,13 @@ def track_result(track: Track, reading: Reading, spec: ModelSpec, thresholds: Th
         logits = np.stack(reading.logits)
         margins = aggregate.window_margins(logits, spec.temperature, spec.offset)
         score = aggregate.score_of(aggregate.track_margin(margins, spec.shrink))
-        verdict = None if thresholds is None else thresholds.verdict(score)
+        verdict = None if thresholds is None else thresholds.of(outcome.codec).verdict(score)
         classes = aggregate.class_scores(logits, spec, score)
         # The types that the report stores, so that verdicts computed again from the report are equal.
         starts = np.asarray(reading.starts_s, dtype=np.float32).tolist()
         stored = margins.astype(np.float32).tolist()
-        scored = aggregate.judgement(score, starts, stored, spec, thresholds) | {
+        judged = aggregate.judgement(score, starts, stored, spec, thresholds, outcome.codec, outcome.duration_s)
+        scored = judged | {
             "score": score,
             "class_scores": classes,
             "attribution": aggregate.attribution_of(classes, spec, verdict),
@@ -72,6 +74,7 @@ def track_result(track: Track, reading: Reading, spec: ModelSpec, thresholds: Th
         channels=outcome.channels,
         codec=outcome.codec,
         bandwidth_hz=outcome.bandwidth_hz,
+        loudness_db=outcome.loudness_db,
         title=outcome.title,
         artist=outcome.artist,
         album=outcome.album,

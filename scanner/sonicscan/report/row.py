@@ -14,8 +14,8 @@ from sonicscan.scoring.thresholds import Verdict
 OUT_OF_RANGE = "out_of_range"  # the warning of a row of which a value was left out or clamped
 _BITS = {"windows": 31, "silent_windows": 31, "sample_rate": 31, "channels": 15, "size": 63, "mtime_ns": 63}
 _OPTIONAL = ("sample_rate", "channels")
-_REALS = ("score", "p_value", "log10_lr", "flagged_s", "duration_s", "bandwidth_hz", "elapsed_ms")
-_TEXTS = ("path", "error", "attribution", "codec", "title", "artist", "album", "isrc", "content_hash")
+_REALS = ("score", "p_value", "log10_lr", "flagged_s", "duration_s", "bandwidth_hz", "loudness_db", "elapsed_ms")
+_TEXTS = ("path", "error", "decision", "attribution", "codec", "title", "artist", "album", "isrc", "content_hash")
 _MAX_FLOAT32 = 3.4e38
 
 
@@ -34,6 +34,7 @@ class FileResult:
     error: str | None = None
     score: float | None = None
     verdict: Verdict | None = None
+    decision: str | None = None
     p_value: float | None = None
     log10_lr: float | None = None
     class_scores: dict[str, float] | None = None
@@ -50,6 +51,7 @@ class FileResult:
     channels: int | None = None
     codec: str | None = None
     bandwidth_hz: float | None = None
+    loudness_db: float | None = None
     title: str | None = None
     artist: str | None = None
     album: str | None = None

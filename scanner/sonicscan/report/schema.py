@@ -13,7 +13,7 @@ from sonicscan.errors import ReportError
 from sonicscan.provenance.record import Provenance
 from sonicscan.report.row import FileResult
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 SCHEMA: pa.Schema = pa.schema(
     [
@@ -23,6 +23,7 @@ SCHEMA: pa.Schema = pa.schema(
         ("error", pa.string()),
         ("score", pa.float64()),
         ("verdict", pa.string()),
+        ("decision", pa.string()),
         ("p_value", pa.float64()),
         ("log10_lr", pa.float64()),
         ("class_scores", pa.map_(pa.string(), pa.float32())),
@@ -39,6 +40,7 @@ SCHEMA: pa.Schema = pa.schema(
         ("channels", pa.int16()),
         ("codec", pa.string()),
         ("bandwidth_hz", pa.float32()),
+        ("loudness_db", pa.float32()),
         ("title", pa.string()),
         ("artist", pa.string()),
         ("album", pa.string()),

@@ -12,7 +12,10 @@ from sonicscan.library.urls import Location
 from sonicscan.report.metadata import metadata_of
 from sonicscan.report.schema import SCHEMA, SCHEMA_VERSION
 
-_ADDED: dict[int, tuple[str, ...]] = {2: ("log10_lr", "provenance")}  # columns that a version brought
+_ADDED: dict[int, tuple[str, ...]] = {  # columns that a version brought
+    2: ("log10_lr", "provenance"),
+    3: ("decision", "loudness_db"),
+}
 _OLDEST = 1
 _VERSION_KEY = b"sonicscan.schema_version"
 

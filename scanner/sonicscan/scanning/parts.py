@@ -127,7 +127,7 @@ class PartsSink:
                 self._write_part(rows.slice(start, self._part_rows))
         for part in self.known.parts:
             kept = self._kept(part)
-            if kept.num_rows != pq.read_metadata(part).num_rows or not self._has_verdicts(part):
+            if kept.num_rows != pq.read_metadata(part).num_rows or not self._is_current(part, kept):
                 self._write_part(kept, part)
         self.differences = self._origin.differences(self._compared())
         try:
@@ -186,12 +186,17 @@ class PartsSink:
     def _has_verdicts(self, part: Path) -> bool:
         return self._origin.same_verdicts(ReportMetadata.of(schema_of(part), part))
 
+    def _is_current(self, part: Path, kept: pa.Table) -> bool:
+        """Whether a part has the verdicts of this scan, and the decisions that people have taken by now."""
+        decisions = self._origin.decided(kept).column("decision")
+        return self._has_verdicts(part) and bool(decisions.equals(kept.column("decision")))
+
     def _write_part(self, rows: pa.Table, path: Path | None = None) -> None:
         if path is None:
             parts = self._parts
             number = part_number(parts[-1]) + 1 if parts else 0
             path = self._folder / PART_GLOB.replace("*", f"{number:06d}")
-        write_report(with_metadata(sort_rows(rows), self._origin.metadata()), path, _PART_MODE)
+        write_report(with_metadata(sort_rows(self._origin.decided(rows)), self._origin.metadata()), path, _PART_MODE)
 
 
 class _Done:

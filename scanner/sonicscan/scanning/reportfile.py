@@ -56,6 +56,7 @@ class FileSink:
     def finish(self, further: Iterable[pa.Table]) -> None:
         fresh = self._journal.rows().slice(self.resumed)
         table = sort_rows(pa.concat_tables([SCHEMA.empty_table(), *self.carried(), *further, fresh]))
+        table = self._origin.decided(table)
         self.differences = self._origin.differences(table)
         write_report(with_metadata(table, self._origin.metadata(self.differences)), self.out)
         self._journal.remove()

@@ -109,7 +109,7 @@ def comparable_rows(scan: Scan, since: Location | None, roots: Roots = NO_ROOTS)
         return None
     rows = respelled_paths(table, roots).replace_schema_metadata(None)
     same = metadata.thresholds == scan.thresholds
-    return rows if same else judged_again(rows, scan.model.spec, scan.thresholds)
+    return rows if same else judged_again(rows, scan.judged_by, scan.thresholds)
 
 
 def _difference(scan: Scan, metadata: ReportMetadata) -> str:

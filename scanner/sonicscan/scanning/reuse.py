@@ -112,7 +112,7 @@ def _judged(row: FileResult, spec: ModelSpec, thresholds: Thresholds | None) -> 
     if row.score is None:
         return row
     columns: dict[str, Any] = aggregate.judgement(
-        row.score, row.window_starts_s or [], row.window_margins or [], spec, thresholds
+        row.score, row.window_starts_s or [], row.window_margins or [], spec, thresholds, row.codec, row.duration_s
     )
     columns["attribution"] = aggregate.attribution_of(row.class_scores or {}, spec, columns["verdict"])
     return dataclasses.replace(row, **columns)

@@ -26,8 +26,9 @@ from sonicscan.provenance.trust import load_trust
 from sonicscan.report.metadata import ReportMetadata
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA_VERSION
+from sonicscan.scoring.likelihood import spec_for_windows
 from sonicscan.scoring.thresholds import DEFAULT_MAX_FPR, Thresholds, caught_at, certified_thresholds, why_not_certified
-from sonicscan.spec import digest_of
+from sonicscan.spec import ModelSpec, digest_of
 from sonicscan.version import __version__
 
 if TYPE_CHECKING:
@@ -137,6 +138,11 @@ class Scan:
         """The loaded model."""
         return self.engine.model
 
+    @property
+    def judged_by(self) -> ModelSpec:
+        """The contract that rows are made with: without likelihood ratios if the windows are not the calibration's."""
+        return spec_for_windows(self.model.spec, str(self.options.windows))
+
     def score(self, tracks: Iterable[Track]) -> Generator[FileResult, None, None]:
         """Score tracks; results come as they complete."""
         return self.engine.score(tracks, self._job, self.thresholds)
@@ -234,7 +240,9 @@ def _thresholds(model: Model, options: ScanOptions, notes: list[str]) -> Thresho
     if model.spec.untrained:
         return None
     if options.threshold is not None:
-        return Thresholds(options.threshold)
+        thresholds = Thresholds(options.threshold)
+        notes.append(str(why_not_certified(model.spec.calibration, thresholds, str(options.windows))))
+        return thresholds
     if not model.spec.calibration.n:
         notes.append(
             "the model has no calibration: no verdicts or p-values are given; "
@@ -244,6 +252,12 @@ def _thresholds(model: Model, options: ScanOptions, notes: list[str]) -> Thresho
     thresholds = certified_thresholds(model.spec.calibration, options.max_fpr)
     if (why := why_not_certified(model.spec.calibration, thresholds, str(options.windows))) is not None:
         notes.append(why)
+    if thresholds.classes:
+        own = "; ".join(f"{c.name} from {c.flagged:.4f} ({c.n:,} calibration tracks)" for c in thresholds.classes)
+        notes.append(
+            f"flagged by codec, each with a certificate of its own: {own}; other codecs from {thresholds.flagged:.4f}, "
+            "which is certified for all codecs together."
+        )
     share, n = caught_at(model.spec, options.max_fpr)
     if share is not None:
         notes.append(f"at a false-positive rate of {options.max_fpr:g} the model flags {share:.0%} of {n:,} AI tracks.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -73,15 +73,22 @@ class Origin:
         tracks: the tracks that it scores.
         roots: the folders that it was given.
         command: the command line, for the metadata.
+        decisions: the column `decision` of rows; None if people have decided nothing.
     """
 
     def __init__(
-        self, scan: Scan, tracks: Listing, roots: Roots = NO_ROOTS, command: Mapping[str, Any] | None = None
+        self,
+        scan: Scan,
+        tracks: Listing,
+        roots: Roots = NO_ROOTS,
+        command: Mapping[str, Any] | None = None,
+        decisions: Callable[[pa.Table], list[str | None]] | None = None,
     ) -> None:
         self._scan = scan
         self._tracks = tracks
         self._roots = roots
         self._command = {name: _without_secrets(value) for name, value in (command or {}).items()}
+        self._decisions = decisions
         self._started = now()
 
     @property
@@ -114,7 +121,13 @@ class Origin:
 
     def judged(self, rows: pa.Table) -> pa.Table:
         """Rows with the verdicts that the scan's thresholds give."""
-        return judged_again(rows, self._scan.model.spec, self._scan.thresholds)
+        return judged_again(rows, self._scan.judged_by, self._scan.thresholds)
+
+    def decided(self, rows: pa.Table) -> pa.Table:
+        """Rows with people's decisions as they are now; those of an earlier scan are replaced."""
+        values = [None] * rows.num_rows if self._decisions is None else self._decisions(rows)
+        at = rows.schema.get_field_index("decision")
+        return rows.set_column(at, rows.schema.field(at), pa.array(values, pa.string()))
 
     def same_verdicts(self, metadata: ReportMetadata) -> bool:
         """Whether rows of a report with this metadata got their verdicts from the scan's own thresholds."""

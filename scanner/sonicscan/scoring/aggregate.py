@@ -99,7 +99,11 @@ def attribution_of(scores: Mapping[str, float], spec: ModelSpec, verdict: Verdic
 
 
 def flagged_ranges(
-    starts_s: Sequence[float], margins: Sequence[float], window_s: float, threshold: float
+    starts_s: Sequence[float],
+    margins: Sequence[float],
+    window_s: float,
+    threshold: float,
+    duration_s: float | None = None,
 ) -> list[dict[str, float]]:
     """Ranges of the track whose windows reach the threshold, joined where they touch.
 
@@ -108,6 +112,7 @@ def flagged_ranges(
         margins: the windows' margins.
         window_s: length of a window, seconds.
         threshold: a score, 0..1.
+        duration_s: length of the track; no range ends later. None if unknown.
 
     Returns:
         `{"start_s", "end_s"}` each, ascending, not overlapping.
@@ -121,25 +126,34 @@ def flagged_ranges(
             ranges[-1]["end_s"] = start + window_s
         else:
             ranges.append({"start_s": start, "end_s": start + window_s})
+    if ranges and duration_s is not None and ranges[-1]["start_s"] < duration_s < ranges[-1]["end_s"]:
+        ranges[-1]["end_s"] = duration_s
     return ranges
 
 
 def judgement(
-    score: float, starts_s: Sequence[float], margins: Sequence[float], spec: ModelSpec, thresholds: Thresholds | None
+    score: float,
+    starts_s: Sequence[float],
+    margins: Sequence[float],
+    spec: ModelSpec,
+    thresholds: Thresholds | None,
+    codec: str | None = None,
+    duration_s: float | None = None,
 ) -> dict[str, object]:
-    """The report columns that depend on margins and thresholds only, by column name.
+    """The report columns that depend on margins, codec, length and thresholds only, by column name.
 
     They can be computed again for a row of an earlier scan, without its sound.
     """
     columns: dict[str, object] = {
         "verdict": None,
-        "p_value": None if spec.untrained else p_value(score, spec.calibration),
+        "p_value": None if spec.untrained else p_value(score, spec.calibration, codec),
         "log10_lr": None if spec.untrained else log10_lr(score, spec.calibration),
         "flagged_s": None,
         "flagged_ranges": None,
     }
     if thresholds is not None:
-        ranges = flagged_ranges(starts_s, margins, spec.audio.window_s, thresholds.flagged)
+        thresholds = thresholds.of(codec)
+        ranges = flagged_ranges(starts_s, margins, spec.audio.window_s, thresholds.flagged, duration_s)
         columns["verdict"] = thresholds.verdict(score)
         columns["flagged_s"] = sum(r["end_s"] - r["start_s"] for r in ranges)
         columns["flagged_ranges"] = ranges

@@ -12,6 +12,7 @@ A likelihood ratio is not the probability that a track is AI. `posterior` comput
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ import scipy.special
 
 from sonicscan.arrays import Float64
 from sonicscan.scoring.logistic import fit_line
-from sonicscan.spec import Calibration
+from sonicscan.spec import Calibration, ModelSpec
 
 MIN_TRACKS = 30  # of each class
 SLOPES = (0.0, 20.0)  # of log-odds over the model's margins; 1 if the model's temperature fits these tracks
@@ -83,6 +84,17 @@ def log10_lr(score: float, calibration: Calibration) -> float | None:
     """Base-10 logarithm of a score's likelihood ratio; None where the calibration gives no scale."""
     scale = likelihood_scale(calibration)
     return None if scale is None else scale.log10_lr(score)
+
+
+def spec_for_windows(spec: ModelSpec, windows: str) -> ModelSpec:
+    """The contract for the rows of a scan: without likelihood ratios if the scan's windows are not the calibration's.
+
+    Scores of other windows are on another scale, and no ratio was measured for them.
+    """
+    if windows == spec.calibration.windows or not spec.calibration.n_ai:
+        return spec
+    calibration = dataclasses.replace(spec.calibration, ai_scores=(), n_ai=0)
+    return dataclasses.replace(spec, calibration=calibration)
 
 
 def empirical_bounds(log10_lrs: Float64, truth: npt.NDArray[np.bool_], weights: Float64) -> tuple[float, float]:

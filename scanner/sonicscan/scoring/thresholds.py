@@ -4,10 +4,16 @@ The input is the scores of n tracks known to be by people. The Neyman-Pearson or
 for which P(FPR > alpha) <= 0.05, for any distribution of scores. With too few tracks there is no such threshold, and
 `InputError` says how many tracks are needed. Source: Tong, Feng and Li 2018, "Neyman-Pearson classification algorithms
 and NP receiver operating characteristics".
+
+A rate that is certified for all tracks together can be exceeded in one category of them. A calibration that tells
+categories apart therefore certifies the rate in each category that has enough tracks. A scan sees the codec of a track,
+so each codec class has a threshold of its own. It does not see the kind of music, so the highest threshold of all kinds
+applies to every track. No category lowers a threshold: what is certified for all tracks stays certified.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -18,7 +24,7 @@ import numpy as np
 import scipy.special
 
 from sonicscan.errors import InputError
-from sonicscan.spec import Calibration, Caught, ModelSpec
+from sonicscan.spec import Calibration, Category, Caught, ModelSpec, codec_class
 
 Verdict = Literal["flagged", "review", "clear"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -28,6 +34,23 @@ CONFIDENCE = 0.95
 CAUGHT_RATES = (0.01, 0.02, 0.05, 0.1)  # for which a model says how much AI it flags
 REVIEW_FACTOR = 10.0  # `review` begins at the threshold of ten times the rate asked for
 MAX_REVIEW_FPR = 0.1  # the certified share of tracks by people that get `review` or `flagged` is at most a tenth
+P_VALUE_TRACKS = 299  # tracks of a category from which p-values are computed in it: those that certify 1%
+
+
+@dataclass(frozen=True)
+class ClassThresholds:
+    """The thresholds of a codec class that certifies the rate by itself; never lower than those of all tracks.
+
+    Attributes:
+        name: the class.
+        flagged, review: as in `Thresholds`.
+        n: calibration tracks of the class.
+    """
+
+    name: str
+    flagged: float
+    review: float
+    n: int
 
 
 @dataclass(frozen=True)
@@ -38,11 +61,23 @@ class Thresholds:
         flagged: score at or over which a track is `flagged`.
         review: score at or over which it is `review`; None where only one threshold was given.
         max_fpr: the certified false-positive rate of `flagged`; None where the user chose the score.
+        classes: the codec classes with thresholds of their own.
     """
 
     flagged: float
     review: float | None = None
     max_fpr: float | None = None
+    classes: tuple[ClassThresholds, ...] = ()
+
+    def of(self, codec: str | None) -> Thresholds:
+        """The thresholds of a track with this codec; `classes` holds the track's class alone, if it has its own."""
+        if not self.classes:
+            return self
+        name = codec_class(codec)
+        for found in self.classes:
+            if found.name == name:
+                return dataclasses.replace(self, flagged=found.flagged, review=found.review, classes=(found,))
+        return dataclasses.replace(self, classes=())
 
     def verdict(self, score: float) -> Verdict:
         """The verdict of a score."""
@@ -59,7 +94,8 @@ def tracks_needed(alpha: float) -> int:
 
 
 def certified_threshold(calibration: Calibration, alpha: float) -> float:
-    """The lowest score with P(FPR > alpha) <= 0.05 for `score >= threshold`.
+    """The lowest score with P(FPR > alpha) <= 0.05 for `score >= threshold`, for all tracks and for each kind of music
+    that has enough calibration tracks.
 
     Args:
         calibration: scores of tracks known to be by people, drawn as the scanned ones are.
@@ -80,13 +116,20 @@ def certified_threshold(calibration: Calibration, alpha: float) -> float:
             else f"a false-positive rate of {alpha:.3g} needs {needed} calibration tracks and the model has {n}; "
             "recalibrate the model, or set --threshold yourself."
         )
+    kinds = [category for category in calibration.categories if category.kind == "material" and category.n >= needed]
+    return max([_order_statistic(calibration, alpha), *(_order_statistic(kind, alpha) for kind in kinds)])
+
+
+def _order_statistic(tracks: Calibration | Category, alpha: float) -> float:
+    """The threshold that the scores of enough tracks certify."""
+    n = tracks.n
     ranks = np.arange(1, n + 1)
     # P(FPR > alpha) when flagging what exceeds the k-th smallest score: at least k of n fall under the quantile.
     violation = scipy.special.betainc(ranks, n - ranks + 1, 1.0 - alpha)
     rank = int(ranks[violation <= 1.0 - CONFIDENCE][0])
     # Only the highest scores are stored: under them, the lowest stored one certifies even less than alpha.
-    index = max(0, rank - 1 - (n - len(calibration.scores)))
-    return math.nextafter(calibration.scores[index], math.inf)
+    index = max(0, rank - 1 - (n - len(tracks.scores)))
+    return math.nextafter(tracks.scores[index], math.inf)
 
 
 @dataclass(frozen=True)
@@ -129,19 +172,32 @@ def _lowest_rate(n: int) -> float:
 def certified_thresholds(calibration: Calibration, max_fpr: float) -> Thresholds:
     """Thresholds for `flagged` at `max_fpr` and for `review` at ten times that rate, but at most at 10%.
 
-    With a `max_fpr` of 10% or more, no track gets the verdict `review`.
+    With a `max_fpr` of 10% or more, no track gets the verdict `review`. A codec class with enough calibration tracks
+    for `max_fpr` has thresholds of its own. Each certificate holds with 95% confidence by itself.
 
     Raises:
         InputError: too few calibration tracks for `max_fpr`.
     """
     review_fpr = min(REVIEW_FACTOR * max_fpr, max(MAX_REVIEW_FPR, max_fpr))
-    flagged = certified_threshold(calibration, max_fpr)
-    return Thresholds(flagged, min(flagged, certified_threshold(calibration, review_fpr)), max_fpr)
+    flagged, review = (certified_threshold(calibration, rate) for rate in (max_fpr, review_fpr))
+    classes = tuple(
+        ClassThresholds(
+            category.name,
+            own := max(flagged, _order_statistic(category, max_fpr)),
+            min(own, max(review, _order_statistic(category, review_fpr))),
+            category.n,
+        )
+        for category in calibration.categories
+        if category.kind == "codec" and category.n >= tracks_needed(max_fpr)
+    )
+    return Thresholds(flagged, min(flagged, review), max_fpr, classes)
 
 
 def caught_at_rates(calibration: Calibration) -> tuple[Caught, ...]:
-    """The shares of the calibration's AI tracks that the thresholds of the usual rates flag; empty without AI
-    tracks."""
+    """The shares of the calibration's AI tracks that the thresholds of the usual rates flag; empty without AI tracks.
+
+    The thresholds are those of all tracks. Codec classes with higher ones of their own flag less.
+    """
     rates = certified_rates(calibration, CAUGHT_RATES)
     return tuple(Caught(rate.max_fpr, rate.caught, calibration.n_ai) for rate in rates if rate.caught is not None)
 
@@ -172,15 +228,32 @@ def why_not_certified(calibration: Calibration, thresholds: Thresholds, windows:
     return None
 
 
-def p_value(score: float, calibration: Calibration) -> float | None:
+def p_value(score: float, calibration: Calibration, codec: str | None = None) -> float | None:
     """(1 + calibration tracks that score at least this high) / (n + 1); None without calibration.
 
     Valid whatever the score distribution: for a track by a person, drawn as the calibration tracks
-    were, P(p <= a) <= a.
+    were, P(p <= a) <= a. The same holds in the track's codec class and in each kind of music that has
+    `P_VALUE_TRACKS` calibration tracks: the largest of these values counts.
+
+    Args:
+        score: of the track.
+        calibration: the model's.
+        codec: of the track; None if unknown.
     """
     if not calibration.n:
         return None
-    stored = calibration.scores
+    name = codec_class(codec)
+    tracks: list[Calibration | Category] = [calibration]
+    tracks += [
+        category
+        for category in calibration.categories
+        if category.n >= P_VALUE_TRACKS and (category.kind == "material" or category.name == name)
+    ]
+    return max((1 + tracks_over(score, some)) / (some.n + 1) for some in tracks)
+
+
+def tracks_over(score: float, tracks: Calibration | Category) -> int:
+    """How many tracks by people score at least this high; all of them under the lowest stored score."""
+    stored = tracks.scores
     rank = bisect_left(stored, score)
-    at_least = len(stored) - rank if rank or len(stored) == calibration.n else calibration.n
-    return (1 + at_least) / (calibration.n + 1)
+    return len(stored) - rank if rank or len(stored) == tracks.n else tracks.n

@@ -12,8 +12,11 @@ from sonicscan.spec.calibration import (
     MAX_STORED_SCORES,
     UNKNOWN_WINDOWS,
     Calibration,
+    Category,
     Caught,
     Material,
+    codec_categories,
+    codec_class,
 )
 from sonicscan.spec.model import (
     HUMAN,
@@ -41,8 +44,11 @@ __all__ = [
     "UNKNOWN_WINDOWS",
     "AudioSpec",
     "Calibration",
+    "Category",
     "Caught",
     "Material",
     "ModelSpec",
+    "codec_categories",
+    "codec_class",
     "digest_of",
 ]

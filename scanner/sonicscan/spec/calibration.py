@@ -8,15 +8,20 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from sonicscan.errors import ModelError
 
 MAX_STORED_SCORES = 2000
 MAX_LOWER_SCORES = 200
 QUANTILES = 41  # of a material's values: every 2.5%
+MAX_CATEGORIES = 50
+MIN_CATEGORY_TRACKS = 29  # fewer certify no rate up to 10%
 MAX_COUNTED = 100  # codecs or sample rates in a `Material`
 DEFAULT_WINDOWS = "12"  # the window plan of calibrations that do not name theirs
 UNKNOWN_WINDOWS = "unknown"
+_LOSSLESS = ("pcm_", "flac", "alac", "float", "double", "wavpack", "ape", "tta", "tak", "dsd_")
+_COMPANDED = ("pcm_alaw", "pcm_mulaw", "pcm_vidc")  # 8 bits of logarithms, whose names begin like the lossless ones
 WINDOW_PLANS = re.compile(r"[1-9][0-9]{0,4}|all|adaptive|" + UNKNOWN_WINDOWS)
 
 
@@ -87,6 +92,63 @@ class Caught:
             )
 
 
+def codec_class(codec: str | None) -> str | None:
+    """The class of a report's codec: `lossless` for all lossless codecs, else the codec itself; None if unknown."""
+    if not codec:
+        return None
+    return "lossless" if codec.startswith(_LOSSLESS) and not codec.startswith(_COMPANDED) else codec
+
+
+@dataclass(frozen=True)
+class Category:
+    """The human calibration tracks of one category, which certify a rate by themselves (Mondrian categories: Vovk,
+    Gammerman and Shafer 2005, "Algorithmic Learning in a Random World", section 4.5).
+
+    Attributes:
+        kind: `codec`: a codec class, which a scan sees. `material`: a kind of music, such as released music, which a
+            scan does not see.
+        name: of the category, such as `mp3`.
+        scores: the highest `min(n, MAX_STORED_SCORES)` scores of its tracks, ascending, 0..1.
+        n: number of its tracks.
+
+    Raises:
+        ModelError: numbers that contradict each other, or scores that are not ascending within 0..1.
+    """
+
+    kind: Literal["codec", "material"]
+    name: str
+    scores: tuple[float, ...]
+    n: int
+
+    def __post_init__(self) -> None:
+        if not self.n > 0 or len(self.scores) != min(self.n, MAX_STORED_SCORES):
+            raise ModelError(
+                f"the category {self.name!r:.40} of the model's calibration claims {self.n!r:.20} tracks and holds "
+                f"{len(self.scores)} scores; it must hold all of them up to {MAX_STORED_SCORES}."
+            )
+        _check_ascending(f"category {self.name!r:.40}", self.scores, MAX_STORED_SCORES, 0.0, 1.0)
+
+    @classmethod
+    def of(cls, kind: Literal["codec", "material"], name: str, scores: Sequence[float]) -> Category | None:
+        """The category of some tracks; None if they are too few to certify any rate up to 10%."""
+        if len(scores) < MIN_CATEGORY_TRACKS:
+            return None
+        return cls(kind, name, tuple(sorted(scores)[-MAX_STORED_SCORES:]), len(scores))
+
+
+def codec_categories(scores: Sequence[float], codecs: Sequence[str | None]) -> tuple[Category, ...]:
+    """The categories of tracks by codec class; none if all tracks are of one class."""
+    members: dict[str, list[float]] = {}
+    for score, codec in zip(scores, codecs, strict=True):
+        if (name := codec_class(codec)) is not None:
+            members.setdefault(name, []).append(score)
+    if len(members) < 2:
+        return ()
+    largest = sorted(members, key=lambda name: (-len(members[name]), name))[: MAX_CATEGORIES // 2]
+    found = (Category.of("codec", name, members[name]) for name in largest)
+    return tuple(category for category in found if category is not None)
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Scores of known tracks, from which thresholds, p-values and likelihood ratios come.
@@ -102,6 +164,7 @@ class Calibration:
         n_ai: number of all scored AI tracks.
         windows: the window plan of all these scores, as `WindowPlan` prints it; `unknown` if it was not recorded.
         material: properties of the tracks by people; None if unknown.
+        categories: the tracks by people by codec class, and by kind of music; empty if they are not told apart.
 
     Raises:
         ModelError: numbers that contradict each other, or scores that are not ascending within 0..1.
@@ -115,6 +178,7 @@ class Calibration:
     n_ai: int = 0
     windows: str = DEFAULT_WINDOWS
     material: Material | None = field(default=None, hash=False)  # it holds counts, which cannot be hashed
+    categories: tuple[Category, ...] = ()
 
     def __post_init__(self) -> None:
         for name, held, n in (("scores", self.scores, self.n), ("ai_scores", self.ai_scores, self.n_ai)):
@@ -129,6 +193,10 @@ class Calibration:
             raise ModelError("the model's calibration has lower scores although it holds all scores.")
         if not WINDOW_PLANS.fullmatch(self.windows):
             raise ModelError(f"the model's calibration has windows={self.windows!r:.40}, which is not a window plan.")
+        if len(self.categories) > MAX_CATEGORIES or any(category.n > self.n for category in self.categories):
+            raise ModelError(
+                f"the model's calibration has more than {MAX_CATEGORIES} categories, or one of more tracks than it has."
+            )
 
     @classmethod
     def of(
@@ -139,6 +207,7 @@ class Calibration:
         ai_scores: Sequence[float] = (),
         windows: str = DEFAULT_WINDOWS,
         material: Material | None = None,
+        categories: Sequence[Category] = (),
     ) -> Calibration:
         """Calibration from the scores of all known tracks, in any order.
 
@@ -148,6 +217,7 @@ class Calibration:
             ai_scores: of AI tracks.
             windows: the window plan of the scores.
             material: what the tracks by people are like.
+            categories: of the tracks by people.
         """
         ordered = sorted(scores)
         rest = ordered[:-MAX_STORED_SCORES]
@@ -160,6 +230,7 @@ class Calibration:
             n_ai=len(ai_scores),
             windows=windows,
             material=material,
+            categories=tuple(categories),
         )
 
     def weighted_scores(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:

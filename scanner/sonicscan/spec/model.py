@@ -139,6 +139,8 @@ class ModelSpec:
             raw = _upgraded(raw)
         _check_names("ModelSpec", raw, cls)
         _check_names("AudioSpec", raw["audio"], AudioSpec)
+        if isinstance(raw.get("calibration"), dict):
+            raw["calibration"].setdefault("categories", [])  # optional: most models tell no categories apart
         _check_names("Calibration", raw["calibration"], Calibration)
         _check_names("Material", raw["calibration"]["material"] or dataclasses.asdict(Material()), Material)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -76,6 +77,12 @@ def test_members_are_put_on_one_scale_and_groups_count_once() -> None:
     }
     pairs = np.subtract.outer(levels[False], levels[True])
     assert kinds["GTZAN"].auc == pytest.approx(np.mean(pairs > 0), abs=0.01)
+    wanted = {"released": ["GTZAN*"], "other": ["none"]}
+    lifted = cross_fitted(folds, ModelSpec("two"), plan=PLAN, data="test", shrink=0.0, categories=wanted).spec
+    (released,) = lifted.calibration.categories
+    assert (released.kind, released.name) == ("material", "released") and 100 < released.n < 300
+    assert certified_threshold(lifted.calibration, 0.05) >= row.threshold * 0.9
+    assert dataclasses.replace(lifted.calibration, categories=()) == fit.spec.calibration
     with pytest.raises(InputError, match="fold 1 needs tracks by people and by AI"):
         cross_fitted([folds[0], [t for t in folds[1] if t.clip.human]], ModelSpec("x"), plan=PLAN, data="", shrink=0.0)
 

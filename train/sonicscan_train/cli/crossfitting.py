@@ -99,7 +99,9 @@ def run_crossfit(members: Sequence[Path], clips: Sequence[Clip], options: Crossf
         f"{groups} groups of music by people, one excerpt of each, at most {longest} windows; each scored by the one "
         f"of {len(members)} members that was not trained on its fold"
     )
-    fit = cross_fitted(by_fold, contract, plan=options.windows, data=data, shrink=options.shrink)
+    fit = cross_fitted(
+        by_fold, contract, plan=options.windows, data=data, shrink=options.shrink, categories=options.plan.categories
+    )
     scores = [scored(track, fit.spec) for track in fit.tracks]
     section = evaluate("left-out", scores, fit.spec, bootstraps=options.bootstraps)
     stress: dict[str, Row] = {}

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from sonicscan.errors import InputError
 from sonicscan.scoring.aggregate import pooling_factor, trimmed_mean, window_margins
 from sonicscan.scoring.logistic import fit_line
 from sonicscan.scoring.thresholds import caught_at_rates, tracks_needed
-from sonicscan.spec import DEFAULT_WINDOWS, Calibration, Material, ModelSpec
+from sonicscan.spec import DEFAULT_WINDOWS, Calibration, Category, Material, ModelSpec, codec_categories
 from sonicscan_train.data.clips import CODEC, Clip
 from sonicscan_train.judge.scoring import TrackLogits, scored
 
@@ -43,6 +43,7 @@ def calibrated(
     windows: str = DEFAULT_WINDOWS,
     all_tracks: bool = False,
     seed: int = 0,
+    kinds: Callable[[TrackLogits], Iterable[str]] = lambda track: (),
 ) -> ModelSpec:
     """The contract with its scale, its calibration, how much AI it catches and, for several classes, `unknown_below`.
 
@@ -54,6 +55,7 @@ def calibrated(
         windows: the window plan of `tracks`.
         all_tracks: let every track by people count, not one of each group.
         seed: of the choice of that one.
+        kinds: the kinds of music that a track by people belongs to; the certificate then holds in each of them.
 
     Raises:
         InputError: no tracks by people, or none by AI.
@@ -72,8 +74,15 @@ def calibrated(
     known = [track for track in tracks if not track.clip.human]
     counted, counted_ai = (of if all_tracks else one_of_each_group(of, seed) for of in (human, known))
     facts = [track.facts for track in counted if track.facts is not None]
+    scores = [scored(t, spec).score for t in counted]
+    members: defaultdict[str, list[float]] = defaultdict(list)
+    for track, score in zip(counted, scores, strict=True):
+        for kind in kinds(track):
+            members[kind].append(score)
+    of_kinds = (Category.of("material", name, members[name]) for name in sorted(members))
+    codecs = [None if track.facts is None else track.facts.codec for track in counted]
     calibration = Calibration.of(
-        [scored(t, spec).score for t in counted],
+        scores,
         data,
         ai_scores=[scored(t, spec).score for t in counted_ai],
         windows=windows,
@@ -82,9 +91,11 @@ def calibrated(
             [f.sample_rate for f in facts],
             [f.bandwidth_hz for f in facts],
             [f.duration_s for f in facts],
+            [f.loudness_db for f in facts],
         )
         if facts
         else None,
+        categories=[*codec_categories(scores, codecs), *(found for found in of_kinds if found is not None)],
     )
     spec = dataclasses.replace(spec, calibration=calibration, caught=caught_at_rates(calibration))
     if not spec.multiclass:

@@ -100,7 +100,13 @@ class RateRow:
 
 
 def cross_fitted(
-    by_fold: Sequence[Sequence[TrackLogits]], spec: ModelSpec, *, plan: WindowPlan, data: str, shrink: float | None
+    by_fold: Sequence[Sequence[TrackLogits]],
+    spec: ModelSpec,
+    *,
+    plan: WindowPlan,
+    data: str,
+    shrink: float | None,
+    categories: Mapping[str, Sequence[str]] | None = None,
 ) -> CrossFit:
     """Put the members on one scale, fit the shrink constant, and calibrate on all folds.
 
@@ -110,6 +116,7 @@ def cross_fitted(
         plan: the windows' plan.
         data: what the tracks are, in words.
         shrink: the constant of the pooling; None fits it on the tracks by people.
+        categories: kinds of music (name: patterns of sources) that the certificate has to hold in as well.
 
     Raises:
         InputError: a fold without people's or without AI tracks.
@@ -119,7 +126,11 @@ def cross_fitted(
         shrink = fit_shrink([t for t in tracks if t.clip.human])
     tracks, scales = _on_one_scale(by_fold, shrink)
     spec = dataclasses.replace(spec, temperature=1.0, offset=0.0, shrink=shrink)
-    spec = calibrated(tracks, spec, data=data, windows=str(plan))
+
+    def kinds(track: TrackLogits) -> list[str]:
+        return [name for name, patterns in (categories or {}).items() if _matches(track.clip.source, patterns)]
+
+    spec = calibrated(tracks, spec, data=data, windows=str(plan), kinds=kinds)
     return CrossFit(spec, tuple(scales), tuple(tracks))
 
 

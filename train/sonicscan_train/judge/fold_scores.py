@@ -22,7 +22,7 @@ from sonicscan_train.judge.scanner import scan_clips
 from sonicscan_train.judge.scoring import Forward, TrackLogits, track_logits
 from sonicscan_train.nets import checkpoint
 
-_COLUMNS = ("path", "model", "codec", "sample_rate", "bandwidth_hz", "duration_s", "margins")
+_COLUMNS = ("path", "model", "codec", "sample_rate", "bandwidth_hz", "duration_s", "loudness_db", "margins")
 
 
 def score_fold(
@@ -72,6 +72,7 @@ def score_fold(
                 bandwidth_hz=row.bandwidth_hz,
                 warnings=tuple(row.warnings),
                 whole_windows=row.windows,
+                loudness_db=row.loudness_db,
             )
             tracks.append(margin_track(clip, raw, facts))
     order = {clip.path: i for i, clip in enumerate(clips)}
@@ -102,7 +103,10 @@ def _check_binary(spec: ModelSpec, member: Path) -> None:
 
 def _cells(track: TrackLogits, digest: str) -> list[object]:
     facts = track.facts
-    about = (facts.codec, facts.sample_rate, facts.bandwidth_hz or "", facts.duration_s) if facts else ("", "", "", "")
+    about: tuple[object, ...] = ("", "", "", "", "")
+    if facts is not None:
+        loudness = "" if facts.loudness_db is None else facts.loudness_db
+        about = (facts.codec, facts.sample_rate, facts.bandwidth_hz or "", facts.duration_s, loudness)
     return [track.clip.path, digest, *about, json.dumps(track.logits[:, 1].tolist())]
 
 
@@ -126,6 +130,7 @@ def _read_table(path: Path, digest: str, clips: Sequence[Clip]) -> list[TrackLog
             bandwidth_hz=float(row["bandwidth_hz"]) if row["bandwidth_hz"] else None,
             warnings=(),
             whole_windows=1,
+            loudness_db=float(row["loudness_db"]) if row.get("loudness_db") else None,  # earlier tables lack it
         )
         tracks.append(margin_track(clip, np.array(json.loads(row["margins"])), facts))
     return tracks

@@ -1,7 +1,7 @@
 // Hands the page's data to Plotly and DataTables. Text from files goes through a text node first: markup in it stays text.
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = window.jQuery;
-const SCORE = 0, VERDICT = 1, STATUS = 2, NAME = 3, ARTIST = 4, TITLE = 5, SECONDS = 6, STRIP = 7, DECISION = 8, PLACE = 9, DETAILS = 10, PATH = 11, LINK = 12, RANGES = 13;
+const SCORE = 0, VERDICT = 1, STATUS = 2, NAME = 3, ARTIST = 4, TITLE = 5, SECONDS = 6, STRIP = 7, DECISION = 8, PLACE = 9, DETAILS = 10, PATH = 11, LINK = 12, RANGES = 13, E_VALUE = 14;
 
 function element(tag, className, text) {
   const made = document.createElement(tag);
@@ -159,6 +159,7 @@ const table = $("#tracks").DataTable({
     { data: SECONDS, type: "num", className: "number wide-only", searchable: false, render: shown((v) => (v === null ? "-" : (v / 60).toFixed(1))) },
     { data: STRIP, type: "string", className: "strip wide-only", orderable: false, searchable: false, columnControl: [], render: (v, kind) => (kind === "display" ? strip(v, 120, 26) : "") },
     { data: DECISION, type: "string", className: "wide-only", columnControl: search, render: (v, kind, row) => (kind === "display" ? decided(row) && badge(decided(row), "decided") : kind === "filter" ? `${decided(row)} ${v}` : decided(row)) },
+    { data: E_VALUE, type: "num", className: "number wide-only", searchable: false, columnControl: [], render: shown((v) => (v === null ? "-" : v.toFixed(2))) },
   ],
   createdRow: (row) => {
     row.classList.add("main");
@@ -203,10 +204,14 @@ document.getElementById("save-decisions").addEventListener("click", () => {
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 });
+const paths = new Set(data.rows.map(pathOf));
+const byHash = new Map(data.rows.filter((row) => row[DETAILS]["SHA-256"]).map((row) => [row[DETAILS]["SHA-256"], pathOf(row)]));
+const pathOnPage = (path, hash) => byHash.get(hash) || (paths.has(path) ? path : null);
 document.getElementById("load-decisions").addEventListener("change", async (event) => {
   try {
-    const loaded = window.decisions.load(await event.target.files[0].text());
-    sayDecisions(`${loaded} decisions loaded`);
+    const { loaded, unmatched } = window.decisions.load(await event.target.files[0].text(), pathOnPage);
+    const named = unmatched.slice(0, 3).join(", ") + (unmatched.length > 3 ? ", ..." : "");
+    sayDecisions(`${loaded} decisions loaded` + (unmatched.length ? `; ${unmatched.length} are about tracks that this page does not list: ${named}` : ""));
   } catch (error) {
     sayDecisions(error.message);
   }

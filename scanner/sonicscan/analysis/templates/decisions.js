@@ -1,5 +1,6 @@
 // Decisions of people on tracks: kept in this browser, saved as reviewed.csv, and loaded again. Runs before audit.js.
 const KINDS_OF_DECISION = { ai: "AI", human: "human", unsure: "unsure" };
+const ALL_KINDS = [...Object.keys(KINDS_OF_DECISION), "accepted"];
 const COLUMNS = ["path", "content_hash", "decision", "by", "date", "expires", "note"];
 
 window.decisions = (() => {
@@ -25,6 +26,7 @@ window.decisions = (() => {
   };
   // A note that begins like a formula would run in a spreadsheet.
   const harmless = (text) => (/^[=+\-@]/.test(text) ? "'" + text : text);
+  const plain = (text) => (/^'[=+\-@]/.test(text) ? text.slice(1) : text);
   const cell = (text) => (/[",\r\n]/.test(text) ? '"' + text.replace(/"/g, '""') + '"' : text);
 
   function parse(text) {
@@ -62,19 +64,28 @@ window.decisions = (() => {
         [path, "", one.decision, one.by || by || "unknown", one.date, "", harmless(one.note)].map(cell).join(","));
       return [COLUMNS.join(","), ...lines].join("\r\n") + "\r\n";
     },
-    load(text) {
+    // Takes decisions over; `pathOf` gives the path of a decision's track on this page, or null.
+    load(text, pathOf) {
       const [header, ...rows] = parse(text.replace(/^\ufeff/, ""));
       const at = Object.fromEntries(COLUMNS.map((name) => [name, header.indexOf(name)]));
-      if (at.path < 0 || at.decision < 0) throw new Error("This is not a file of decisions: its first line must name path and decision.");
+      if ((at.path < 0 && at.content_hash < 0) || at.decision < 0) {
+        throw new Error("This is not a file of decisions: its first line must name path or content_hash, and decision.");
+      }
       let loaded = 0;
+      const unmatched = [];
       for (const row of rows) {
         const get = (name) => (at[name] < 0 ? "" : row[at[name]] || "");
-        if (!get("path") || !(get("decision") in KINDS_OF_DECISION)) continue;
-        taken[get("path")] = { decision: get("decision"), note: get("note"), date: get("date") || today(), by: get("by") };
+        if (!ALL_KINDS.includes(get("decision"))) continue;
+        const path = pathOf(get("path"), get("content_hash").toLowerCase());
+        if (path === null) {
+          unmatched.push(get("path") || get("content_hash"));
+          continue;
+        }
+        taken[path] = { decision: get("decision"), note: plain(get("note")), date: get("date") || today(), by: get("by") };
         loaded++;
       }
       keep();
-      return loaded;
+      return { loaded, unmatched };
     },
   };
 })();

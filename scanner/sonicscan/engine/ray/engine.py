@@ -45,6 +45,7 @@ from sonicscan.library.urls import is_url
 from sonicscan.model.loading import Model
 from sonicscan.model.sessions import Device
 from sonicscan.report.row import FileResult
+from sonicscan.scoring.likelihood import spec_for_windows
 from sonicscan.scoring.thresholds import Thresholds
 
 CHUNK_S = 300.0  # target duration of a chunk
@@ -179,7 +180,8 @@ class RayEngine:
                     if another is not None:
                         work.further.append(another)
                         continue
-                    yield track_result(track, reading, self.model.spec, work.thresholds)
+                    own = spec_for_windows(self.model.spec, str(work.job.plan))
+                    yield track_result(track, reading, own, work.thresholds)
         except (ray.exceptions.RayError, ExecutionTimeoutError) as error:
             return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         return "its rows were lost"
