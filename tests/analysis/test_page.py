@@ -323,7 +323,9 @@ def test_it_says_what_the_report_knows(browser: Browser, scanned: Path, large: P
     assert "400 tracks by people: synthetic" in text and "<i>none</i>" in text
     assert "The share of AI cannot be estimated: the model does not say how much AI it catches" in text
     browser.open(large)
-    assert all(float(text) > 1.0 for text in browser.cells(10))  # of the artists of the highest scores
+    # Of the artists of the highest scores; an artist with a track that people decided about has none.
+    e_values = [float(text) for text in browser.cells(10) if text != "-"]
+    assert len(e_values) > 15 and min(e_values) > 1.0
     text = browser.one("main").text
     assert "of 500 AI tracks at a false-positive rate of 1.0%" in text
     assert "estimated share of AI" in text and "newly flagged" in text and "3 human" in text
