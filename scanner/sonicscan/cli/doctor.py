@@ -8,7 +8,6 @@ import importlib.metadata
 import importlib.util
 import json
 import os
-import platform
 import shutil
 import sys
 from collections.abc import Iterator
@@ -20,8 +19,8 @@ import click
 
 import sonicscan
 from sonicscan.cli.console import EXIT_FATAL, Ended
+from sonicscan.cli.hardware import machine_facts
 from sonicscan.errors import SonicscanError
-from sonicscan.machine import cgroup_quota, usable_cpus
 from sonicscan.text import printable
 
 _PACKAGES = (
@@ -39,7 +38,6 @@ _EXTRAS = {
     "sign": ("cryptography",),
     "provenance": ("c2pa",),
 }
-_FEATURES = ("avx", "avx2", "f16c", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "sve")
 _DECODERS = (
     *("aac", "ac3", "alac", "ape", "dca", "dsd_lsbf", "eac3", "flac", "mp3", "opus", "tta", "vorbis", "wavpack"),
     *("wmav2", "wmapro"),
@@ -108,7 +106,7 @@ def diagnose() -> Diagnosis:
     providers = _providers(problems)
     return Diagnosis(
         versions=_versions(),
-        machine=_machine(),
+        machine=machine_facts(),
         providers=providers,
         decoders=_decoders(problems),
         sandbox=_sandbox(),
@@ -147,49 +145,6 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
-
-
-def _machine() -> dict[str, Any]:
-    quota = cgroup_quota(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    model, features = _cpu()
-    return {
-        "system": platform.platform(),
-        "cpu": model or platform.processor() or platform.machine(),
-        "cpu_features": [name for name in _FEATURES if name in features],
-        "cpus": os.cpu_count(),
-        "cpus_of_affinity": affinity,
-        "cpus_of_cgroup": quota,
-        "cpus_used": usable_cpus(),
-        "memory_gib": _memory_gib(),
-        "address_space_gib": _address_space_gib(),
-        "stdout_encoding": sys.stdout.encoding,
-    }
-
-
-def _cpu() -> tuple[str, set[str]]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return "", set()
-    values = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
-    return values.get("model name", ""), set((values.get("flags") or values.get("Features", "")).split())
-
-
-def _memory_gib() -> float | None:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (ValueError, OSError, AttributeError):
-        return None
-
-
-def _address_space_gib() -> float | None:
-    try:
-        import resource
-    except ImportError:
-        return None
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    return None if limit == resource.RLIM_INFINITY else round(limit / 2**30, 2)
 
 
 def _providers(problems: list[str]) -> dict[str, str]:
