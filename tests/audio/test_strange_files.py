@@ -22,7 +22,7 @@ from tag_files import ogg_checksum
 from sonicscan.audio.claims import longer_data
 from sonicscan.audio.containers import refuse_encrypted
 from sonicscan.audio.decode import read_mono, read_windows
-from sonicscan.audio.downmix import bitstream_in
+from sonicscan.audio.downmix import Downmix, bitstream_in
 from sonicscan.audio.facts import AudioFacts
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.cli.demo import write_sound
@@ -427,6 +427,13 @@ def test_channels_out_of_phase_are_heard(kind: str, tmp_path: Path) -> None:
         assert facts.status == "ok"
         assert loud >= 2
         assert peak == pytest.approx(wanted, rel=0.4)
+
+
+@pytest.mark.parametrize("channels", [2, 6])
+def test_channels_that_do_not_cancel_give_their_mean_to_the_bit(channels: int) -> None:
+    block = np.stack([music(2.0, RATE, 1, seed=k)[:, 0] for k in range(channels)], axis=1)
+    mean = block @ np.full(channels, 1 / channels, dtype=np.float32)
+    np.testing.assert_array_equal(Downmix(channels).mono(block), mean)
 
 
 def test_silence_is_judged_on_the_channels(tmp_path: Path) -> None:
