@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from sonicscan.scoring.mismatch import Library, compare
 from sonicscan.spec import ModelSpec
 
+MOST_ROWS = 20_000  # rows of a report that are compared; more rows would not change the result
 COLUMNS = ["codec", "sample_rate", "bandwidth_hz", "score", "artist", "content_hash", "path"]
 
 

@@ -89,5 +89,9 @@ def to_results(table: pa.Table | pa.RecordBatch) -> Iterator[FileResult]:
 
 def sort_rows(table: pa.Table) -> pa.Table:
     """Rows by path; by the raw bytes where two paths read the same."""
-    order = pc.sort_indices(table, sort_keys=[("path", "ascending"), ("path_raw", "ascending")])
-    return table.take(order)
+    return table.take(path_order(table))
+
+
+def path_order(table: pa.Table) -> pa.Array:
+    """The numbers of the rows in the order of `sort_rows`; of the columns, `path` and `path_raw` are used."""
+    return pc.sort_indices(table, sort_keys=[("path", "ascending"), ("path_raw", "ascending")])

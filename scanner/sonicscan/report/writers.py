@@ -8,6 +8,7 @@ import io
 import json
 import re
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
@@ -28,6 +29,8 @@ _COMMANDS = re.compile("[\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-
 # The last four signs are full-width. JSON has a comma and a space before a negative number, which is no formula.
 _FORMULA = re.compile(r"((?:^|[,;|\t\r\n])[\s\"']*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])")
 _INNER_FORMULA = re.compile(r"([,;|][\s\"']*)(?=[=+@\uff1d\uff0b\uff0d\uff20]|-(?!\d))")
+# Parquet columns whose values hardly repeat: a dictionary of them takes more space and time than the values.
+_UNLIKE = ("score", "window_margins.list.element", "mtime_ns")
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 
 
@@ -55,27 +58,53 @@ def write_report(table: pa.Table, path: Location, mode: int = 0o666) -> None:
     Raises:
         ReportError, RemoteError: it could not be written; an earlier report stays unchanged.
     """
+    write_blocks(table.schema, [table], path, mode)
+
+
+def write_blocks(schema: pa.Schema, blocks: Iterable[pa.Table], path: Location, mode: int = 0o666) -> None:
+    """Write a report whose rows come a block at a time, as `write_report` does.
+
+    Args:
+        schema: `SCHEMA` with the report's metadata.
+        blocks: the rows, in order.
+        path, mode: as for `write_report`.
+
+    Raises:
+        ReportError, RemoteError: it could not be written; an earlier report stays unchanged.
+    """
     if isinstance(path, Url):
         with tempfile.TemporaryDirectory() as folder:
             local = Path(folder) / f"report{path.suffix}"
-            write_report(table, local)
+            write_blocks(schema, blocks, local)
             remote.upload(local, path)
         return
     writers = {".parquet": _write_parquet, ".csv": _write_csv, ".jsonl": _write_jsonl}
     try:
         with replacing(path, mode=mode) as file:
-            writers[path.suffix](table, file)
+            writers[path.suffix](schema, blocks, file)
     except OSError as error:
         raise ReportError(f"the report {path} could not be written: {error.strerror or error}.") from error
 
 
-def _write_parquet(table: pa.Table, file: IO[bytes]) -> None:
-    pq.write_table(table, file, compression="zstd")
+def _write_parquet(schema: pa.Schema, blocks: Iterable[pa.Table], file: IO[bytes]) -> None:
+    dictionaries = [leaf for leaf in _leaves(schema) if leaf not in _UNLIKE]
+    with pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=dictionaries) as writer:
+        for block in blocks:
+            writer.write_table(block.replace_schema_metadata(schema.metadata))
 
 
-def _write_jsonl(table: pa.Table, file: IO[bytes]) -> None:
-    for result in to_results(table):
-        file.write(json_line(result).encode())
+def _leaves(schema: pa.Schema) -> list[str]:
+    """The paths of the columns that Parquet stores for `schema`."""
+    buffer = io.BytesIO()
+    pq.write_table(schema.empty_table(), buffer)
+    stored = pq.read_metadata(buffer).schema
+    return [stored.column(k).path for k in range(len(stored))]
+
+
+def _write_jsonl(schema: pa.Schema, blocks: Iterable[pa.Table], file: IO[bytes]) -> None:
+    for block in blocks:
+        for result in to_results(block):
+            file.write(json_line(result).encode())
 
 
 def json_line(result: FileResult) -> str:
@@ -87,13 +116,14 @@ def json_line(result: FileResult) -> str:
     return _COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 
 
-def _write_csv(table: pa.Table, file: IO[bytes]) -> None:
+def _write_csv(schema: pa.Schema, blocks: Iterable[pa.Table], file: IO[bytes]) -> None:
     # Excel reads a file without a byte-order mark in the system's encoding.
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="", write_through=True)
     writer = csv.writer(text)
     writer.writerow(SCHEMA.names)
-    for result in to_results(table):
-        writer.writerow([_cell(name, getattr(result, name)) for name in SCHEMA.names])
+    for block in blocks:
+        for result in to_results(block):
+            writer.writerow([_cell(name, getattr(result, name)) for name in SCHEMA.names])
     text.detach()
 
 

@@ -36,12 +36,12 @@ _SECRET, _SECRET_CHECK = b"sonicscan.secret", b"sonicscan.secret_check"
 _SECRET_BYTES = 32
 _DIGEST = b"digest"
 _SYNC_S = 1.0
-_JOINED_BATCHES = 1000  # a batch takes 30 kB of memory in addition to its rows
+_JOINED_BATCHES = 300  # a batch takes 30 kB of memory in addition to its rows
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """What a journal holds: its rows, and in how many batches they were written."""
+    """Some rows of a journal, and in how many batches they were written."""
 
     table: pa.Table
     batches: int
@@ -71,11 +71,12 @@ class Journal:
         except OSError as error:
             raise ReportError(f"the journal {path} cannot be written: {error.strerror}.") from error
         try:
-            earlier = None if fresh else self._read(key)
-            if earlier is None or not earlier.batches:
+            self._rows = self._batches = 0
+            for some in () if fresh else self._read(key):
+                self._rows += some.table.num_rows
+                self._batches += some.batches
+            if not self._batches:
                 self.clear()
-            else:
-                self._rows, self._batches = earlier.table.num_rows, earlier.batches
         except BaseException:
             self._file.close()
             raise
@@ -85,10 +86,16 @@ class Journal:
 
         They are read from the disk, so that a scan keeps no rows in memory.
         """
-        table = self._read(self._key).table
-        if table.num_rows != self._rows:
+        return pa.concat_tables([SCHEMA.empty_table(), *self.tables()])
+
+    def tables(self, first: int = 0) -> Iterator[pa.Table]:
+        """The same rows from number `first` on, a few thousand at a time."""
+        seen = 0
+        for some in self._read(self._key):
+            yield some.table.slice(max(0, first - seen))
+            seen += some.table.num_rows
+        if seen != self._rows:
             raise ReportError(f"the journal {self.path} has changed or was damaged while it was in use; scan again.")
-        return table
 
     def __len__(self) -> int:
         return self._rows
@@ -155,10 +162,10 @@ class Journal:
         except OSError as error:
             raise ReportError(f"the journal {self.path} could not be written: {error.strerror or error}.") from error
 
-    def _read(self, key: str) -> _Rows:
-        """Returns the rows of the good batches; truncates the file after the last of them and seeks to its end."""
+    def _read(self, key: str) -> Iterator[_Rows]:
+        """The rows of the good batches; truncates the file after the last of them and seeks to its end."""
         if not os.fstat(self._file.fileno()).st_size:
-            return _Rows(SCHEMA.empty_table(), 0)
+            return
         if os.fstat(self._file.fileno()).st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise ReportError(
                 f"other users can write to the journal {self.path}, so its rows do not count; "
@@ -175,7 +182,7 @@ class Journal:
                 raise ValueError("the secret is damaged")
         except (pa.ArrowException, OSError, ValueError):
             if _is_torn_preamble(content, self._schema):
-                return _Rows(SCHEMA.empty_table(), 0)  # killed while the first bytes were written
+                return  # killed while the first bytes were written
             raise ReportError(
                 f"{self.path} is not a journal of sonicscan, or its beginning is damaged; "
                 "move it away, or discard it with --fresh."
@@ -188,7 +195,6 @@ class Journal:
             )
         self._schema = schema
         good = source.tell()
-        tables: list[pa.Table] = []
         waiting: list[pa.RecordBatch] = []
         batches = 0
         while True:
@@ -203,14 +209,14 @@ class Journal:
             waiting.append(batch)
             good = source.tell()
             if len(waiting) == _JOINED_BATCHES:
-                tables.append(_joined(waiting, schema))
+                yield _Rows(_joined(waiting, schema), len(waiting))
                 waiting.clear()
                 if hasattr(content, "madvise"):
                     content.madvise(mmap.MADV_DONTNEED)  # these pages were read once and are not needed again
-        tables.append(_joined(waiting, schema))
+        if waiting:
+            yield _Rows(_joined(waiting, schema), len(waiting))
         self._file.seek(good)
         self._file.truncate()
-        return _Rows(pa.concat_tables(tables), batches)
 
     def _digest(self, batch: pa.RecordBatch, place: int) -> bytes:
         """The keyed checksum of a batch, hex; `place` is its number in the journal."""

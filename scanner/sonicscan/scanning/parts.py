@@ -25,7 +25,7 @@ from sonicscan.library.discovery import of_system
 from sonicscan.library.tracks import Track
 from sonicscan.library.urls import Location
 from sonicscan.report.bounded import schema_of
-from sonicscan.report.compared import COLUMNS
+from sonicscan.report.compared import COLUMNS, MOST_ROWS
 from sonicscan.report.metadata import ReportMetadata, with_metadata
 from sonicscan.report.readers import PART_GLOB, SUCCESS, part_number, read_file, read_report, sorted_parts
 from sonicscan.report.row import FileResult
@@ -36,7 +36,6 @@ from sonicscan.scanning.reuse import identified
 from sonicscan.scanning.sinks import Origin
 
 PART_ROWS = 50_000
-_COMPARED_ROWS = 20_000  # rows that are compared with the calibration; more rows would not change the result
 JOURNAL = "_journal"
 _PART_MODE = 0o644  # a part that a group may write would not count when the scan is resumed
 
@@ -142,7 +141,7 @@ class PartsSink:
     def _compared(self) -> pa.Table:
         """Rows from all parts that are compared with the calibration; few enough for any memory."""
         parts = self._parts
-        each = -(-_COMPARED_ROWS // len(parts))
+        each = -(-MOST_ROWS // len(parts))
         thinned = []
         for part in parts:
             rows = read_file(part, COLUMNS)

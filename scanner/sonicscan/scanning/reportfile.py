@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import pyarrow as pa
 
 from sonicscan.errors import ReportError
 from sonicscan.library.urls import Location
+from sonicscan.report.compared import COLUMNS, MOST_ROWS
 from sonicscan.report.metadata import with_metadata
 from sonicscan.report.row import FileResult
-from sonicscan.report.schema import SCHEMA, sort_rows
-from sonicscan.report.writers import write_report
+from sonicscan.report.schema import SCHEMA
+from sonicscan.report.sorting import SortedRows
+from sonicscan.report.writers import write_blocks
 from sonicscan.scanning.journal import Journal
 from sonicscan.scanning.reuse import Known
 from sonicscan.scanning.sinks import Origin
@@ -54,11 +57,17 @@ class FileSink:
         yield self.known.taken()
 
     def finish(self, further: Iterable[pa.Table]) -> None:
-        fresh = self._journal.rows().slice(self.resumed)
-        table = sort_rows(pa.concat_tables([SCHEMA.empty_table(), *self.carried(), *further, fresh]))
-        table = self._origin.decided(table)
-        self.differences = self._origin.differences(table)
-        write_report(with_metadata(table, self._origin.metadata(self.differences)), self.out)
+        tables = itertools.chain(self.carried(), further, self._journal.tables(self.resumed))
+        try:
+            with SortedRows(tables, self._journal.path.parent) as rows:
+                self.differences = self._origin.differences(rows.spread(MOST_ROWS, COLUMNS))
+                schema = with_metadata(SCHEMA.empty_table(), self._origin.metadata(self.differences)).schema
+                write_blocks(schema, map(self._origin.decided, rows.blocks()), self.out)
+        except OSError as error:
+            where = self._journal.path.parent
+            raise ReportError(
+                f"the rows of {self.out} cannot be sorted in {where}: {error.strerror or error}."
+            ) from error
         self._journal.remove()
 
     def close(self) -> None:
