@@ -18,7 +18,7 @@ from sonicscan.scanning.sinks import Origin
 
 
 def row(name: str) -> FileResult:
-    return FileResult(path=name, status="not_audio", error="no sound", size=1, mtime_ns=1, warnings=[])
+    return FileResult(path=name, status="unsupported", error="no sound", size=1, mtime_ns=1, warnings=[])
 
 
 @pytest.fixture
