@@ -14,6 +14,7 @@ _FEATURES = ("avx", "avx2", "f16c", "fma", "avx512f", "avx512_vnni", "avx_vnni",
 
 
 def machine_facts() -> dict[str, Any]:
+    """System, processor, processors that may be used, memory and encoding, by name."""
     quota = cgroup_quota(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     model, features = _cpu()
