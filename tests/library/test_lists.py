@@ -7,9 +7,11 @@ import os
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sonicscan.cli import scan
 from sonicscan.errors import InputError
 from sonicscan.library.lists import file_list
 
@@ -69,3 +71,9 @@ def test_playlists(tmp_path: Path) -> None:
         assert file_list(text, str(tmp_path / name)) == expected
     assert file_list(b"\xef\xbb\xbf#EXTM3U\n1.mp3", "-") == [b"1.mp3"]
     assert file_list(b"#1.mp3\n2.mp3", "plain.txt") == [b"#1.mp3", b"2.mp3"]  # a name may begin so
+
+
+def test_a_list_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "_MAX_LIST_BYTES", 1 << 20)
+    result = CliRunner().invoke(scan.main, ["--files-from", "/dev/zero"])
+    assert result.exit_code == 2 and result.stderr == "Error: the list /dev/zero has more than 1 MiB; split it.\n"
