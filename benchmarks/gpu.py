@@ -76,18 +76,24 @@ def models(options: argparse.Namespace) -> dict[str, dict[str, Path]]:
 
 
 def with_float_weights(work: Path) -> Path:
-    """The default model with its weights in float32: it stores them in float16 and casts them."""
+    """The default model with its weights in float32: it stores them in int8 and float16 and converts them."""
     path = work / f"{DEFAULT}-fp32.onnx"
     if not path.is_file():
         source = chosen_model(None)
         model = onnxfile.read(source)
         spec = onnxfile.read_spec(model, source)
-        stored = {tensor.name: tensor for tensor in model.graph.initializer}
-        casts = [n for n in model.graph.node if n.op_type == "Cast" and n.input[0] in stored]
-        for node in casts:
-            values = onnx.numpy_helper.to_array(stored[node.input[0]]).astype(np.float32)
-            stored[node.input[0]].CopyFrom(onnx.numpy_helper.from_array(values, node.output[0]))
-            model.graph.node.remove(node)
+        stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        folded = {}
+        for node in list(model.graph.node):  # in order: a product uses what was cast before it
+            if node.op_type in ("Cast", "Mul") and all(name in stored for name in node.input):
+                values = [stored[name].astype(np.float32) for name in node.input]
+                folded[node.output[0]] = stored[node.output[0]] = np.prod(np.broadcast_arrays(*values), axis=0)
+                model.graph.node.remove(node)
+        used = {name for node in model.graph.node for name in node.input}
+        kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
+        kept += [onnx.numpy_helper.from_array(values, name) for name, values in folded.items() if name in used]
+        del model.graph.initializer[:]
+        model.graph.initializer.extend(kept)
         onnxfile.write(onnxfile.with_spec(model, spec), path)
     return path
 
