@@ -64,3 +64,4 @@ def test_slow_tags_do_not_count_as_decoding(tmp_path: Path, tiny_model: Path) ->
     os.truncate(path, path.stat().st_size + (700 << 20))
     (result,) = sonicscan.scan(path, model=tiny_model, timeout_s=0.3)
     assert result.status == "ok", result.error
+    assert result.warnings == ["tags_cut"]

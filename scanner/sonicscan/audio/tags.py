@@ -8,6 +8,7 @@ tags are left out; the track is still scored.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
 import signal
@@ -45,6 +46,7 @@ class Tags:
 
     Attributes:
         texts: all tags with a text, as (name in lower case, text); at most 500. They do not count for equality.
+        cut: whether a limit ended the reading while title, artist or album was missing; does not count either.
     """
 
     title: str | None = None
@@ -52,6 +54,7 @@ class Tags:
     album: str | None = None
     isrc: str | None = None
     texts: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    cut: bool = field(default=False, compare=False)
 
     def completed_by(self, other: Tags) -> Tags:
         """These tags, with missing ones taken from `other`."""
@@ -80,11 +83,16 @@ def read_tags(path: bytes | OpenFile) -> Tags:
     tags = Tags()
     with contextlib.suppress(AudioError, OSError), open_regular(path) as file:
         bounded = _BoundedFile(file)
-        with contextlib.suppress(_OutOfTimeError), _alarm(MAX_SECONDS):
-            tags = _by_tinytag(bounded)
+        try:
+            with _alarm(MAX_SECONDS):
+                tags = _by_tinytag(bounded)
+        except _OutOfTimeError:
+            bounded.cut = True
         for other in (_of_ape, _by_ffmpeg):
             if tags.title is None or tags.artist is None or tags.album is None:
                 tags = tags.completed_by(other(bounded))
+        late = bounded.cut and None in (tags.title, tags.artist, tags.album)
+        tags = dataclasses.replace(tags, cut=late)
     return tags
 
 
@@ -94,6 +102,7 @@ class _BoundedFile(io.RawIOBase):
     def __init__(self, file: io.RawIOBase) -> None:
         self._file = file
         self._left = MAX_BYTES
+        self.cut = False
         self._deadline = time.monotonic() + MAX_SECONDS
 
     def readable(self) -> bool:
@@ -110,7 +119,8 @@ class _BoundedFile(io.RawIOBase):
 
     # io hands over a memoryview, though the stubs allow any buffer.
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        if time.monotonic() > self._deadline:
+        if time.monotonic() > self._deadline or not self._left:
+            self.cut = True
             return 0  # FFmpeg cannot be stopped by an exception here
         n = self._file.readinto(memoryview(buffer)[: self._left]) or 0
         self._left -= n

@@ -43,6 +43,7 @@ from sonicscan.provenance.record import Provenance
 
 MEMORY_LIMIT = 1 << 30
 _MAX_ERROR = 1000
+TAGS_CUT = "tags_cut"  # the warning of a file whose tags could not be read within their limits
 _PR_SET_PDEATHSIG = 1
 
 
@@ -152,6 +153,7 @@ def _answer(
         content_hash=content_hash,
         silent_windows=outbox.silent,
         elapsed_ms=(time.perf_counter() - began - outbox.waited_s) * 1e3,
+        warnings=(*outcome.warnings, TAGS_CUT) if tags.cut else outcome.warnings,
         title=tags.title,
         artist=tags.artist,
         album=tags.album,
