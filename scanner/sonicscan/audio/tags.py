@@ -221,7 +221,7 @@ def _named(found: Mapping[str, str]) -> Tags:
     four = {
         tag: next((text for name in names if (text := _clean(lower.get(name)))), None) for tag, names in _NAMES.items()
     }
-    return Tags(**four, texts=tuple(_texts(lower)))
+    return Tags(four["title"], four["artist"], four["album"], four["isrc"], tuple(_texts(lower)))
 
 
 def _clean(text: object) -> str | None:
