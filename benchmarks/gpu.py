@@ -3,7 +3,7 @@
     python benchmarks/gpu.py [--device cuda|cpu] [--json FILE] [--write FILE] [--library FOLDER] [--minutes M]
     python benchmarks/gpu.py --read FILE --write docs/performance.md
 
-Exports Lambda, Swin and the default model in fp32 and fp16 (random weights for the first two), and checks each against
+Exports Lambda and Swin in fp32 and fp16 (random weights), takes the default model as it ships, and checks each against
 the CPU. Measures windows a second from memory, whole scans, and the time to the first row. Each step is a separate
 process. If a step fails or takes too long, the results have a note, and the other steps run. `--device cpu --quick`
 tries every step.
@@ -23,8 +23,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
-import numpy as np
-import onnx
 from bench import placed
 from gpu_model import ModelFigures, Rate
 from gpu_scan import ScanFigures
@@ -38,8 +36,7 @@ from sonicscan_export.precision import to_half
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- gpu: begin -->", "<!-- gpu: end -->"
-BACKBONES = ("lambda", "swin", DEFAULT)
-PRECISIONS = ("fp32", "fp16")
+BACKBONES = ("lambda", "swin")
 
 
 @dataclass
@@ -63,39 +60,15 @@ def gpu_name() -> str:
 
 
 def models(options: argparse.Namespace) -> dict[str, dict[str, Path]]:
-    """Files by backbone and precision; made once."""
+    """Files by backbone and precision; made once. The default model is measured as it ships, in int8."""
     found: dict[str, dict[str, Path]] = {}
     for backbone in BACKBONES:
-        full = with_float_weights(options.work) if backbone == DEFAULT else exported(options, backbone)[1]
-        half = options.work / f"{backbone}-fp16.onnx"
+        full, half = exported(options, backbone)[1], options.work / f"{backbone}-fp16.onnx"
         if not half.is_file():
             model = onnxfile.read(full)
             onnxfile.write(onnxfile.with_spec(to_half(model), onnxfile.read_spec(model, full)), half)
         found[backbone] = {"fp32": full, "fp16": half}
-    return found
-
-
-def with_float_weights(work: Path) -> Path:
-    """The default model with its weights in float32: it stores them in int8 and float16 and converts them."""
-    path = work / f"{DEFAULT}-fp32.onnx"
-    if not path.is_file():
-        source = chosen_model(None)
-        model = onnxfile.read(source)
-        spec = onnxfile.read_spec(model, source)
-        stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-        folded = {}
-        for node in list(model.graph.node):  # in order: a product uses what was cast before it
-            if node.op_type in ("Cast", "Mul") and all(name in stored for name in node.input):
-                values = [stored[name].astype(np.float32) for name in node.input]
-                folded[node.output[0]] = stored[node.output[0]] = np.prod(np.broadcast_arrays(*values), axis=0)
-                model.graph.node.remove(node)
-        used = {name for node in model.graph.node for name in node.input}
-        kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-        kept += [onnx.numpy_helper.from_array(values, name) for name, values in folded.items() if name in used]
-        del model.graph.initializer[:]
-        model.graph.initializer.extend(kept)
-        onnxfile.write(onnxfile.with_spec(model, spec), path)
-    return path
+    return found | {DEFAULT: {"int8": chosen_model(None)}}
 
 
 class Steps:
@@ -137,7 +110,8 @@ def measure(options: argparse.Namespace) -> Figures:
     folder = ("--library", options.library) if options.library else ()
 
     def model(backbone: str, precision: str, *more: object) -> None:
-        arguments = (files[backbone][precision], files[backbone]["fp32"], *rounds, *more)
+        reference = files[backbone].get("fp32", files[backbone][precision])
+        arguments = (files[backbone][precision], reference, *rounds, *more)
         if content := steps.run("gpu_model", *arguments):
             figures.models.append(msgspec.json.decode(content, type=ModelFigures))
 
@@ -149,11 +123,11 @@ def measure(options: argparse.Namespace) -> Figures:
         if options.json is not None:  # what a run that is cut off has found so far
             save(figures, options.json)
 
-    for backbone in BACKBONES:
-        for precision in PRECISIONS:
+    for backbone, precisions in files.items():
+        for precision in precisions:
             model(backbone, precision, "--batches", batches, *folder)
     scan("lambda", "fp16", 5000)
-    scan(DEFAULT, "fp16", 5000)
+    scan(DEFAULT, "int8", 5000)
     if not options.quick:
         scan("lambda", "fp32", 2000)
         scan("swin", "fp16", 2000)
