@@ -31,7 +31,8 @@ from sonicscan.cli.demo import melody
 from sonicscan.engine.local import CPU_BATCH
 from sonicscan.files import sha256_of
 from sonicscan.model.bundled import chosen_model
-from sonicscan.model.detector import Device, load_model
+from sonicscan.model.loading import load_model
+from sonicscan.model.sessions import Device
 from sonicscan.provenance.reading import read_provenance
 from sonicscan.spec import INPUT_NAME, OUTPUT_NAMES
 

@@ -117,7 +117,8 @@ class Quantised:
 
     Attributes:
         model: the graph, QuantizeLinear/DequantizeLinear pairs around float operators.
-        kept: the layers that stay in float32, the most harmful first.
+        kept: the layers that stay in float32: the first two of networks with depthwise convolutions, then the most
+            harmful first.
         drift: its drift from the float32 graph, by `measure`.
     """
 
@@ -132,6 +133,9 @@ class Quantiser:
     Weights are symmetric, per output channel, and have 7 bits. CPUs with AVX2 and without VNNI add pairs of products in
     16 bits. With 8-bit weights these sums overflow silently, and scores would differ between machines.
 
+    In networks with depthwise convolutions the first two layers stay in float32. A depthwise convolution does not
+    average over channels, so the rounding of its weights reaches all later layers. The two layers cost little time.
+
     Args:
         model: the float32 graph.
         images: float32 [n, n_mels, n_frames], real windows.
@@ -140,12 +144,14 @@ class Quantiser:
     def __init__(self, model: onnx.ModelProto, images: Float32) -> None:
         self._model = model
         self._head = head_nodes(model)
+        self._early = early_layers(model) if has_depthwise(model) else []
         self._ranges = self._measure_ranges(images)
 
     @property
     def layers(self) -> list[str]:
         """Names of the convolutions and matrix products that can be quantised."""
-        return [n.name for n in self._model.graph.node if n.op_type in _WEIGHTY and n.name not in self._head]
+        fixed = {*self._head, *self._early}
+        return [n.name for n in self._model.graph.node if n.op_type in _WEIGHTY and n.name not in fixed]
 
     def quantise(self, kept: Sequence[str] = ()) -> onnx.ModelProto:
         """The int8 graph, with the layers `kept` in float32."""
@@ -162,7 +168,7 @@ class Quantiser:
             activation_qType=QuantType.QUInt8,
             tensors_range=self._ranges,
             nodes_to_quantize=[],
-            nodes_to_exclude=[*self._head, *kept],
+            nodes_to_exclude=[*self._head, *self._early, *kept],
             op_types_to_quantize=list(_QUANTISED),
             # Per-channel scales of a matrix product run along its output axis.
             extra_options={"QDQOpTypePerChannelSupportToAxis": {"MatMul": 1}},
@@ -192,7 +198,7 @@ class Quantiser:
         drift = measure(model)
         took_s = time.monotonic() - began
         if drift <= max_drift:
-            return Quantised(model, (), drift)
+            return Quantised(model, tuple(self._early), drift)
         layers = self.layers
         say(
             f"int8 drifts by {drift:.2%}, and {max_drift:.2%} is allowed: each of {len(layers)} layers is now tried in "
@@ -205,7 +211,7 @@ class Quantiser:
             model = self.quantise(worst[:n])
             drift = measure(model)
             if drift <= max_drift:
-                return Quantised(model, tuple(worst[:n]), drift)
+                return Quantised(model, (*self._early, *worst[:n]), drift)
             n *= 2
         raise ModelError(
             f"int8 drifts by {drift:.2%} even with {n // 2} of {len(layers)} layers in float32, "
@@ -274,6 +280,25 @@ def _sorted(model: onnx.ModelProto) -> onnx.ModelProto:
     for domain in set(graph.opset_imports) - used:
         del graph.opset_imports[domain]
     return ir.to_proto(graph)
+
+
+def early_layers(model: onnx.ModelProto, n: int = 2) -> list[str]:
+    """The layers with fewer than `n` others between them and the input, of each member of the graph."""
+    depth: dict[str, int] = {}
+    early = []
+    for node in model.graph.node:  # sorted: each node follows its inputs
+        before = max((depth.get(name, 0) for name in node.input), default=0)
+        weighty = node.op_type in _WEIGHTY
+        if weighty and before < n:
+            early.append(node.name)
+        depth |= dict.fromkeys(node.output, before + weighty)
+    return early
+
+
+def has_depthwise(model: onnx.ModelProto) -> bool:
+    """Whether a convolution of the graph has several groups."""
+    attributes = (a for node in model.graph.node if node.op_type == "Conv" for a in node.attribute)
+    return any(attribute.name == "group" and attribute.i > 1 for attribute in attributes)
 
 
 def head_nodes(model: onnx.ModelProto) -> list[str]:

@@ -204,6 +204,43 @@ def test_the_clip_of_a_relu6_disappears_in_int8(tmp_path: Path) -> None:
     assert np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max()
 
 
+def test_the_first_two_layers_of_depthwise_networks_stay_in_float32() -> None:
+    """A mean of two members, of which one has a depthwise convolution: four layers are early, two for each member."""
+    rng = np.random.default_rng(0)
+    nodes, weights = [], []
+    for member, groups in (("p", 8), ("q", 1)):
+        shapes = {"1": (8, 3, 8, 8), "2": (8, 8 // groups, 1, 1), "3": (8, 8, 4, 4), "4": (2, 8, 1, 1)}
+        name = "spectrogram"
+        for layer, shape in shapes.items():
+            values = rng.normal(0, 0.2, shape).astype(np.float32)
+            weights.append(onnx.numpy_helper.from_array(values, f"{member}w{layer}"))
+            group = groups if layer == "2" else 1
+            nodes.append(
+                onnx.helper.make_node(
+                    "Conv", [name, f"{member}w{layer}"], [f"{member}{layer}"], f"{member}{layer}",
+                    strides=[shape[2], shape[3]], group=group,
+                )
+            )  # fmt: skip
+            name = f"{member}{layer}"
+    nodes += [
+        onnx.helper.make_node("Add", ["p4", "q4"], ["class_maps"], "sum"),
+        onnx.helper.make_node("ReduceMean", ["class_maps"], ["logits"], "mean", axes=[2, 3], keepdims=0),
+    ]
+    float32, value = onnx.TensorProto.FLOAT, onnx.helper.make_tensor_value_info
+    outputs = [value("class_maps", float32, ["n", 2, 8, 8]), value("logits", float32, ["n", 2])]
+    inputs = [value("spectrogram", float32, ["n", 3, 256, 256])]
+    graph = onnx.helper.make_graph(nodes, "g", inputs, outputs, weights)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    assert precision.has_depthwise(model) and precision.early_layers(model) == ["p1", "p2", "q1", "q2"]
+    images = rng.normal(size=(4, 256, 256)).astype(np.float32)
+    made = precision.Quantiser(model, images).within(1.0, lambda candidate: 0.0, lambda message: None)
+    assert made.kept == ("p1", "p2", "q1", "q2")
+    kinds = {tensor.name: tensor.data_type for tensor in made.model.graph.initializer}
+    assert {name for name, kind in kinds.items() if kind == float32 and name[1] == "w" and len(name) == 3} == {
+        "pw1", "pw2", "qw1", "qw2",
+    }  # fmt: skip
+
+
 def test_a_file_that_fails_verification_is_not_written(trained: Path, tracks: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.onnx"
     result = run(
