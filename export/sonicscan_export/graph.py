@@ -21,6 +21,7 @@ from sonicscan_train.nets.backbones import INPUT_SHAPE, DetectorNet
 
 OPSET = 20  # the first with Gelu as one operator; LayerNormalization is one since 17
 _FOLDED_ELEMENTS = 1 << 20
+WEIGHTY = ("Conv", "MatMul", "Gemm")  # operators whose weights are most of a network's
 _SMALL_TABLE = 1024  # smallest number of elements of a table that is changed
 
 
@@ -191,3 +192,27 @@ def _shape(value: onnx.ValueInfoProto) -> tuple[str | int, ...] | None:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def early_layers(model: onnx.ModelProto, n: int = 2) -> list[str]:
+    """The layers with fewer than `n` others between them and the input, of each member of the graph."""
+    depth: dict[str, int] = {}
+    early = []
+    for node in model.graph.node:  # sorted: each node follows its inputs
+        before = max((depth.get(name, 0) for name in node.input), default=0)
+        weighty = node.op_type in WEIGHTY
+        if weighty and before < n:
+            early.append(node.name)
+        depth |= dict.fromkeys(node.output, before + weighty)
+    return early
+
+
+def has_depthwise(model: onnx.ModelProto) -> bool:
+    """Whether a convolution of the graph has several groups."""
+    attributes = (a for node in model.graph.node if node.op_type == "Conv" for a in node.attribute)
+    return any(attribute.name == "group" and attribute.i > 1 for attribute in attributes)
+
+
+def head_nodes(model: onnx.ModelProto) -> list[str]:
+    """The nodes that make the outputs: the head as a 1 x 1 convolution, and the mean over its cells."""
+    return [node.name for node in model.graph.node if set(node.output) & set(OUTPUT_NAMES)]

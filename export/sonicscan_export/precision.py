@@ -19,7 +19,7 @@ from sonicscan.arrays import Float32
 from sonicscan.errors import ModelError
 from sonicscan.spec import INPUT_NAME, OUTPUT_NAMES
 from sonicscan_export.data import as_batch
-from sonicscan_export.graph import drop_unused_values
+from sonicscan_export.graph import WEIGHTY, drop_unused_values, early_layers, has_depthwise, head_nodes
 from sonicscan_train.nets.backbones import DetectorNet
 
 Precision = Literal["fp32", "half-weights", "byte-weights", "fp16", "int8"]
@@ -29,9 +29,8 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 LARGEST_ACTIVATION = 32752.0
 _RANGING_BATCH = 2  # while ranges are taken, every activation of a batch is kept: Swin needs gigabytes
 _SMALL = 1024  # numbers under which a tensor stays in float32
-_WEIGHTY = ("Conv", "MatMul", "Gemm")
 # The operators that ONNX Runtime computes in int8 on the CPU, and those that would stand between two of them.
-_QUANTISED = (*_WEIGHTY, "Add", "Mul", "AveragePool", "MaxPool", "Relu", "Clip", "Concat", "Split")
+_QUANTISED = (*WEIGHTY, "Add", "Mul", "AveragePool", "MaxPool", "Relu", "Clip", "Concat", "Split")
 
 
 def store_small(model: onnx.ModelProto, in_bytes: bool = False) -> onnx.ModelProto:
@@ -151,7 +150,7 @@ class Quantiser:
     def layers(self) -> list[str]:
         """Names of the convolutions and matrix products that can be quantised."""
         fixed = {*self._head, *self._early}
-        return [n.name for n in self._model.graph.node if n.op_type in _WEIGHTY and n.name not in fixed]
+        return [n.name for n in self._model.graph.node if n.op_type in WEIGHTY and n.name not in fixed]
 
     def quantise(self, kept: Sequence[str] = ()) -> onnx.ModelProto:
         """The int8 graph, with the layers `kept` in float32."""
@@ -280,27 +279,3 @@ def _sorted(model: onnx.ModelProto) -> onnx.ModelProto:
     for domain in set(graph.opset_imports) - used:
         del graph.opset_imports[domain]
     return ir.to_proto(graph)
-
-
-def early_layers(model: onnx.ModelProto, n: int = 2) -> list[str]:
-    """The layers with fewer than `n` others between them and the input, of each member of the graph."""
-    depth: dict[str, int] = {}
-    early = []
-    for node in model.graph.node:  # sorted: each node follows its inputs
-        before = max((depth.get(name, 0) for name in node.input), default=0)
-        weighty = node.op_type in _WEIGHTY
-        if weighty and before < n:
-            early.append(node.name)
-        depth |= dict.fromkeys(node.output, before + weighty)
-    return early
-
-
-def has_depthwise(model: onnx.ModelProto) -> bool:
-    """Whether a convolution of the graph has several groups."""
-    attributes = (a for node in model.graph.node if node.op_type == "Conv" for a in node.attribute)
-    return any(attribute.name == "group" and attribute.i > 1 for attribute in attributes)
-
-
-def head_nodes(model: onnx.ModelProto) -> list[str]:
-    """The nodes that make the outputs: the head as a 1 x 1 convolution, and the mean over its cells."""
-    return [node.name for node in model.graph.node if set(node.output) & set(OUTPUT_NAMES)]

@@ -20,7 +20,7 @@ from sonicscan.errors import InputError, ModelError
 from sonicscan.spec import AudioSpec, Calibration, ModelSpec
 from sonicscan_export import calibrate, convert, data, networks, onnxfile, precision, verify
 from sonicscan_export.cli import main
-from sonicscan_export.graph import to_onnx
+from sonicscan_export.graph import early_layers, has_depthwise, to_onnx
 from sonicscan_train.nets import checkpoint
 from sonicscan_train.nets.backbones import DetectorNet, build
 
@@ -231,7 +231,7 @@ def test_the_first_two_layers_of_depthwise_networks_stay_in_float32() -> None:
     inputs = [value("spectrogram", float32, ["n", 3, 256, 256])]
     graph = onnx.helper.make_graph(nodes, "g", inputs, outputs, weights)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
-    assert precision.has_depthwise(model) and precision.early_layers(model) == ["p1", "p2", "q1", "q2"]
+    assert has_depthwise(model) and early_layers(model) == ["p1", "p2", "q1", "q2"]
     images = rng.normal(size=(4, 256, 256)).astype(np.float32)
     made = precision.Quantiser(model, images).within(1.0, lambda candidate: 0.0, lambda message: None)
     assert made.kept == ("p1", "p2", "q1", "q2")
