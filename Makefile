@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 APT := $(if $(filter 0,$(shell id -u)),,sudo )apt-get
 
-JOBS ?= 2
+JOBS ?= 3
 QUICK := tests/scoring tests/report tests/model tests/train/data tests/train/nets tests/library/test_discovery.py \
 	tests/audio/test_windows.py tests/audio/test_melspec.py tests/test_imports.py tests/test_spec.py
 
@@ -42,8 +42,8 @@ lint: $(VENV)/.all
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Two test files at a time, the longest first (tests/conftest.py): fixtures of a file are shared, and no two tests use one
-# port or folder.
+# Three test files at a time, since many wait for processes, the longest first (tests/conftest.py). Fixtures of a file are
+# shared, and no two tests use one port or folder.
 PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 unit: $(VENV)/.all browser
 	$(PYTEST)

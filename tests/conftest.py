@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
-# Two test files run at a time, and threads that wait for each other cost more than they bring. Before torch is loaded.
+# Several test files run at a time, so threads that wait for each other cost more than they bring. This precedes torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
@@ -19,6 +20,11 @@ _LONGEST = (
     "test_faults.py", "test_onnx.py", "test_ray.py", "test_commands.py", "test_page.py", "test_strange_files.py",
     "test_precision.py", "test_fit.py", "test_remote.py", "test_scan_command.py", "test_parts.py", "test_evaluate.py",
 )  # fmt: skip
+
+
+def pytest_configure() -> None:
+    """Ctrl-C ends a program: a shell starts its background jobs with it ignored, and what tests start inherits that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -171,6 +171,7 @@ def test_a_part_that_was_written_just_before_the_end_is_not_written_again(
     first.finish()
     (tmp_path / "out" / SUCCESS).unlink()
     (tmp_path / "out" / JOURNAL).write_bytes(left)
+    (tmp_path / "out" / JOURNAL).chmod(0o600)
     again = reported()
     assert again.sink.resumed == 6
     again.run(lambda result: pytest.fail(f"{result.path} was scored again"))
