@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from sounds import encode
-from synthesis import music, write_model
+from synthesis import calibrated, music, write_model
 
 from sonicscan.audio.decode import read_windows
 from sonicscan.audio.windows import WindowPlan
@@ -112,6 +112,15 @@ def test_explaining_decodes_nothing_but_in_a_worker(
     arguments = ["explain", str(song), "--model", str(model), "--out", str(tmp_path / f"x{suffix}")]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2 and "worker processes die as they start" in result.output
+
+
+def test_a_case_file_decodes_nothing_but_in_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    song, model = write_sound(tmp_path / "x.flac", music(8.0)), write_model(tmp_path / "m.onnx", calibrated())
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    arguments = ["case", str(song), "--model", str(model), "--examiner", "A", "--out", str(tmp_path / "case")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2 and "worker processes die as they start" in result.output
+    assert not (tmp_path / "case").exists()
 
 
 def test_a_decoder_goes_on_after_an_error_and_after_a_visit_that_was_left(tmp_path: Path) -> None:
