@@ -121,7 +121,7 @@ def run_crossfit(members: Sequence[Path], clips: Sequence[Clip], options: Crossf
         stress=stress,
     )
     fit = dataclasses.replace(fit, spec=dataclasses.replace(fit.spec, metrics=findings.metrics(fit.spec)))
-    write_fit(fit, [identity(member) for member in members], out)
+    write_fit(fit, [identity(member, spec) for member, spec in zip(members, specs, strict=True)], out)
     about = "; ".join(_about(spec) for spec in specs)
     write_findings(findings, fit, scores, about, options.commands, out)
     lines = write_evaluation(

@@ -82,12 +82,16 @@ def score_fold(
     return tracks
 
 
-def identity(member: Path) -> tuple[str, str]:
-    """Which training result a member is, by the digest of its weights, and its precision; an ONNX file names both."""
+def identity(member: Path, spec: ModelSpec) -> tuple[str, str]:
+    """Which training result a member is, by the digest of its weights, and its precision.
+
+    Args:
+        member: a checkpoint, or an ONNX file.
+        spec: its contract; that of an ONNX file names both.
+    """
     if member.is_dir():
         return checkpoint.weights_digest(member), "fp32"
-    provenance = load_model(member).spec.provenance
-    return str(provenance.get("weights_digest", "")), str(provenance.get("precision", "fp32"))
+    return str(spec.provenance.get("weights_digest", "")), str(spec.provenance.get("precision", "fp32"))
 
 
 def margin_track(clip: Clip, margins: Float64, facts: AudioFacts | None) -> TrackLogits:
