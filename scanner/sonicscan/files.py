@@ -88,8 +88,12 @@ def open_to_append(path: Path) -> io.FileIO:
     return io.FileIO(fd, "a+")
 
 
-def lock(fd: int) -> bool | None:
+def lock(fd: int, *, wait: bool = False) -> bool | None:
     """Lock an open file for this process until it is closed.
+
+    Args:
+        fd: the file.
+        wait: wait until no other process holds the lock.
 
     Returns:
         False if another process holds the lock; None if the system has no advisory locks.
@@ -99,7 +103,7 @@ def lock(fd: int) -> bool | None:
     except ImportError:
         return None
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
     return True

@@ -5,6 +5,7 @@ A cache folder holds, for the first seconds of each clip:
     cache.json            what it was made of
     audio.npy, mel.npy    the unchanged sound
     audio-KEY.npy ...     fixed variants of it; the key names how they were made
+    cache.lock            locked while a run adds to the folder
 
 `audio` is int16 [clips, samples]; `mel` is int16 [clips, n_mels, frames], decibels in steps of `STEP_DB`. A window
 that starts on a frame shares its inner frames with the excerpt's transform. Its outer three frames on each side do not,
@@ -33,7 +34,7 @@ from sonicscan.arrays import Float32
 from sonicscan.audio.decode import read_mono
 from sonicscan.audio.melspec import mel_filterbank
 from sonicscan.errors import AudioError, InputError
-from sonicscan.files import replacing, write_whole
+from sonicscan.files import lock, open_to_append, replacing, write_whole
 from sonicscan.spec import AudioSpec, digest_of
 from sonicscan_train.data.clips import Clip
 
@@ -138,17 +139,27 @@ class SoundCache:
     ) -> Version:  # fmt: skip
         paths = [self._folder / f"{name}{suffix}.npy" for name in ("audio", "mel")]
         if not all(path.exists() for path in paths):
-            frames = 1 + self._samples // self._spec.hop_length
-            n = len(self._clips)
-            shapes = [(n, self._samples), (n, self._spec.n_mels, frames)]
-            with replacing(paths[0]) as first, replacing(paths[1]) as second:
-                audio, mel = (_array_in(file, shape) for file, shape in zip((first, second), shapes, strict=True))
-                for i, (samples, decibels) in enumerate(_mapped(make, jobs, workers)):
-                    audio[i], mel[i] = samples, decibels
-                    done()
-                audio.flush()
-                mel.flush()
+            # Runs that share the folder wait for the first one to fill it.
+            with open_to_append(self._folder / "cache.lock") as only:
+                lock(only.fileno(), wait=True)
+                if not all(path.exists() for path in paths):
+                    self._fill(paths, make, jobs, workers, done)
         return Version(*(np.load(path, mmap_mode="r") for path in paths))
+
+    def _fill(
+        self, paths: Sequence[Path], make: Callable[..., tuple[Int16, Int16]], jobs: Sequence[_Job], workers: int,
+        done: Callable[[], None],
+    ) -> None:  # fmt: skip
+        frames = 1 + self._samples // self._spec.hop_length
+        n = len(self._clips)
+        shapes = [(n, self._samples), (n, self._spec.n_mels, frames)]
+        with replacing(paths[0]) as first, replacing(paths[1]) as second:
+            audio, mel = (_array_in(file, shape) for file, shape in zip((first, second), shapes, strict=True))
+            for i, (samples, decibels) in enumerate(_mapped(make, jobs, workers)):
+                audio[i], mel[i] = samples, decibels
+                done()
+            audio.flush()
+            mel.flush()
 
 
 def _array_in(file: IO[bytes], shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], np.dtype[np.int16]]:
