@@ -1,4 +1,4 @@
-"""Writes files atomically and safely in folders that other users can write to; computes digests of files."""
+"""Writes files atomically and safely in folders that other users can write to; reads files up to a size; digests."""
 
 from __future__ import annotations
 
@@ -122,12 +122,13 @@ def owned(found: os.stat_result) -> bool:
 
 
 def read_own(path: Path, limit: int) -> bytes:
-    """Read the first `limit` bytes of a file that only this user or root can write.
+    """Read a file of at most `limit` bytes that only this user or root can write.
 
     For files that change what the program does, in folders where other users may put files.
 
     Raises:
-        OSError: another user could have written the file (EPERM, with the reason), or it cannot be read.
+        OSError: another user could have written the file (EPERM, with the reason), it is larger (EFBIG), or it cannot
+            be read.
     """
     link = path.lstat()
     fd = os.open(path, os.O_RDONLY | _NO_WAIT | _BINARY)
@@ -139,11 +140,24 @@ def read_own(path: Path, limit: int) -> bytes:
             raise PermissionError(errno.EPERM, "it belongs to another user", str(path))
         if os.name == "posix" and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise PermissionError(errno.EPERM, "other users may write it; chmod go-w changes that", str(path))
-        return file.read(limit)
+        return read_at_most(file, limit)
+
+
+def read_at_most(file: IO[bytes], limit: int) -> bytes:
+    """Read a stream of at most `limit` bytes to its end.
+
+    Raises:
+        OSError: it holds more (EFBIG, with the reason), or it cannot be read.
+    """
+    content = file.read(limit + 1)
+    if len(content) > limit:
+        size = f"{limit >> 20} MiB" if limit >= 1 << 20 else f"{limit >> 10} KiB"
+        raise OSError(errno.EFBIG, f"it is larger than {size}")
+    return content
 
 
 def read_small(path: Path, limit: int, name: str, error: type[SonicscanError]) -> bytes:
-    """Read a file that a person named, if it has at most `limit` bytes.
+    """Read a file of at most `limit` bytes that a person named; a pipe too.
 
     Args:
         path: the file.
@@ -156,12 +170,9 @@ def read_small(path: Path, limit: int, name: str, error: type[SonicscanError]) -
     """
     try:
         with path.open("rb") as file:
-            content = file.read(limit + 1)
+            return read_at_most(file, limit)
     except OSError as failed:
         raise error(f"{name} cannot be read: {failed.strerror or failed}.") from failed
-    if len(content) > limit:
-        raise error(f"{name} is larger than {limit >> 10} KiB, and is not read; name another file.")
-    return content
 
 
 def sha256_of(path: Path) -> str:

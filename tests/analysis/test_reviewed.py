@@ -91,7 +91,7 @@ def test_a_file_that_is_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="first line must name its columns"):
         load_reviewed(reviewed_file(tmp_path, "1,2", header="a,b\n"))
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="not a CSV file in UTF-8"):
+    with pytest.raises(InputError, match="is not CSV in UTF-8"):
         load_reviewed(tmp_path / "binary.csv")
     with pytest.raises(InputError, match="cannot be read: No such file"):
         load_reviewed(tmp_path / "none.csv")

@@ -76,4 +76,5 @@ def test_playlists(tmp_path: Path) -> None:
 def test_a_list_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan, "_MAX_LIST_BYTES", 1 << 20)
     result = CliRunner().invoke(scan.main, ["--files-from", "/dev/zero"])
-    assert result.exit_code == 2 and result.stderr == "Error: the list /dev/zero has more than 1 MiB; split it.\n"
+    assert result.exit_code == 2
+    assert result.stderr == "Error: the list /dev/zero cannot be read: it is larger than 1 MiB.\n"

@@ -140,10 +140,10 @@ def test_tables_without_an_end_are_refused(
     read: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tables, "MAX_BYTES", 1 << 20)
-    with pytest.raises(InputError, match="have more than 1 MiB"):
+    with pytest.raises(InputError, match="it is larger than 1 MiB"):
         read(Path("/dev/zero"))
     (tmp_path / "one.csv").write_text("path,declared,decision,by,date\n" + "x" * 200_000)
-    with pytest.raises(InputError, match="are not a CSV file in UTF-8"):
+    with pytest.raises(InputError, match="is not CSV in UTF-8"):
         read(tmp_path / "one.csv")
 
 

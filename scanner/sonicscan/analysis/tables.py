@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sonicscan.errors import InputError
+from sonicscan.files import read_small
 
 MAX_BYTES = 128 << 20  # a million lines
 
@@ -17,18 +18,12 @@ def csv_lines(path: Path, what: str) -> tuple[tuple[str, ...], Iterator[tuple[in
 
     Args:
         path: the file; a pipe too.
-        what: the name of such a file in messages, a plural.
+        what: what its lines are, a plural.
 
     Raises:
         InputError: it cannot be read, is larger than `MAX_BYTES`, or is not CSV in UTF-8; also while lines are read.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"the {what} {path} cannot be read: {error.strerror or error}.") from error
-    if len(content) > MAX_BYTES:
-        raise InputError(f"the {what} {path} have more than {MAX_BYTES >> 20} MiB; give only the lines of one report.")
+    content = read_small(path, MAX_BYTES, f"the file of {what} {path}", InputError)
     try:
         reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
         names = tuple(reader.fieldnames or ())
@@ -48,4 +43,4 @@ def _lines(
 
 
 def _no_csv(path: Path, what: str, error: Exception) -> InputError:
-    return InputError(f"the {what} {path} are not a CSV file in UTF-8 ({error}).")
+    return InputError(f"the file of {what} {path} is not CSV in UTF-8 ({error}).")

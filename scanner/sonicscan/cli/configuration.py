@@ -18,7 +18,7 @@ import click
 from click.core import ParameterSource
 
 from sonicscan.errors import InputError
-from sonicscan.files import read_own
+from sonicscan.files import read_own, read_small
 from sonicscan.text import printable
 
 if TYPE_CHECKING:
@@ -42,21 +42,16 @@ def use_file(ctx: click.Context, param: click.Parameter, value: Path | None) -> 
     if ctx.resilient_parsing or ctx.meta.get(_REPLAYING):
         return
     path = Path(CONFIG_FILE) if value is None else value
-    try:
-        if value is not None:
-            with path.open("rb") as file:
-                content = file.read(_MAX_BYTES + 1)
-        elif path.is_symlink() or path.exists():
-            content = read_own(path, _MAX_BYTES + 1)
-        else:
+    if value is not None:
+        content = read_small(path, _MAX_BYTES, f"the configuration {path}", InputError)
+    elif path.is_symlink() or path.exists():
+        try:
+            content = read_own(path, _MAX_BYTES)
+        except OSError as error:
+            click.echo(f"sonicscan: {path} is not used: {error.strerror}.", err=True)
             return
-    except OSError as error:
-        if value is not None:
-            raise InputError(f"the configuration {path} cannot be read: {error.strerror}.") from error
-        click.echo(f"sonicscan: {path} is not used: {error.strerror}.", err=True)
+    else:
         return
-    if len(content) > _MAX_BYTES:
-        raise InputError(f"the configuration {path} is larger than {_MAX_BYTES >> 20} MiB.")
     try:
         values = tomllib.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:

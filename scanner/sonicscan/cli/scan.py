@@ -14,6 +14,7 @@ import click
 from sonicscan.cli.console import Ended
 from sonicscan.cli.options import INFORMATION, NEW_FLAGGED, Arguments, ScanProgram, scan_options
 from sonicscan.errors import InputError
+from sonicscan.files import read_at_most
 from sonicscan.machine import save_address_space
 
 if TYPE_CHECKING:
@@ -185,11 +186,9 @@ def _tracks(given: Arguments, shard: tuple[int, int] | None) -> Listing:
         return tracks
     try:
         with click.open_file(given.files_from, "rb") as stream:
-            content = stream.read(_MAX_LIST_BYTES + 1)
+            content = read_at_most(stream, _MAX_LIST_BYTES)
     except OSError as error:
         raise InputError(f"the list {given.files_from} cannot be read: {error.strerror}.") from error
-    if len(content) > _MAX_LIST_BYTES:
-        raise InputError(f"the list {given.files_from} has more than {_MAX_LIST_BYTES >> 20} MiB; split it.")
     listed = file_list(content, given.files_from, given.null)
     return dataclasses.replace(tracks, roots=tuple(dict.fromkeys([*tracks.roots, *listed])))
 

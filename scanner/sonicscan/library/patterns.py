@@ -107,19 +107,18 @@ def ignore_file(path: Path) -> list[Rule]:
     Raises:
         InputError: it cannot be read.
     """
-    content = read_small(path, _MAX_BYTES, f"the ignore file {path}", InputError)
-    return _rules_of(content, path)
+    return _rules_of(read_small(path, _MAX_BYTES, f"the ignore file {path}", InputError), path)
 
 
 def ignore_file_of(root: bytes) -> list[Rule]:
     """The rules of the ignore file in a library's root folder; none where there is no such file.
 
     Raises:
-        InputError: it cannot be read, or another user could have written it and it is not used.
+        InputError: it cannot be read, or another user could have written it; it is then not used.
     """
     path = Path(os.fsdecode(root)) / IGNORE_FILE
     try:
-        return _rules_of(read_own(path, _MAX_BYTES + 1), path)
+        return _rules_of(read_own(path, _MAX_BYTES), path)
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -127,8 +126,6 @@ def ignore_file_of(root: bytes) -> list[Rule]:
 
 
 def _rules_of(content: bytes, path: Path) -> list[Rule]:
-    if len(content) > _MAX_BYTES:
-        raise InputError(f"the ignore file {path} is larger than {_MAX_BYTES >> 20} MiB.")
     lines = os.fsdecode(as_utf8(content, f"the ignore file {path}")).splitlines()
     rules = [Rule(line, str(path)) for line in lines]
     return [rule for rule in rules if rule.text.strip() and not _is_comment(rule)]
