@@ -4,8 +4,8 @@
 
 Both sides score all windows of the same files, with the model already loaded. Swin is slow and scores every fourth
 file. The weights are random, because speed does not depend on them; margins must still be equal. Verdicts are of eight
-tracks of three minutes, so that the start of the processes counts an eighth. The threshold is set so that adaptive
-windows take at least a third of all windows, as they do with real tracks and a real model (adaptive_windows.py).
+tracks of three minutes, so that the start of the processes counts an eighth. With the threshold that is set, adaptive
+windows are at least a third of all windows, as with real tracks and a real model (adaptive_windows.py).
 """
 
 from __future__ import annotations

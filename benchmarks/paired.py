@@ -84,7 +84,7 @@ def in_turns(*measured: Callable[[], float], rounds: int, warm_up: int = 1) -> l
 
 
 def ratio(times: Sequence[tuple[float, ...]], over: int, under: int) -> float:
-    """Median over rounds of one time through another."""
+    """Median over rounds of one time divided by another."""
     return statistics.median(t[over] / t[under] for t in times)
 
 

@@ -2,12 +2,12 @@
 
     python benchmarks/provenance.py [--rounds N] [--quick]
 
-The share: provenance, tags and SHA-256 of four tracks of three minutes, through decoding, log-mel and the default model
-on 12 windows of each, in this process. With `--quick` that is all.
+The share is that of four tracks of three minutes: the time of provenance, tags and SHA-256, divided by the time of
+decoding, log-mel and the default model on 12 windows of each. `--quick` measures only this.
 
-For provenance alone there are two more ways: the call alone, in this process; and whole scans with and without
-`--no-provenance` in turns, as the processor time of all their processes. Their files are short and their model costs
-nothing, so that little else is measured. The tags, which both scans read, count for neither.
+Provenance alone is measured in two more ways. One is the call in this process. The other is the processor time of whole
+scans with and without `--no-provenance`, in turns. Their files are short and their model costs nothing, so that little
+else is measured. Both scans read the tags, so the difference does not contain them.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def share_of_a_scan(options: argparse.Namespace) -> Claim:
-    """What provenance, tags and hash of a track cost, through what its sound and its scores cost."""
+    """The time of provenance, tags and hash of a track, divided by the time of its sound and its scores."""
     paths = [bytes(path) for path in tracks(options, [180.0] * len(SUFFIXES), SUFFIXES)]
     model = load_model(chosen_model(None), Device("cpu"), threads=1)
     images = np.zeros((CPU_BATCH, 3, 256, 256), dtype=np.float32)

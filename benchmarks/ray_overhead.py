@@ -2,10 +2,10 @@
 
 python benchmarks/ray_overhead.py [--tracks 100] [--seconds 60] [--rounds 5] [--model FILE]
 
-Both use the whole machine in turns: the local engine with its defaults, and a Ray cluster of one node with the same
-number of CPUs. Each scans a library, and a library of four times its tracks. The difference of the two times is that of
-three times the tracks, without the start of processes, sessions and actors. The time to the first row could not replace
-this: Ray's rows come in blocks, so many tracks are done by then.
+Both use the whole machine, in turns: the local engine with its defaults, and a Ray cluster of one node with as many
+CPUs. Each scans a library, and a library of four times its tracks. The difference of the two times is the time of three
+libraries, without the start of processes, sessions and actors. The time to the first row could not replace this: Ray's
+rows come in blocks, so many tracks are done by then.
 """
 
 from __future__ import annotations

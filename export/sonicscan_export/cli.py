@@ -88,8 +88,8 @@ def convert(
 ) -> None:
     """Convert CHECKPOINT, or an untrained --backbone, to ONNX.
 
-    Several checkpoints become the members of one model. Its class maps are the mean of the members' maps, each
-    divided by the member's temperature. The name of OUT is then the architecture's name.
+    Several checkpoints become the members of one model. Its class maps are the mean of the members' maps, each on
+    the member's own scale. The name of OUT is then the architecture's name.
     """
     if bool(checkpoints) == (backbone is not None):
         raise InputError("give either a checkpoint or --backbone, and not both.")

@@ -59,16 +59,16 @@ def read_calibration_data(path: Path) -> CalibrationData:
     """The tracks that a manifest names.
 
     Raises:
-        InputError: no such manifest, a split without a calibration part (scores of tracks that the model
-            was trained on certify nothing), or no track by people.
+        InputError: no such manifest, no track by people, or a split without a calibration part, because scores of
+            training tracks certify nothing.
     """
     clips = read_manifest(path)
     split = any(clip.part for clip in clips)
     judging = [clip for clip in clips if clip.part == "calibration"] if split else clips
     if not judging:
         raise InputError(
-            f"{path} is a split without a calibration part, and scores of tracks that the model was trained on certify "
-            "nothing; give a split made with a calibration part, or a manifest of other tracks without a split."
+            f"{path} is a split without a calibration part; make the split with --calibration, or give a manifest of "
+            "tracks that the model was not trained on, without a split."
         )
     human = tuple(clip for clip in judging if clip.label == HUMAN)
     if not human:

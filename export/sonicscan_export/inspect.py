@@ -89,7 +89,7 @@ def _calibration(calibration: dict[str, Any]) -> list[str]:
 
 
 def _told(provenance: dict[str, Any]) -> dict[str, Any]:
-    """Provenance without the graph, which is told above from the file itself."""
+    """Provenance without the graph, since `lines` describes the graph from the file itself."""
     return {key: value for key, value in provenance.items() if key != "graph"}
 
 

@@ -60,8 +60,8 @@ def from_report(
 
     Raises:
         ModelError, ReportError: a file that cannot be read.
-        InputError: another model's report, an untrained model, rows that are not `ok`, another window plan than the
-            one that is to be kept, or too few tracks.
+        InputError: another model's report, an untrained model, rows that are not `ok`, too few tracks, or with `add`
+            another window plan than the calibration's.
     """
     model = load_model(model_path, Device("cpu"))
     spec = model.spec

@@ -1,6 +1,6 @@
 """Decomposes a track's score over windows, time and frequency, from the model's class maps.
 
-Both backbones end in global average pooling and one linear layer. So the logit of a class is the mean of its class map
+Every backbone ends in global average pooling and one linear layer. So the logit of a class is the mean of its class map
 over the cells of an 8 x 8 grid. The contribution of a cell to the margin is exact and needs no gradients.
 
 With two classes the margin is linear in the logits, and the cells add up to it exactly. With several

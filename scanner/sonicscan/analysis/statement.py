@@ -124,8 +124,8 @@ def statement(evidence: Evidence, limits: Thresholds | None, found: Strength) ->
         yield _likelihood(found)
     if found.posterior is not None and found.prior is not None:
         yield (
-            f"If {percent(found.prior)} of the tracks in question are AI, which is the user's assumption and not a "
-            f"result, the probability that this one is AI is {percent(found.posterior)}."
+            f"The user assumes that {percent(found.prior)} of the tracks in question are AI; this is not a result. "
+            f"If it is so, the probability that this track is AI is {percent(found.posterior)}."
         )
     yield from CANNOT_KNOW
     yield OBJECT

@@ -65,7 +65,7 @@ class Agreement:
     Attributes:
         tracks: tracks in the report for which it was declared.
         found: those that were flagged, or whose file declares the use of AI.
-        not_found: those with a verdict or a declaration that were not.
+        not_found: all others with a verdict or a declaration.
     """
 
     tracks: int

@@ -34,7 +34,7 @@ _HELD_WINDOWS = 32  # a plan of more windows is not buffered: the windows of a l
 
 @dataclass(frozen=True)
 class Window:
-    """`samples` float32 [window_samples] from `start_s` seconds into the track; whether all its channels are silent."""
+    """A window: start in the track, mono samples float32 [window_samples], whether all channels are silent."""
 
     start_s: float
     samples: Float32

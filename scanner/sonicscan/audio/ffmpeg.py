@@ -27,7 +27,7 @@ from sonicscan.errors import AudioError
 SAMPLE_RATES = range(2000, 5_644_801)  # DSD1024 is decoded to the highest of these
 _MAX_BAD_PACKETS = 200  # one after the other
 _JOINED_SAMPLES = 16384
-_JUMP_S = 2.0  # a jump costs as much as decoding less than that
+_JUMP_S = 2.0  # a shorter stretch is decoded, because a jump costs as much
 _MAX_CUT_FRAMES = 16  # after a jump, shorter than the others
 _LEAD_S = 0.5  # of decoding before the first sample that counts: overlaps, MP3's bit reservoir
 

@@ -36,7 +36,7 @@ def samples_before(frame: av.AudioFrame) -> int | None:
 
 
 def samples_ahead(container: str, frame: av.AudioFrame, before: int) -> int | None:
-    """How far the timestamp of `frame`, behind `before` samples, is ahead of them; None if it is no use for jumps.
+    """How far the timestamp of `frame`, behind `before` samples, is ahead of them; None if jumps cannot use it.
 
     A copy of Opus from WebM into Ogg is a few samples ahead or behind from start to end, since WebM rounds times.
     """

@@ -27,7 +27,7 @@ from sonicscan.library import remote
 from sonicscan.library.urls import is_url
 
 START_TIMEOUT_S = 120.0
-_AFTER_SOUND_S = 2.0  # on top, for tags and provenance, which are read after the sound within limits of their own
+_AFTER_SOUND_S = 2.0  # added to the limit, for tags and provenance, which have limits of their own
 _FAILED_STARTS = 10  # in a row, of all lanes
 
 

@@ -15,7 +15,7 @@ from sonicscan.audio.facts import AudioFacts
 from sonicscan.errors import AudioError, Status
 from sonicscan.provenance.record import Provenance
 
-_HEARD: frozenset[Status] = frozenset({"ok", "truncated", "silent"})  # sound was read, so the windows are used
+_WITH_SOUND: frozenset[Status] = frozenset({"ok", "truncated", "silent"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +48,9 @@ class Outcome:
     elapsed_ms: float = 0.0
 
     @property
-    def heard(self) -> bool:
+    def has_sound(self) -> bool:
         """Whether sound was read, so that the windows are used."""
-        return self.status in _HEARD
+        return self.status in _WITH_SOUND
 
     @classmethod
     def of_facts(cls, facts: AudioFacts, scored: int, silent: int) -> Outcome:
@@ -151,7 +151,7 @@ class Reading:
         before = self.outcome
         if before is None:
             return Reading(outcome, starts_s, logits)
-        if not outcome.heard:
+        if not outcome.has_sound:
             return Reading(outcome)
         # The facts are those of the first visit that found sound; tags and the hash may come from a later visit.
         facts, other = (outcome, before) if before.status == "silent" else (before, outcome)

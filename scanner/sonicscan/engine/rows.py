@@ -22,7 +22,7 @@ def next_visit(
 ) -> Visit | None:
     """Returns the next visit of a track under an adaptive plan; None where `reading` is enough."""
     outcome = reading.outcome
-    if not job.plan.adaptive or thresholds is None or outcome is None or not outcome.heard:
+    if not job.plan.adaptive or thresholds is None or outcome is None or not outcome.has_sound:
         return None
     margins = (
         aggregate.window_margins(np.stack(reading.logits), spec.temperature, spec.offset) if reading.logits else ()

@@ -121,8 +121,8 @@ def _answer(
 
     Args:
         track: the file.
-        content: its bytes, where they came along.
-        held: the open file, where it came along.
+        content: its bytes, if they were sent with the job.
+        held: the open file, if it was sent with the job.
         job: what is wanted.
         answers: the pipe.
     """

@@ -34,7 +34,7 @@ class Beside(Generic[T]):
     def __exit__(self, *exc: object) -> None:
         self._closed.set()
 
-    def told(self) -> Iterator[T]:
+    def arrived(self) -> Iterator[T]:
         """Yields the tracks that have arrived so far."""
         with contextlib.suppress(queue.Empty):
             while True:

@@ -98,7 +98,7 @@ class Listing:
                 if not is_url(root):
                     for found in self._below(root):
                         yield found
-                        yield from beside.told()
+                        yield from beside.arrived()
             yield from beside.rest()
 
     def _below(self, root: bytes) -> Iterator[_Found]:

@@ -21,9 +21,9 @@ _WIDE = (  # UTF-32 first: its mark begins with that of UTF-16
 def file_list(content: bytes, name: str, nul: bool = False) -> list[bytes]:
     """Returns the paths that a list names; paths that do not exist are kept.
 
-    UTF-8 and UTF-16 with a byte-order mark are recognised; otherwise the bytes are the paths. A carriage return at the
-    end of a line is removed, unless a file with exactly that name exists. A playlist (.m3u, .m3u8, or a first line
-    `#EXTM3U`) has comment lines, and its paths are relative to its own folder.
+    UTF-8, UTF-16 and UTF-32 with a byte-order mark are recognised; otherwise the bytes are the paths. A carriage return
+    at the end of a line is removed, unless a file with exactly that name exists. A playlist (.m3u, .m3u8, or a first
+    line `#EXTM3U`) has comment lines, and its paths are relative to its own folder.
 
     Args:
         content: the list's bytes.

@@ -73,7 +73,7 @@ def _ancestors(folder: bytes) -> Iterator[bytes]:
 
 
 def _s3_pages(url: Url, timeout_s: float | None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """One flat listing of all keys: s3fs' own `find` and `ls` return once they have them all."""
+    """One flat listing of all keys, page by page; s3fs' own `find` and `ls` return only after the last page."""
     files, path = remote.filesystem(url)
     bucket, _, prefix = path.partition("/")
     prefix = prefix and prefix.rstrip("/") + "/"

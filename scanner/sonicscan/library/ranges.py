@@ -1,9 +1,9 @@
 """Sound files without a name on this machine: remote files, and files whose bytes are in memory.
 
-Bytes of a remote file are fetched on request, each byte at most once. From WAV, AIFF and FLAC, only the ranges of the
-windows are fetched, a fraction of a long track. MP3 and ADTS decoders read every frame, so the whole file is fetched,
-in few requests. Fetched bytes stay in a nameless temporary file until the track is done, so reading them again causes
-no traffic. A file in memory needs no temporary file: a process that decodes local files cannot make one.
+Bytes of a remote file are fetched on request, each byte at most once. Where the format allows random access, only the
+ranges of the windows are fetched, a fraction of a long track. MP3 decoders read every frame, so the whole file is
+fetched, in few requests. Fetched bytes stay in a nameless temporary file until the track is done, so reading them again
+causes no traffic. A file in memory needs no temporary file: a process that decodes local files cannot make one.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def sound_at(path: bytes, size: int, whole: bool, content: bytes | None = None) 
         path: a file's name, or a URL.
         size: bytes, from the listing; -1 where unknown, and the server of a URL is asked.
         whole: all of it will be read.
-        content: the file's bytes, where they came along.
+        content: the file's bytes, if they were sent with the job; None to read or fetch them.
 
     Raises:
         AudioError: it does not exist or cannot be fetched, now or in the `with` block.

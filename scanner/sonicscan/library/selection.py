@@ -17,7 +17,7 @@ class Selection:
     """Which files of the folders are wanted.
 
     Attributes:
-        include: patterns that a file must match one of; empty: the names that sound files have.
+        include: patterns, one of which a file must match; empty for the suffixes of sound files.
         exclude: patterns that leave out a file, or a folder with all below it.
         follow_symlinks: whether linked folders are entered; each folder is entered once, under the first path found.
             Linked files are always listed.

@@ -34,7 +34,7 @@ class Model:
         session: input `spectrogram`, outputs `logits` and `class_maps`.
         device: where the session really runs.
         parallel: batches to run at once.
-        note: why it is not the GPU, where `auto` was asked for; empty otherwise.
+        note: why the device is not a GPU, if `auto` was asked for; empty otherwise.
     """
 
     path: Path
@@ -87,9 +87,9 @@ def load_model(
         path: an ONNX file written by sonicscan-export.
         device: where to run it; `auto` takes CUDA if it starts.
         threads: CPU threads; 0 leaves it to ONNX Runtime.
-        parallel: batches among which they are divided on the CPU. One thread for each batch scans faster than all
-            threads on one batch. Threads that share a batch wait for each other after every layer, and longest when a
-            decoder uses one of the CPUs.
+        parallel: batches that share the threads on the CPU. One thread for each batch scans faster than all threads on
+            one batch. Threads that share a batch wait for each other after every layer, and longest when a decoder uses
+            one of the CPUs.
         trust: the digest or key that the file is checked against before it is opened.
 
     Raises:

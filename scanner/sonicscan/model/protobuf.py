@@ -1,6 +1,6 @@
 """Reads the protobuf wire format of ONNX files: finds tensors that keep their values elsewhere, sets metadata.
 
-ONNX Runtime would open that other file; for a model given as bytes, in the current folder. The scanner does not
+ONNX Runtime would open that other file; if the model is given as bytes, in the current folder. The scanner does not
 depend on the package onnx, so this module reads the few messages that can hold tensors (onnx.proto, version 1.20):
 
     ModelProto -> GraphProto, FunctionProto, TrainingInfoProto -> NodeProto -> AttributeProto -> TensorProto, GraphProto

@@ -61,7 +61,7 @@ class Runs:
         clock.start()
         try:
             yield options
-        except Exception as error:
+        except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
             if late.is_set():
                 raise OverTimeError from error
             raise

@@ -72,7 +72,7 @@ def open_cuda_session(blob: bytes, path: Path, device: Device, threads: int) -> 
             if any(word in str(error).lower() for word in _OF_CUDA):
                 return None, str(error)
             raise
-    # Without CUDA, ONNX Runtime prints an error and falls back: only the session tells.
+    # Without CUDA, ONNX Runtime prints an error and falls back: only the session's providers show it.
     if session.get_providers()[0] == CUDA:
         return session, ""
     reasons = [line for line in said() if "rror" in line] or ["ONNX Runtime fell back to the CPU without a reason."]

@@ -22,7 +22,7 @@ MOST_BYTES, MOST_TIMES = 256 << 20, 200  # a report of 100,000 rows grows about 
 
 
 def read_bounded(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """The rows of one Parquet file; of all columns, or of those named.
+    """The rows of one Parquet file, with all columns or only `columns`.
 
     Raises:
         ReportError: it expands to more than `MOST_TIMES` its size and `MOST_BYTES`.

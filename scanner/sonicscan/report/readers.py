@@ -82,7 +82,7 @@ def part_number(part: Path) -> int:
 
 
 def read_file(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """The rows of one Parquet file, unchecked but for their size; of all columns, or of those named."""
+    """The rows of one Parquet file, with all columns or only `columns`; only their size is checked."""
     return read_bounded(path, columns)
 
 

@@ -37,7 +37,7 @@ class _Run:
     file: IO[bytes] | None
 
     def batches(self, columns: Sequence[str] = SCHEMA.names) -> Iterator[pa.RecordBatch]:
-        """The rows in order, at most `_READ_ROWS` at a time; of the columns named."""
+        """The rows in order, with `columns` only, at most `_READ_ROWS` at a time."""
         if self.rows is not None:
             yield from self.rows.select(columns).to_batches(max_chunksize=_READ_ROWS)
         if self.file is not None:
@@ -96,7 +96,7 @@ class SortedRows:
             yield pa.Table.from_batches(pieces, SCHEMA).combine_chunks().take(pa.array(places))
 
     def spread(self, most: int, columns: Sequence[str]) -> pa.Table:
-        """At most `most` rows, evenly spread over the paths, of some columns; in no particular order."""
+        """At most `most` rows, evenly spread over the paths, with `columns` only; in no particular order."""
         chosen = np.zeros(self.num_rows, dtype=bool)
         chosen[np.linspace(0, self.num_rows, min(most, self.num_rows), endpoint=False).astype(np.int64)] = True
         found = [SCHEMA.empty_table().select(columns)]

@@ -6,9 +6,9 @@ for which P(FPR > alpha) <= 0.05, for any distribution of scores. With too few t
 and NP receiver operating characteristics".
 
 A rate that is certified for all tracks together can be exceeded in one category of them. A calibration that tells
-categories apart therefore certifies the rate in each category that has enough tracks. A scan sees the codec of a track,
-so each codec class has a threshold of its own. It does not see the kind of music, so the highest threshold of all kinds
-applies to every track. No category lowers a threshold: what is certified for all tracks stays certified.
+categories apart therefore certifies the rate in each category that has enough tracks. A scan determines the codec of a
+track, so each codec class has a threshold of its own. It cannot determine the kind of music, so the highest threshold
+of all kinds applies to every track. No category lowers a threshold: what is certified for all tracks stays certified.
 """
 
 from __future__ import annotations

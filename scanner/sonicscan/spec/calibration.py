@@ -105,8 +105,8 @@ class Category:
     Gammerman and Shafer 2005, "Algorithmic Learning in a Random World", section 4.5).
 
     Attributes:
-        kind: `codec`: a codec class, which a scan sees. `material`: a kind of music, such as released music, which a
-            scan does not see.
+        kind: `codec`: a codec class, which a scan determines. `material`: a kind of music, such as released music,
+            which a scan cannot determine.
         name: of the category, such as `mp3`.
         scores: the highest `min(n, MAX_STORED_SCORES)` scores of its tracks, ascending, 0..1.
         n: number of its tracks.

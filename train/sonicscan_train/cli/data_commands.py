@@ -32,8 +32,8 @@ def audit(
 ) -> None:
     """Find shortcuts in DATA before training.
 
-    Exit code 0: nothing was found. 1: a trivial feature separates the classes, or both sides share a group, artist or
-    sound. 2: usage error, or data that cannot be read.
+    Exit code 0: nothing was found. 1: one feature of the files separates the classes, a sound is in two classes or
+    parts, or a group or artist is in two parts. 2: usage error, or data that cannot be read.
     """
     from rich.console import Console
 

@@ -1,9 +1,11 @@
-"""Splits clips into training and evaluation parts, without a group or an artist in two parts. Clips that share a group
-or an artist, directly or through others, form a component. Components are assigned whole, largest first. Each goes to
-the part that lacks most of its labels and sources. Whole generators and whole human sources can be left out as
-`holdout`: figures on them are the closest to those of a real scan. Clips that share a group with the holdout are
-`unused`. They cannot be trained on (their song is in the holdout), and cannot be tested on (their source is in
-training).
+"""Splits clips into training and evaluation parts, without a group or an artist in two parts.
+
+Clips that share a group or an artist, directly or through others, form a component. Components are assigned whole,
+largest first. Each goes to the part that lacks most of its labels and sources.
+
+Whole generators and whole human sources can be left out as `holdout`: figures on them are the closest to those of a
+real scan. Clips that share a group with the holdout are `unused`. They cannot be trained on (their song is in the
+holdout), and cannot be tested on (their source is in training).
 """
 
 from __future__ import annotations

@@ -226,7 +226,7 @@ def _timm(requested: str, architecture: str, *, pretrained: bool, in_chans: int)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # timm's and the hub's own; nothing to act on
             model = timm.create_model(requested, pretrained=pretrained, num_classes=0, in_chans=in_chans)
-    except Exception as error:
+    except Exception as error:  # the hub's and urllib's exceptions have no common base but Exception
         if not pretrained:
             raise
         raise ModelError(

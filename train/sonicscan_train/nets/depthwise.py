@@ -1,9 +1,9 @@
 """Depthwise convolutions whose bfloat16 backward pass is fast on CPUs.
 
-oneDNN has no fast bfloat16 kernel for the weight gradients of 5 x 5 depthwise convolutions, nor for the input gradients
-of those with stride 2. Here the first come from four overlapping 3 x 3 ones. The second come from a convolution of
-stride 1 over the gradient with zeros between its values. The function is the same; gradients are equal up to bfloat16
-rounding. On EfficientNet-Lite a training step takes less than half of the time.
+oneDNN has no fast bfloat16 kernel for two gradients of depthwise convolutions: those of the weights at 5 x 5, and those
+of the input at stride 2. Here the weight gradients come from four overlapping 3 x 3 convolutions. The input gradients
+come from a convolution of stride 1 over the gradient with zeros between its values. The function is the same; gradients
+are equal up to bfloat16 rounding. On EfficientNet-Lite a training step takes less than half of the time.
 """
 
 from __future__ import annotations

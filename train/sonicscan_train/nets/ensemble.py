@@ -1,9 +1,9 @@
 """Several detectors as one: the mean of their class maps, and so of their logits.
 
-Each member's maps are put on the member's own scale first, (map - offset) / temperature for all classes but `human`, so
-that the members' margins can be averaged. The result is
-a `DetectorNet` itself: its features are the members' features side by side, and its head is the members' heads side by
-side. So whatever exports, verifies or converts a detector takes an ensemble too.
+Each member's maps are first put on the member's own scale: (map - offset) / temperature for all classes but `human`.
+So the members' margins can be averaged. The result is a `DetectorNet` itself. Its features are the members' features
+side by side, and its head is the members' heads side by side. So whatever exports, verifies or converts a detector
+takes an ensemble too.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ The position lambdas of LambdaNetworks (Bello, 2021, section 3) weight the contr
     out[h, n] = sum_k q[h, n, k] * (sum_m E[n, m, k] v[m])    timm: a lambda for each place, M*M*k*v products
               = sum_m (sum_k q[h, n, k] E[n, m, k]) * v[m]    here: a score for each pair, h*M*M*(k + v) products
 
-With k = 16 and four heads the second takes a quarter to a third of the products, and no tensor of M*k*v numbers an
-image is copied. E depends on n - m alone, so a narrower image than the layer was built for uses a part of it.
+With k = 16 and four heads the second takes a quarter to a third of the products. It copies no tensor of M*k*v numbers
+for each image. E depends on n - m alone, so a narrower image than the layer was built for uses a part of it.
 """
 
 from __future__ import annotations

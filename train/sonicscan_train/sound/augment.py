@@ -1,8 +1,9 @@
-"""Random processing that recordings undergo before they reach a catalogue, the same for both classes. A detector learns
-any difference between its classes. If one class is band-limited, louder or encoded as MP3, the detector learns that,
-and later flags old recordings by people. So every effect is applied to both classes with the same probability, before
-the log-mel spectrogram. Then the effect carries no information about the class. All choices come from one
-`numpy.random.Generator`: the same seed gives the same sound.
+"""Random processing that recordings undergo before they reach a catalogue, the same for both classes.
+
+A detector learns any difference between its classes. If one class is band-limited, louder or encoded as MP3, the
+detector learns that, and later flags old recordings by people. So every effect is applied to both classes with the same
+probability, before the log-mel spectrogram. Then the effect carries no information about the class. All choices come
+from one `numpy.random.Generator`: the same seed gives the same sound.
 
 The effects themselves are in `effects`, the codecs in `codecs`.
 """

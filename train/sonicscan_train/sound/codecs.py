@@ -1,7 +1,7 @@
 """Codec round trips in memory: encodes and decodes a track.
 
-MP3, AAC and Opus are encoded and decoded by FFmpeg through PyAV. Vorbis goes through libsndfile, which has
-Xiph's encoder, the one in use; FFmpeg's own is marked experimental.
+MP3, AAC and Opus are encoded and decoded by FFmpeg through PyAV. Vorbis goes through libsndfile, which has Xiph's
+encoder, as most programs do; FFmpeg's own is marked experimental.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Augmentation of log-mel spectrograms, the same for both classes.
 
-`augment_decibels` changes a batch of windows in decibels: each step hides a property that differs between corpora and
+`augment_decibels` changes a batch of windows in decibels. Each step hides a property that differs between corpora, and
 not between people and generators: timbre, mastering, noise floor, bandwidth or level. Standardisation comes last, as in
 the scanner. `mask` covers stripes of one standardised image.
 """

@@ -2,8 +2,8 @@
 
 On a few CPU cores, effects on the waveform are too slow to be drawn for every window. So each excerpt gets a few
 fixed variants, and the cheap augmentation of spectrograms multiplies them. Both classes get the same kinds, with one
-exception: a part separated from a mixture is imitated for people's music alone, because real separated vocals and
-karaoke tracks by people score high.
+exception: only music by people gets the variant of a part that was separated from a mixture. The reason is that real
+separated vocals and karaoke tracks by people score high.
 """
 
 from __future__ import annotations
