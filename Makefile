@@ -55,7 +55,7 @@ check: lint
 
 # Hours of faults, hostile files and long runs; SONICSCAN_FUZZ=N and SONICSCAN_SOAK=N files make it shorter.
 soak: $(VENV)/.all
-	$(BIN)/python -m pytest -s --timeout 7200 tests/soak/soak_faults.py tests/soak/soak_fuzz.py tests/soak/soak_inputs.py tests/soak/soak_formats.py tests/soak/soak_long.py
+	$(BIN)/python -m pytest -s --timeout 7200 tests/soak/soak_faults.py tests/soak/soak_fuzz.py tests/soak/soak_inputs.py tests/soak/soak_long.py
 
 bench: $(VENV)/.all
 	$(BIN)/python benchmarks/bench.py --write docs/performance.md $(if $(filter demo,$(LIBRARY)),,--library "$(library)") \

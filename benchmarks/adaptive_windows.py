@@ -1,4 +1,4 @@
-"""Claim 5: the errors of few windows and the savings of adaptive ones, on real tracks of two to three minutes.
+"""The errors of few windows and the savings of adaptive ones, on real tracks of two to three minutes.
 
     python benchmarks/adaptive_windows.py --corpus FOLDER [--a-source N] [--model FILE]
 

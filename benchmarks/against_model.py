@@ -1,4 +1,4 @@
-"""Claim 2: against the model alone, with its windows already in memory.
+"""The time of a scan against that of the model alone, with its windows already in memory.
 
     python benchmarks/against_model.py [--library FOLDER] [--rounds N]
 

@@ -1,4 +1,4 @@
-"""Claim 1: against an obvious script (obvious_script.py) with the same weights.
+"""The speed of a scan against an obvious script (obvious_script.py) with the same weights.
 
     python benchmarks/against_script.py [--library FOLDER] [--only lambda|int8|swin|verdict]... [--rounds N]
 

@@ -1,4 +1,4 @@
-"""Claim 3: if the model takes no time, the scan is as fast as its workers decode.
+"""If the model takes no time, the scan is as fast as its workers decode.
 
     python benchmarks/free_model.py [--library FOLDER] [--workers N] [--rounds N]
 

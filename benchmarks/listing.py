@@ -1,4 +1,4 @@
-"""Claim 6: unchanged files take hardly any time, and a million files take no memory and cause no pause.
+"""Unchanged files take hardly any time, and a million files take no memory and cause no pause.
 
     python benchmarks/listing.py [--files N] [--listed N] [--rounds N]
 

@@ -1,4 +1,4 @@
-"""Claim 7: memory does not grow with the library, nor with the length of a file.
+"""Memory does not grow with the library, nor with the length of a file.
 
     python benchmarks/memory.py [--files N] [--hours H]
 

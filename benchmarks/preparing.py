@@ -1,4 +1,4 @@
-"""Claim 4: preparing a track takes at most a quarter of the time that librosa takes, on one core.
+"""Preparing a track takes at most a quarter of the time that librosa takes, on one core.
 
     python benchmarks/preparing.py [--library FOLDER] [--rounds N]
 

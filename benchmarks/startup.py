@@ -1,4 +1,4 @@
-"""Claim 8: `sonicscan --help` takes at most three times `python -c 'import click'`.
+"""`sonicscan --help` takes at most three times `python -c 'import click'`.
 
 python benchmarks/startup.py [--rounds N]
 """
