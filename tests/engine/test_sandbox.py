@@ -83,6 +83,11 @@ def test_local_workers_get_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kept_environment(remote=True)["HF_TOKEN"] == "hunter2hunter2"
 
 
+def test_all_processes_use_the_same_numerical_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    assert kept_environment(remote=False)["OPENBLAS_CORETYPE"] == "Haswell"
+
+
 def test_every_format_decodes_in_there(tmp_path: Path) -> None:
     paths = [write_sound(tmp_path / f"x.{kind}", music(8.0)) for kind in ("wav", "flac", "ogg", "mp3")]
     paths.append(encode(tmp_path / "x.m4a", music(8.0), 44100, "aac"))

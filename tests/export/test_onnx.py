@@ -78,14 +78,15 @@ def test_lambda_says_what_pytorch_says_at_any_batch(exported_lambda: tuple[Path,
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_swin_says_what_pytorch_says() -> None:
-    detector = networks.untrained("swin", "none", 1, ("human", "ai")).detector.eval()
+    # The tiny one has half of the blocks of `swin`, and the same operators in each.
+    detector = networks.untrained("swinv2_tiny_window16_256", "none", 1, ("human", "ai")).detector.eval()
     model = to_onnx(detector)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     check_against_torch(session, detector, 2)
     operators = onnxfile.facts(model).operators
     # What ONNX Runtime runs as one kernel is one node, and what does nothing is gone.
-    assert operators["LayerNormalization"] == 53
-    assert operators["Gelu"] == 24
+    assert operators["LayerNormalization"] == 29
+    assert operators["Gelu"] == 12
     assert "Pad" not in operators
     assert "Expand" not in operators
     assert "Erf" not in operators

@@ -67,7 +67,8 @@ _KEPT_NAMES = frozenset(
     LD_LIBRARY_PATH DYLD_LIBRARY_PATH MALLOC_ARENA_MAX
     """.split()  # noqa: SIM905 - one a line would be longer
 )
-_KEPT_STARTS = ("LC_", "PYTHON")
+# The names of numerical libraries choose their kernels: all processes of a scan must compute the same bits.
+_KEPT_STARTS = ("LC_", "PYTHON", "OPENBLAS_", "OMP_", "MKL_", "NPY_")
 
 
 @dataclass(frozen=True)

@@ -319,7 +319,7 @@ def cached_recipe(folder: Path, **changes: object) -> Path:
     for name, value in values.items():
         text = re.sub(rf"^{name} = \S+", f"{name} = {value}", text, count=1, flags=re.MULTILINE)
     path = folder / "short.toml"
-    path.write_text(text.replace("seconds = 7.0", "seconds = 5.1").replace("copies = 2", "copies = 1"))
+    path.write_text(text.replace("seconds = 7.0", "seconds = 5.1").replace("copies = 3", "copies = 1"))
     return path
 
 
