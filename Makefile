@@ -35,7 +35,9 @@ scan: $(VENV)/.core
 	case $$code in 0|3) case "$(out)" in *.parquet) $(BIN)/sonicscan-report show "$(out)" ;; esac; \
 	echo "The report is $(out)" ;; esac; exit $$code
 
-test: lint unit
+# Both at once: many tests wait, and mypy uses one core.
+test:
+	@$(MAKE) --no-print-directory -j2 lint unit
 
 lint: $(VENV)/.all
 	$(BIN)/ruff check .
@@ -104,7 +106,7 @@ $(RUN)/$(MODEL).onnx: $(RUN)/crossfit/card.md
 	$(BIN)/sonicscan-export $(members:%=%/best) $(int8) --crossfit "$(RUN)/crossfit" --out "$@"
 
 # The report's page is tested in a real browser.
-browser:
+browser: | $(BIN)/python
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
 	{ $(APT) update -q && $(APT) install -q -y --no-install-recommends chromium chromium-driver; }
 
@@ -116,8 +118,9 @@ $(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --editable .
 	@touch $@
 
+# Python compiles what it imports; compiling all of torch and ray here would take a minute.
 $(VENV)/.all: $(VENV)/.core
-	$(PIP) --editable '.[dev]'
+	$(PIP) --no-compile --editable '.[dev]'
 	@touch $@
 
 MAN_DATE := 2026-11-26
