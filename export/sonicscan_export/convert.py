@@ -198,6 +198,11 @@ def _converted(
         return verify.drift(reference.logits, verify.run(model, windows.images, 8).logits)
 
     quantised = quantiser.within(allowed, measure, say)
+    if network.scored_as is not None and len(quantised.kept) != network.float32_layers:
+        raise InputError(
+            f"the mean keeps {len(quantised.kept)} layers in float32, and the members that were cross-fitted keep "
+            f"{network.float32_layers}, so its scores would differ; export the members with a larger --max-drift."
+        )
     return quantised.model, {
         "int8": {
             "layers": len(quantiser.layers),

@@ -31,12 +31,14 @@ class Network:
         spec: its contract.
         origin: where the weights come from, for provenance.
         scored_as: the precision in which cross-fitting scored its members; None where the calibration is the network's.
+        float32_layers: how many layers of these int8 members stayed in float32, in all.
     """
 
     detector: DetectorNet
     spec: ModelSpec
     origin: dict[str, Any]
     scored_as: str | None = None
+    float32_layers: int = 0
 
 
 def from_checkpoint(folder: Path) -> Network:
@@ -69,6 +71,7 @@ def from_checkpoints(folders: Sequence[Path], name: str, crossfit: Path | None =
             raise ModelError(f"{folder} has another AudioSpec or other classes than {folders[0]}.")
     digests = [checkpoint.weights_digest(folder) for folder in folders]
     scored_as: str | None = None
+    float32_layers = 0
     if crossfit is None:
         scales = [Scale(spec.temperature, spec.offset) for _, spec in loaded]
         contract = ModelSpec(
@@ -85,6 +88,7 @@ def from_checkpoints(folders: Sequence[Path], name: str, crossfit: Path | None =
         if len(precisions) > 1:
             raise InputError(f"the cross-fitting in {crossfit} scored members as {' and '.join(precisions)}; use one.")
         scored_as = precisions[0]
+        float32_layers = sum(member.float32_layers for member in fitted)
         missing = [folder for folder, digest in zip(folders, digests, strict=True) if digest not in known]
         if missing or len(known) != len(folders) or (contract.audio, contract.classes) != (first.audio, first.classes):
             what = f"does not know {missing[0]}" if missing else f"is of {len(known)} members like these"
@@ -104,7 +108,7 @@ def from_checkpoints(folders: Sequence[Path], name: str, crossfit: Path | None =
     ]
     temperatures, offsets = [scale.temperature for scale in scales], [scale.offset for scale in scales]
     detector = mean_of([network for network, _ in loaded], temperatures, name, offsets)
-    return Network(detector, contract, {"members": members}, scored_as)
+    return Network(detector, contract, {"members": members}, scored_as, float32_layers)
 
 
 def untrained(backbone: str, weights: str, seed: int, classes: tuple[str, ...]) -> Network:

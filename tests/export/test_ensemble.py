@@ -87,7 +87,7 @@ def test_one_file_holds_all_members_and_the_cross_fitted_calibration(
     (tmp_path / "fit").mkdir()
     digests = [checkpoint.weights_digest(folder) for folder in folders]
     scored = "fp32" if precision == "half-weights" else precision
-    write_fit(CrossFit(found, scales, ()), [(digest, scored) for digest in digests], tmp_path / "fit")
+    write_fit(CrossFit(found, scales, ()), [(digest, scored, 0) for digest in digests], tmp_path / "fit")
     out = tmp_path / "three-v1.onnx"
     command = [*map(str, folders), "--precision", precision, "--crossfit", str(tmp_path / "fit"), "--out", str(out)]
     result = CliRunner().invoke(main, command)
@@ -109,11 +109,11 @@ def test_one_file_holds_all_members_and_the_cross_fitted_calibration(
     wrong = CliRunner().invoke(main, [*command[1:-1], str(tmp_path / "x.onnx")])
     assert wrong.exit_code == 2 and "export the members that it scored" in wrong.stderr
     # The calibration holds for the precision in which the members were scored.
-    write_fit(CrossFit(found, scales, ()), [(digest, "int8") for digest in digests], tmp_path / "fit")
+    write_fit(CrossFit(found, scales, ()), [(digest, "int8", 0) for digest in digests], tmp_path / "fit")
     other = CliRunner().invoke(main, command)
     assert other.exit_code == 2 and "use --precision int8" in other.stderr
-    mixed = zip(digests, ("int8", "fp32", "int8"), strict=True)
-    write_fit(CrossFit(found, scales, ()), list(mixed), tmp_path / "fit")
+    mixed = [(digest, kind, 0) for digest, kind in zip(digests, ("int8", "fp32", "int8"), strict=True)]
+    write_fit(CrossFit(found, scales, ()), mixed, tmp_path / "fit")
     assert "scored members as fp32 and int8" in CliRunner().invoke(main, command).stderr
 
 

@@ -252,6 +252,15 @@ def test_a_file_that_fails_verification_is_not_written(trained: Path, tracks: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_mean_must_keep_the_float32_layers_of_its_cross_fitted_members(
+    network: DetectorNet, tracks: Path, tmp_path: Path
+) -> None:
+    members = networks.Network(network, ModelSpec("mean"), {}, scored_as="int8", float32_layers=1)
+    with pytest.raises(InputError, match="keeps 0 layers in float32, and the members that were cross-fitted keep 1"):
+        convert.export(members, tmp_path / "mean.onnx", "int8", tracks, max_drift=0.5)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_graph_that_says_something_else_fails(
     graph: onnx.ModelProto, network: DetectorNet, windows: data.WindowSet, tmp_path: Path
 ) -> None:

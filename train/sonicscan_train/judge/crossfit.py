@@ -53,11 +53,13 @@ class Member:
     Attributes:
         weights_digest: which training result it is.
         precision: of the file that scored its fold; `fp32` for a checkpoint.
+        float32_layers: how many layers of an int8 file stay in float32.
         scale: of its margins.
     """
 
     weights_digest: str
     precision: str
+    float32_layers: int
     scale: Scale
 
 
@@ -231,17 +233,20 @@ def rate_row(name: str, tracks: Sequence[TrackLogits], spec: ModelSpec, threshol
     return RateRow(name, len(people), len(ai), share(people), share(ai), threshold)
 
 
-def write_fit(fit: CrossFit, members: Sequence[tuple[str, str]], folder: Path) -> None:
+_COLUMNS = ("weights_digest", "precision", "float32_layers", "temperature", "offset")
+
+
+def write_fit(fit: CrossFit, members: Sequence[tuple[str, str, int]], folder: Path) -> None:
     """`spec.json`, the mean's contract, and `members.csv`, their scales, in `folder`.
 
     Args:
         fit: what was found.
-        members: digest of the weights and precision of each member.
+        members: `fold_scores.identity` of each member.
         folder: where to.
     """
     write_whole(folder / "spec.json", fit.spec.to_json())
     rows = [(*member, scale.temperature, scale.offset) for member, scale in zip(members, fit.scales, strict=True)]
-    write_table(folder / "members.csv", ("weights_digest", "precision", "temperature", "offset"), rows)
+    write_table(folder / "members.csv", _COLUMNS, rows)
 
 
 def read_fit(folder: Path) -> tuple[ModelSpec, list[Member]]:
@@ -255,7 +260,12 @@ def read_fit(folder: Path) -> tuple[ModelSpec, list[Member]]:
         text = (folder / "spec.json").read_text(encoding="utf-8")
         rows = read_table(folder / "members.csv")
         members = [
-            Member(r["weights_digest"], r["precision"], Scale(float(r["temperature"]), float(r["offset"])))
+            Member(
+                r["weights_digest"],
+                r["precision"],
+                int(r["float32_layers"]),
+                Scale(float(r["temperature"]), float(r["offset"])),
+            )
             for r in rows
         ]
     except (OSError, KeyError, ValueError) as error:
