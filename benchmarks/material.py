@@ -177,7 +177,7 @@ def free_model(options: argparse.Namespace) -> Path:
 def exported(options: argparse.Namespace, backbone: str, precision: Precision = "fp32") -> tuple[Any, Path]:
     """A backbone with random weights, as timm's own PyTorch module and as the file that sonicscan-export makes of it.
 
-    The file is marked as trained, so that the scanner gives verdicts when it is told a threshold.
+    The file is marked as trained, so that the scanner gives verdicts with `--threshold`.
     """
     import timm
 

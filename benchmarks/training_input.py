@@ -16,24 +16,12 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-import soundfile
+from capacity import write_track
 
 from sonicscan.audio.melspec import log_mel
 from sonicscan.spec import AudioSpec
 from sonicscan_train.sound.augment import Augmentation, augment
 from sonicscan_train.sound.crops import read_crop
-
-RATE, TRACK_S = 44100, 180
-
-
-def write_track(path: Path) -> None:
-    """Three minutes of stereo notes over noise, as MP3."""
-    rng = np.random.default_rng(0)
-    with soundfile.SoundFile(path, "w", RATE, 2) as file:
-        for _ in range(TRACK_S):
-            t = np.arange(RATE) / RATE
-            note = 0.2 * np.sin(2 * np.pi * rng.uniform(100, 2000) * t) * np.exp(-3 * t)
-            file.write((note[:, None] + 0.02 * rng.standard_normal((RATE, 2))).astype(np.float32))
 
 
 def main() -> None:

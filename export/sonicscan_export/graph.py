@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sonicscan.errors import ModelError
 from sonicscan.spec import INPUT_NAME, OUTPUT_NAMES
+from sonicscan.text import first_line
 from sonicscan_export.onnxfile import contract_problem
 from sonicscan_train.nets.backbones import INPUT_SHAPE, DetectorNet
 
@@ -64,7 +65,7 @@ def to_onnx(detector: DetectorNet) -> onnx.ModelProto:
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
-            raise ModelError(f"{detector.architecture} cannot be exported ({_first_line(error)}).") from error
+            raise ModelError(f"{detector.architecture} cannot be exported ({first_line(error)}).") from error
     if program is None:
         raise ModelError(f"{detector.architecture} cannot be exported: torch gave no program.")
     model = _fold_constants(program.model_proto)
@@ -188,10 +189,6 @@ def _shape(value: onnx.ValueInfoProto) -> tuple[str | int, ...] | None:
     """Dimensions by number or name; None where one of them has neither."""
     dims = tuple(d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim)
     return cast("tuple[str | int, ...]", dims) if dims and all(dims) else None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def early_layers(model: onnx.ModelProto, n: int = 2) -> list[str]:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -23,7 +23,6 @@ from sonicscan_export.graph import WEIGHTY, drop_unused_values, early_layers, ha
 from sonicscan_train.nets.backbones import DetectorNet
 
 Precision = Literal["fp32", "half-weights", "byte-weights", "fp16", "int8"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 # Half of the float16 range: other windows may give larger activations than the measured ones.
 LARGEST_ACTIVATION = 32752.0

@@ -1,4 +1,4 @@
-"""Text that is safe to print."""
+"""Text that is safe to print, and the first line of a message."""
 
 from __future__ import annotations
 
@@ -19,3 +19,9 @@ def printable(text: str) -> str:
     if text.isprintable() and "\\" not in text:
         return text
     return "".join(c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, at most 300 characters and without a final stop; else its type."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:300].rstrip(".")

@@ -105,7 +105,7 @@ def test_a_figure_that_says_nothing_is_not_shown() -> None:
     """One flag among 32 tracks: the share may be anything. The program once said 81.6% (0% to 100%)."""
     few = shares(1, 32, ErrorRates(false_flags=0, n_human=330, tpr=0.03, n_ai=330))
     assert few.ai_share is None and few.false_flags is None
-    assert few.why_not == "it cannot be told from 1 flag; listen to a sample: sonicscan-report sample"
+    assert few.why_not == "with 1 flag its interval is too wide; listen to a sample: sonicscan-report sample"
 
 
 @pytest.mark.parametrize(
@@ -221,8 +221,8 @@ def test_a_summary_says_which_codecs_have_a_certificate_of_their_own(tmp_path: P
     assert told["opus"][2] is not None and told["opus"][2] > limits.flagged and told["lossless"] == (250, 0, None)
     said = " ".join(findings(found))
     assert "certified for these codecs by themselves: " in said and "opus from 0." in said
-    assert "It is not certified by itself for aac (250 tracks here, 1 in the calibration)" in said
-    assert "takes 299 calibration tracks" in said
+    assert "The rate is not certified by itself for aac (250 tracks here, 1 in the calibration)" in said
+    assert "needs 299 calibration tracks" in said
     flags = sum((r.score or 0.0) >= limits.flagged for r in rows)
     assert found.verdicts["flagged"] <= flags == sum(r.verdict == "flagged" for r in plain)
 

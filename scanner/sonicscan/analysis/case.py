@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import hashlib
 import importlib.metadata
 import json
@@ -35,6 +34,7 @@ from sonicscan.errors import InputError, ReportError, SignatureError
 from sonicscan.files import read_small, sha256_of, write_whole
 from sonicscan.model.loading import Model
 from sonicscan.provenance.words import described
+from sonicscan.scanning.scan import now
 from sonicscan.scoring.likelihood import PROPOSITIONS
 from sonicscan.scoring.thresholds import Thresholds
 from sonicscan.signing import PrivateKey, PublicKey, check_signature, read_signature, signature_path
@@ -98,7 +98,7 @@ def make_case(order: Order, model: Model, out: Path, key: PrivateKey | None = No
         AudioError: there is no sound to examine.
         ReportError: the folder cannot be written.
     """
-    opened = _now()
+    opened = now()
     digest = _digest_of(order.audio)
     with Decoder(model.spec.audio) as decoder:
         evidence = explain(os.fsencode(order.audio), model, order.plan, decoder)
@@ -181,7 +181,7 @@ def _report(
         "format": FORMAT,
         "examiner": order.examiner,
         "opened": opened,
-        "closed": _now(),
+        "closed": now(),
         "again": shlex.join([*again, "--out", "case-again"]),
         "propositions": list(PROPOSITIONS),
         "audio": {
@@ -258,7 +258,3 @@ def _digest_of(audio: Path) -> str:
         return sha256_of(audio)
     except OSError as error:
         raise InputError(f"{audio} cannot be read: {error.strerror or error}.") from error
-
-
-def _now() -> str:
-    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")

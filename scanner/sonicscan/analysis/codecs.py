@@ -32,8 +32,7 @@ class CodecClass:
 def codec_classes(
     scored: Sequence[FileResult], spec: ModelSpec | None, limits: Thresholds | None
 ) -> tuple[CodecClass, ...]:
-    """The codec classes of scored tracks, those with most tracks first; none if the calibration does not tell them
-    apart."""
+    """The codec classes of scored tracks, those with most tracks first; none if the calibration has none."""
     if spec is None or limits is None or not any(c.kind == "codec" for c in spec.calibration.categories):
         return ()
     known: Counter[str] = Counter()  # small classes are no categories, and only the material counts them

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Literal, get_args
+from typing import Literal
 
 from sonicscan.analysis.catalogue import folder_of, identity
 from sonicscan.analysis.copies import distinct
@@ -15,7 +15,6 @@ from sonicscan.report.row import FileResult
 from sonicscan.scoring.evalues import certified_error, e_discoveries, group_e_value
 
 By = Literal["folder", "artist", "album", "label"]
-BY: tuple[By, ...] = get_args(By)
 NO_NAME = {"artist": "(no artist tag)", "album": "(no album tag)", "label": "(no ISRC)"}
 _REGISTRANT = 5  # first characters of an ISRC: country and registrant, who is a label or an artist
 

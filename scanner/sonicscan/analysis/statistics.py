@@ -140,7 +140,7 @@ def shares(flagged: int, assessed: int, rates: ErrorRates) -> Shares:
         return Shares(None, None, by_chance, why)
     if estimate.high - estimate.low >= TOO_WIDE:
         flags = "1 flag" if flagged == 1 else f"{flagged:,} flags"
-        return Shares(None, None, by_chance, f"it cannot be told from {flags}; {LISTEN}")
+        return Shares(None, None, by_chance, f"with {flags} its interval is too wide; {LISTEN}")
     expected = min((1.0 - share) * rates.fpr * assessed, float(flagged))
     false = _interval(expected, np.minimum(rng.poisson((1.0 - drawn) * fpr * assessed), flagged))
     return Shares(estimate, false if false.high - false.low < TOO_WIDE * flagged else None, by_chance, None)

@@ -171,8 +171,9 @@ def _by_codec(summary: Summary) -> Iterator[str]:
             for found in left
         )
         yield (
-            f"It is not certified by itself for {told}: that takes {tracks_needed(summary.max_fpr):,} calibration "
-            "tracks of the codec. The threshold of all tracks applies, whose rate is certified for all codecs together."
+            f"The rate is not certified by itself for {told}: that needs {tracks_needed(summary.max_fpr):,} "
+            "calibration tracks of the codec. The threshold of all tracks applies, whose rate is certified for all "
+            "codecs together."
         )
 
 

@@ -18,7 +18,7 @@ _AUDIBLE = 1e-8  # mean square; below it nothing cancels
 _CELL = 1024  # frames for which one peak is kept
 _KEPT_CELLS = 32768
 
-# First words of a burst (IEC 61937-1, 6.1.7): Pa and Pb; then Pc, whose low bits tell what it is.
+# First words of a burst (IEC 61937-1, 6.1.7): Pa and Pb; then Pc, whose low bits name the codec.
 _BURST = (0xF872, 0x4E1F)
 _BURST_KINDS = {
     **dict.fromkeys((1,), "AC-3"),

@@ -256,7 +256,7 @@ class AvSource:
         except (StopIteration, av.error.FFmpegError):
             pass
         if landed is not None and 0 <= landed <= frame:
-            self._can_jump = landed >= self._position  # no use otherwise
+            self._can_jump = landed >= self._position  # otherwise jumps do not save any decoding
             self._downmix.position = landed
             self._decode_from(itertools.chain([first], frames))
             self._position = landed

@@ -1,4 +1,4 @@
-"""Shared by all programs: exit codes, error messages and file names.
+"""Shared by all programs: exit codes, error messages and JSON output.
 
 `Program` and `ProgramGroup` turn every exception into one sentence and an exit code. Exit code 1 means a finding; only
 `Ended(1)` gives it.
@@ -38,6 +38,17 @@ class FatalError(click.ClickException):
     """One sentence on stderr and exit code 2."""
 
     exit_code = EXIT_FATAL
+
+
+def print_json(found: Any) -> None:
+    """Print a dataclass, or a list or tuple of them, as JSON on standard output."""
+    import dataclasses
+    import json
+
+    plain = (
+        [dataclasses.asdict(item) for item in found] if isinstance(found, list | tuple) else dataclasses.asdict(found)
+    )
+    click.echo(json.dumps(plain, indent=2, allow_nan=False))
 
 
 def exit_code_of(error: BaseException | None) -> int:

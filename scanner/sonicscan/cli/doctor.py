@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import importlib.util
-import json
 import os
 import shutil
 import sys
@@ -18,7 +17,7 @@ from typing import Any
 import click
 
 import sonicscan
-from sonicscan.cli.console import EXIT_FATAL, Ended
+from sonicscan.cli.console import EXIT_FATAL, Ended, print_json
 from sonicscan.cli.hardware import machine_facts
 from sonicscan.errors import SonicscanError
 from sonicscan.text import printable
@@ -81,13 +80,13 @@ def inform(asked: set[str]) -> None:
     """
     if "doctor" in asked:
         found = diagnose()
-        _print_json(found) if "json" in asked else _print_diagnosis(found)
+        print_json(found) if "json" in asked else _print_diagnosis(found)
         if found.problems:
             raise Ended(EXIT_FATAL)
     elif "list_models" in asked:
         models = list(bundled())
         if "json" in asked:
-            _print_json(models)
+            print_json(models)
         for model in () if "json" in asked else models:
             click.echo(_line(model))
     else:
@@ -221,11 +220,6 @@ def _folder(path: Path, sized: bool) -> dict[str, Any]:
     if there and sized:
         found["size_mb"] = round(sum(file.lstat().st_size for file in path.rglob("*") if file.is_file()) / 1e6, 1)
     return found
-
-
-def _print_json(found: object) -> None:
-    plain = [dataclasses.asdict(item) for item in found] if isinstance(found, list) else dataclasses.asdict(found)  # type: ignore[call-overload]
-    click.echo(json.dumps(plain, indent=2))
 
 
 def _print_diagnosis(found: Diagnosis) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from sonicscan.cli.console import print_json
 from sonicscan.cli.parameters import LocationType
 from sonicscan.cli.report_options import FILE, RATE
 from sonicscan.errors import AudioError, InputError
@@ -154,7 +153,7 @@ def estimate(report: Location, decisions: Path, sample_: Path | None, as_json: b
         )
     found = listening.estimate(catalogue.load(report).rows, strata, reviewed)
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(found), indent=2, allow_nan=False))
+        print_json(found)
     else:
         terminal.print_listened(found)
 

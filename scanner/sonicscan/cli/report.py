@@ -5,8 +5,6 @@ Large modules are imported inside the commands, so that `--help` is quick.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sonicscan.cli import conversion, evidence
-from sonicscan.cli.console import Ended, ProgramGroup
+from sonicscan.cli.console import Ended, ProgramGroup, print_json
 from sonicscan.cli.parameters import LocationType
 from sonicscan.cli.report_options import (
     RATE,
@@ -26,10 +24,7 @@ from sonicscan.cli.report_options import (
 )
 
 if TYPE_CHECKING:
-    from sonicscan.analysis.diff import Difference
-    from sonicscan.analysis.groups import By, Group
-    from sonicscan.analysis.summary import Summary
-    from sonicscan.analysis.trend import Month
+    from sonicscan.analysis.groups import By
     from sonicscan.library.urls import Location
 
 EXIT_NEWLY_FLAGGED = 1
@@ -98,7 +93,7 @@ def summary(
 
         groups = groups_of(source.rows, by, decided_human(source.rows, decisions), depth, fdr)
         if as_json:
-            _print_json(groups)
+            print_json(groups)
             return
         from sonicscan.analysis import terminal
 
@@ -106,7 +101,7 @@ def summary(
         return
     figures = summarise(source, fdr, decisions, depth, declared=declarations_of(declared))
     if as_json:
-        _print_json(figures)
+        print_json(figures)
         return
     from sonicscan.analysis import terminal
 
@@ -134,7 +129,7 @@ def diff(old: Location, new: Location, reviewed: Path | None, as_json: bool, qui
         for line in catalogue.lines(catalogue.by_score(row for row in after.rows if row.path in flagged)):
             click.echo(line)
     elif as_json:
-        _print_json(difference)
+        print_json(difference)
     else:
         from sonicscan.analysis import terminal
 
@@ -156,18 +151,11 @@ def trend(reports: tuple[Location, ...], reviewed: Path | None, as_json: bool) -
 
     months = trends.trend(reports, decisions_of(reviewed))
     if as_json:
-        _print_json(months)
+        print_json(months)
         return
     from sonicscan.analysis import terminal
 
     terminal.print_trend(months)
-
-
-def _print_json(figures: Summary | Difference | list[Month] | tuple[Group, ...]) -> None:
-    plain = (
-        [dataclasses.asdict(f) for f in figures] if isinstance(figures, list | tuple) else dataclasses.asdict(figures)
-    )
-    click.echo(json.dumps(plain, indent=2, allow_nan=False))
 
 
 for _command in (conversion.convert, conversion.merge, conversion.html):

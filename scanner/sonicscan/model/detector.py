@@ -9,8 +9,9 @@ from sonicscan.arrays import Float32
 from sonicscan.errors import DeviceError, ModelError
 from sonicscan.model.loading import Model
 from sonicscan.model.running import OverTimeError, Runs, batch_limit_s
-from sonicscan.model.sessions import Device, first_line, is_out_of_memory
+from sonicscan.model.sessions import Device, is_out_of_memory
 from sonicscan.spec import INPUT_NAME, OUTPUT_NAMES
+from sonicscan.text import first_line
 
 
 class BoundSession:

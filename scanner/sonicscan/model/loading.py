@@ -16,9 +16,10 @@ from sonicscan.model.bundled import check_bundled
 from sonicscan.model.cuda import cuda_missing
 from sonicscan.model.protobuf import MalformedError, keeps_values_elsewhere
 from sonicscan.model.running import OverTimeError, Runs, apart, batch_limit_s
-from sonicscan.model.sessions import CPU, Device, first_line, open_cuda_session, open_session
+from sonicscan.model.sessions import CPU, Device, open_cuda_session, open_session
 from sonicscan.model.trust import ANY, Trust
 from sonicscan.spec import INPUT_NAME, MAP_SIZE, METADATA_KEY, OUTPUT_NAMES, ModelSpec
+from sonicscan.text import first_line
 
 MAX_MODEL_BYTES = 2 << 30  # what a single ONNX file can hold
 

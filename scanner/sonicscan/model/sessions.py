@@ -10,6 +10,7 @@ import onnxruntime as ort
 from sonicscan.errors import DeviceError, ModelError
 from sonicscan.model.cuda import CUDA, captured_stderr
 from sonicscan.model.running import LOAD_LIMIT_S, OverTimeError, apart
+from sonicscan.text import first_line
 
 CPU = "CPUExecutionProvider"
 _OUT_OF_MEMORY = ("failed to allocate memory", "out of memory", "bad_alloc", "bfcarena", "bad allocation")
@@ -81,8 +82,3 @@ def open_cuda_session(blob: bytes, path: Path, device: Device, threads: int) -> 
 
 def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _OUT_OF_MEMORY)
-
-
-def first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return (text[0] if text else type(error).__name__)[:300].rstrip(".")

@@ -189,10 +189,7 @@ class Journal:
             ) from None
         schema = _schema_of(key, secret)
         if metadata.get(_KEY) != key.encode() or not reader.schema.equals(schema):
-            raise ReportError(
-                f"{self.path} was left by a scan with another model, other windows or another version; "
-                "finish that scan with its own options, choose another --out, or discard it with --fresh."
-            )
+            raise of_another_scan(self.path)
         self._schema = schema
         good = source.tell()
         waiting: list[pa.RecordBatch] = []
@@ -242,6 +239,14 @@ def _schema_of(key: str, secret: bytes) -> pa.Schema:
 def _check(secret: bytes) -> bytes:
     """Returns a checksum that reveals a damaged secret, which would make all rows look forged."""
     return hashlib.sha256(secret).hexdigest().encode()
+
+
+def of_another_scan(path: Path) -> ReportError:
+    """The error for a journal or a part whose rows are not comparable with those of this scan."""
+    return ReportError(
+        f"{path} was left by a scan with another model, other windows or another version; "
+        "finish that scan with its own options, choose another --out, or discard it with --fresh."
+    )
 
 
 def key_of_journal(path: Path) -> str | None:

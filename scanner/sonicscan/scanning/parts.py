@@ -31,7 +31,7 @@ from sonicscan.report.readers import PART_GLOB, SUCCESS, part_number, read_file,
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import sort_rows
 from sonicscan.report.writers import write_report
-from sonicscan.scanning.journal import Journal
+from sonicscan.scanning.journal import Journal, of_another_scan
 from sonicscan.scanning.reuse import identified
 from sonicscan.scanning.sinks import Origin
 
@@ -162,10 +162,7 @@ class PartsSink:
                     "start again with --fresh in a folder that is only yours."
                 )
             if ReportMetadata.of(schema_of(part), part).key != self._origin.key:
-                raise ReportError(
-                    f"{part} was left by a scan with another model, other windows or another version; "
-                    "finish that scan with its own options, choose another --out, or discard it with --fresh."
-                )
+                raise of_another_scan(part)
 
     def _empty_journal(self) -> None:
         """Write the rows of an interrupted scan's journal as a part, unless its last part has them already."""

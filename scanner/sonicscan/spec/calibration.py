@@ -164,7 +164,7 @@ class Calibration:
         n_ai: number of all scored AI tracks.
         windows: the window plan of all these scores, as `WindowPlan` prints it; `unknown` if it was not recorded.
         material: properties of the tracks by people; None if unknown.
-        categories: the tracks by people by codec class, and by kind of music; empty if they are not told apart.
+        categories: the tracks by people by codec class, and by kind of music; empty if there are no categories.
 
     Raises:
         ModelError: numbers that contradict each other, or scores that are not ascending within 0..1.

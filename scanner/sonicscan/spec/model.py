@@ -140,7 +140,7 @@ class ModelSpec:
         _check_names("ModelSpec", raw, cls)
         _check_names("AudioSpec", raw["audio"], AudioSpec)
         if isinstance(raw.get("calibration"), dict):
-            raw["calibration"].setdefault("categories", [])  # optional: most models tell no categories apart
+            raw["calibration"].setdefault("categories", [])  # optional: most models have no categories
         _check_names("Calibration", raw["calibration"], Calibration)
         _check_names("Material", raw["calibration"]["material"] or dataclasses.asdict(Material()), Material)
         try:

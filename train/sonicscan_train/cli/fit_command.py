@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sonicscan_train.cli.options import FILE, clips_of, data_options, workers_of, workers_option
+from sonicscan_train.cli.options import FILE, clips_of, data_options, license_option, workers_of, workers_option
 
 _TIMES = ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M"]
 
@@ -35,7 +35,7 @@ _TIMES = ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M"]
 @click.option(
     "--until", type=click.DateTime(_TIMES), metavar="TIME", help="End the run at this time (UTC), not after epochs."
 )
-@click.option("--license-note", default="", help="Terms of weights and data; stored in the model.")
+@license_option
 @click.option("--resume", is_flag=True, help="Resume an interrupted run; needs the same command.")
 def fit(
     data: tuple[str, ...],

@@ -6,7 +6,17 @@ from pathlib import Path
 
 import click
 
-from sonicscan_train.cli.options import FILE, clips_of, data_options, workers_of, workers_option
+from sonicscan_train.cli.options import (
+    FILE,
+    bootstraps_option,
+    clips_of,
+    data_options,
+    license_option,
+    max_bad_option,
+    windows_option,
+    workers_of,
+    workers_option,
+)
 
 
 @click.command()
@@ -15,7 +25,7 @@ from sonicscan_train.cli.options import FILE, clips_of, data_options, workers_of
 @data_options
 @workers_option
 @click.option("--part", help="Part of the split. [default: calibration, else valid]")
-@click.option("--windows", default="12", show_default=True, metavar="N|all", help="Windows scored a track.")
+@windows_option
 @click.option("--max-fpr", type=float, metavar="F", help="Fail unless this false-positive rate is certified.")
 @click.option("--all-tracks", is_flag=True, help="Count every track by people, not one of each group.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the choice of one track of each group.")
@@ -51,12 +61,12 @@ def calibrate(
 @data_options
 @workers_option
 @click.option("--part", "parts", multiple=True, help="Parts of the split. [default: test and holdout]")
-@click.option("--windows", default="12", show_default=True, metavar="N|all", help="Windows scored a track.")
+@windows_option
 @click.option("--family", "families", multiple=True, metavar="SOURCE=NAME", help="The same as for fit.")
 @click.option("--stress", is_flag=True, help="Evaluate also under codecs, filters, noise and so on.")
 @click.option("--stress-tracks", default=200, show_default=True, help="Tracks of each part that --stress takes.")
 @click.option("--stress-seconds", default=30.0, show_default=True, help="Seconds of each track that --stress takes.")
-@click.option("--bootstraps", default=1000, show_default=True, help="Draws of the 95% intervals.")
+@bootstraps_option
 @click.option("--out", type=FILE, required=True, help="Folder for evaluation.md, evaluation.json and pictures.")
 def evaluate(
     model: Path,
@@ -103,14 +113,14 @@ def evaluate(
     "--plan", default="small", show_default=True, metavar="NAME|FILE.toml", help="Plan whose [categories] are reported."
 )
 @click.option("--name", required=True, help="The model's name, such as sonic-small-v2.")
-@click.option("--windows", default="12", show_default=True, metavar="N|all", help="Windows scored a track.")
+@windows_option
 @click.option("--shrink", type=click.FloatRange(0.0, 1000.0), help="Constant of the pooling. [default: fitted]")
 @click.option("--rate", default=0.01, show_default=True, help="False-positive rate of the tables.")
 @click.option("--stress-tracks", default=0, show_default=True, help="Tracks of the stress table; 0 leaves it out.")
-@click.option("--bootstraps", default=1000, show_default=True, help="Draws of the 95% intervals.")
-@click.option("--license-note", default="", help="Terms of weights and data; stored in the model.")
+@bootstraps_option
+@license_option
 @click.option("--card", default="", help="Address of the model card; stored in the model.")
-@click.option("--max-bad", default="1%", show_default=True, metavar="N|P%", help="Missing or unreadable files.")
+@max_bad_option
 @workers_option
 @click.option("--out", type=FILE, required=True, help="Folder of scores, contract, figures and card.")
 def crossfit(

@@ -17,23 +17,22 @@ FILE = click.Path(path_type=Path)
 map_option = click.option(
     "--map", "maps", multiple=True, metavar="LABEL=LABEL", help="Rename a label, or drop it: codec=drop."
 )
+max_bad_option = click.option(
+    "--max-bad", default="1%", show_default=True, metavar="N|P%", help="Missing or unreadable files allowed."
+)
+windows_option = click.option(
+    "--windows", default="12", show_default=True, metavar="N|all", help="Windows to score in each track."
+)
+bootstraps_option = click.option("--bootstraps", default=1000, show_default=True, help="Draws of the 95% intervals.")
+license_option = click.option("--license-note", default="", help="Terms of weights and data; stored in the model.")
+workers_option = click.option(
+    "--workers", type=click.IntRange(0, 256), help="Number of decoding processes. [default: by machine]"
+)
 
 
 def data_options(command: F) -> F:
     """The options of every command that reads data sets."""
-    for option in (
-        click.option("--max-bad", default="1%", show_default=True, metavar="N|P%", help="Bad files allowed."),
-        map_option,
-    ):
-        command = option(command)
-    return command
-
-
-def workers_option(command: F) -> F:
-    """How many processes decode."""
-    return click.option(
-        "--workers", type=click.IntRange(0, 256), help="Number of decoding processes. [default: by machine]"
-    )(command)
+    return map_option(max_bad_option(command))
 
 
 def clips_of(data: tuple[str, ...], maps: tuple[str, ...] = ()) -> list[Clip]:

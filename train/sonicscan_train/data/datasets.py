@@ -1,7 +1,7 @@
 """Data sets as lists of clips: manifests, a folder per class, SONICS, FMA, FakeMusicCaps.
 
 Each loader only reads tables and names; nothing is decoded. `load` takes any number of data sets, each
-as `PATH` or, where the layout cannot be told from the folder, `KIND:PATH`.
+as `PATH` or, if the folder does not show its layout, `KIND:PATH`.
 """
 
 from __future__ import annotations

@@ -54,7 +54,6 @@ NUMERIC = (
     "dc",
 )
 CATEGORICAL = ("codec",)
-MEASURED = (*NUMERIC, *CATEGORICAL)
 
 
 def measure(path: str) -> Features:

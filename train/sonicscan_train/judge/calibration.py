@@ -107,7 +107,7 @@ def fit_scale(means: Float64, factors: Float64, truth: npt.NDArray[np.bool_]) ->
     """The temperature and offset with the lowest cross-entropy of the tracks' scores, with equal class weights.
 
     A track's margin, factor x (mean - offset) / temperature, is then its log-likelihood ratio. Equal weight, because
-    the share of AI in the calibration set says nothing about that in a catalogue.
+    the share of AI in the calibration set is unrelated to the share in a catalogue.
 
     Args:
         means: float64 [n], trimmed means of the windows' raw margins.

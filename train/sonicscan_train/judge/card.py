@@ -16,12 +16,12 @@ import sonicscan
 from sonicscan.files import write_whole
 from sonicscan.scoring.thresholds import certified_threshold, tracks_needed
 from sonicscan.spec import ModelSpec
-from sonicscan.text import printable
 from sonicscan_train.data.clips import CODEC
 from sonicscan_train.data.manifest import write_table
 from sonicscan_train.judge.calibration import one_clip_of_each_group
 from sonicscan_train.judge.crossfit import CrossFit, RateRow
 from sonicscan_train.judge.evaluation import Row, Section
+from sonicscan_train.judge.markdown import interval, line, share
 from sonicscan_train.judge.scoring import ScoredTrack
 from sonicscan_train.metrics import auc
 
@@ -82,7 +82,7 @@ class Findings:
 
     def summary(self, spec: ModelSpec) -> str:
         """Sentences: AUC, the share of AI caught at the certified rate, and the purpose of the score; no final stop."""
-        text = f"AUC {_interval(self.section.tracks['auc'], 2)} on generators, creators and sources unseen in training"
+        text = f"AUC {interval(self.section.tracks['auc'], 2)} on generators, creators and sources unseen in training"
         caught = next((row for row in self.section.certified if row["rate"] == self.rate), None)
         if caught is not None:
             text += (
@@ -153,7 +153,7 @@ def _values(
         "ai": str(section.counts["ai"]),
         "generators": str(len(ai)),
         "codec": str(section.counts["codec"]),
-        "measures": _lines((text, _interval(section.tracks[name], 3)) for name, text in _MEASURES.items()),
+        "measures": _lines((text, interval(section.tracks[name], 3)) for name, text in _MEASURES.items()),
         "certified": _lines(
             (f"{r['rate']:.1%}", f"{r['threshold']:.4f}", f"{r['fpr']:.2%}", f"{r['tpr']:.1%}")
             for r in section.certified
@@ -163,16 +163,16 @@ def _values(
             (
                 name,
                 str(r.people),
-                _share(r.flagged),
+                share(r.flagged),
                 str(r.ai),
-                _share(r.caught),
+                share(r.caught),
                 "" if r.auc is None else f"{r.auc:.3f}",
                 *_own(findings.own_thresholds.get(name)),
             )
             for name, r in by_name.items()
         ),
         "short": _lines(
-            (r.name, str(r.people), _share(r.flagged), str(r.ai), _share(r.caught)) for r in findings.by_windows
+            (r.name, str(r.people), share(r.flagged), str(r.ai), share(r.caught)) for r in findings.by_windows
         ),
         "stress_note": (
             f"On {stressed} of the tracks, each by its own member, as real files that the scanner opens."
@@ -183,8 +183,8 @@ def _values(
             (
                 name,
                 f"{row['auc']:.3f}",
-                _share(row["recall"]),
-                _share(row["fpr"]),
+                share(row["recall"]),
+                share(row["fpr"]),
                 f"{row['drift_people']:+.3f}",
                 f"{row['drift_ai']:+.3f}",
             )
@@ -193,7 +193,7 @@ def _values(
         "best": _lines(_generator(row) for row in ranked[:_SHOWN]),
         "worst": _lines(_generator(row) for row in ranked[_SHOWN:][-_SHOWN:]),
         "flagged": _lines(
-            (row.source, str(row.groups), _share(row.reached), f"{row.median_score:.3f}") for row in flagged
+            (row.source, str(row.groups), share(row.reached), f"{row.median_score:.3f}") for row in flagged
         ),
         "commands": commands,
     }
@@ -205,24 +205,12 @@ def _one_of_each_group(tracks: Sequence[ScoredTrack]) -> list[ScoredTrack]:
 
 
 def _generator(row: SourceRow) -> tuple[str, str, str, str]:
-    return row.source, str(row.tracks), f"{row.auc or 0.0:.3f}", _share(row.reached)
+    return row.source, str(row.tracks), f"{row.auc or 0.0:.3f}", share(row.reached)
 
 
 def _own(row: RateRow | None) -> tuple[str, str]:
-    return ("too few groups", "") if row is None else (f"{row.threshold:.4f}", _share(row.caught))
+    return ("too few groups", "") if row is None else (f"{row.threshold:.4f}", share(row.caught))
 
 
 def _lines(rows: Iterable[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(printable(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
-
-
-def _interval(figure: Mapping[str, float | None], digits: int) -> str:
-    value, low, high = figure["value"], figure["low"], figure["high"]
-    if value is None:
-        return "none"
-    within = "" if low is None or high is None else f" ({low:.{digits}f} to {high:.{digits}f})"
-    return f"{value:.{digits}f}{within}"
-
-
-def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.1%}"
+    return "\n".join(map(line, rows))

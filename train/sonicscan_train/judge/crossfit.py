@@ -118,7 +118,7 @@ def cross_fitted(
         plan: the windows' plan.
         data: what the tracks are, in words.
         shrink: the constant of the pooling; None fits it on the tracks by people.
-        categories: kinds of music (name: patterns of sources) that the certificate has to hold in as well.
+        categories: kinds of music (name: patterns of sources), in each of which the rate is certified too.
 
     Raises:
         InputError: a fold without people's or without AI tracks.

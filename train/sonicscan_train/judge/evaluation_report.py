@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from sonicscan.spec import ModelSpec
 from sonicscan.text import printable
 from sonicscan_train.data.clips import CODEC
 from sonicscan_train.judge.evaluation import Row, Section
+from sonicscan_train.judge.markdown import interval, share, table
 from sonicscan_train.judge.scoring import ScoredTrack
 from sonicscan_train.pictures import draw_confusion, draw_roc, draw_scores, draw_stress
 
@@ -82,8 +83,8 @@ def write_evaluation(
             moved = {name: (row["auc"] or 0.0, row["moved"]) for name, row in stress[section.name].items()}
             draw_stress(moved, out / f"stress-{section.name}.png")
     return [
-        f"{section.name}\tAUC {_interval(section.tracks['auc'])}\tcaught at 5% of people flagged "
-        f"{_interval(section.tracks['tpr_at_5'])}\t{section.counts['people']} by people, {section.counts['ai']} by AI"
+        f"{section.name}\tAUC {interval(section.tracks['auc'])}\tcaught at 5% of people flagged "
+        f"{interval(section.tracks['tpr_at_5'])}\t{section.counts['people']} by people, {section.counts['ai']} by AI"
         for section in sections
     ]
 
@@ -100,13 +101,13 @@ def _section(section: Section, stress: Mapping[str, Row] | None) -> list[str]:
     ]
     if section.note:
         lines += ["", f"Note: {section.note}."]
-    lines += _table(
+    lines += table(
         ("figure", "tracks", "windows"),
-        ((_NAMES[name], _interval(section.tracks[name]), _interval(section.windows[name])) for name in _NAMES),
+        ((_NAMES[name], interval(section.tracks[name]), interval(section.windows[name])) for name in _NAMES),
     )
     if section.certified:
         lines += ["", "### At the certified thresholds"]
-        lines += _table(
+        lines += table(
             ("certified rate", "threshold", "people flagged here", "AI caught here"),
             (
                 (f"{row['rate']:.1%}", f"{row['threshold']:.4f}", f"{row['fpr']:.2%}", f"{row['tpr']:.1%}")
@@ -118,16 +119,16 @@ def _section(section: Section, stress: Mapping[str, Row] | None) -> list[str]:
     if section.codec:
         lines += ["", "### Music by people through neural codecs", *_sources(section.codec, auc=True)]
     lines += ["", "### By format"]
-    lines += _table(
+    lines += table(
         ("format", "by people", "by AI", "AUC", "people at 0.5", "AI at 0.5"),
         (
-            (r["format"], str(r["people"]), str(r["ai"]), _figure(r["auc"]), _share(r["fpr"]), _share(r["recall"]))
+            (r["format"], str(r["people"]), str(r["ai"]), _figure(r["auc"]), share(r["fpr"]), share(r["recall"]))
             for r in section.formats
         ),
     )
     lines += ["", "### Trivial baselines on the same tracks"]
     if section.baseline:
-        lines += _table(
+        lines += table(
             ("one feature alone", "AUC"),
             ((b.feature, f"{b.auc:.3f} ({b.low:.2f}-{b.high:.2f})") for b in section.baseline),
         )
@@ -136,20 +137,20 @@ def _section(section: Section, stress: Mapping[str, Row] | None) -> list[str]:
     if section.confusion:
         rows, columns, matrix = section.confusion
         lines += ["", "### What tracks are, and what they are called"]
-        lines += _table(("is", *columns), ((r, *map(str, line)) for r, line in zip(rows, matrix, strict=True)))
+        lines += table(("is", *columns), ((r, *map(str, line)) for r, line in zip(rows, matrix, strict=True)))
     if stress:
         lines += ["", "### Stress", "", f"On {next(iter(stress.values()))['tracks']} of these tracks."]
-        lines += _table(
+        lines += table(
             ("condition", "AUC", "AI at 0.5", "people at 0.5", "people's scores move", "AI's move", "change sides"),
             (
                 (
                     name,
                     _figure(row["auc"]),
-                    _share(row["recall"]),
-                    _share(row["fpr"]),
+                    share(row["recall"]),
+                    share(row["fpr"]),
                     f"{row['drift_people']:+.3f}",
                     f"{row['drift_ai']:+.3f}",
-                    _share(row["changed_sides"]),
+                    share(row["changed_sides"]),
                 )
                 for name, row in stress.items()
             ),
@@ -159,7 +160,7 @@ def _section(section: Section, stress: Mapping[str, Row] | None) -> list[str]:
 
 def _sources(rows: Sequence[Row], *, auc: bool) -> list[str]:
     names = ("source", "tracks", "groups", "mean score", "at 0.5", "at 5% of people flagged")
-    return _table(
+    return table(
         (*names, "AUC against people") if auc else names,
         (
             (
@@ -167,8 +168,8 @@ def _sources(rows: Sequence[Row], *, auc: bool) -> list[str]:
                 str(row["tracks"]),
                 str(row["groups"]),
                 f"{row['mean_score']:.3f}",
-                _share(row["over_half"]),
-                _share(row["at_5_fpr"]),
+                share(row["over_half"]),
+                share(row["at_5_fpr"]),
                 *([_figure(row["auc"])] if auc else []),
             )
             for row in rows
@@ -176,28 +177,8 @@ def _sources(rows: Sequence[Row], *, auc: bool) -> list[str]:
     )
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = ["", _line(header), _line(["---"] * len(header))]
-    return lines + [_line([printable(cell).replace("|", "\\|") for cell in row]) for row in rows]
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _interval(figure: Mapping[str, float | None]) -> str:
-    value, low, high = figure["value"], figure["low"], figure["high"]
-    if value is None:
-        return "none"
-    return f"{value:.4f}" if low is None or high is None else f"{value:.4f} ({low:.3f}-{high:.3f})"
-
-
 def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
-
-
-def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.1%}"
 
 
 def _text(value: object) -> str:

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from sonicscan.errors import ModelError
 from sonicscan.spec import MAP_SIZE
+from sonicscan.text import first_line
 from sonicscan_train.nets import lite
 
 INPUT_SHAPE = (3, 256, 256)
@@ -183,7 +184,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"the weights {path} cannot be read: {error.strerror or error}.") from error
     except Exception as error:  # safetensors, zipfile and unpickling each have their own
         hint = "damaged, cut short or not a weights file"
-        raise ModelError(f"the weights {path} cannot be read: {hint} ({_first_line(error)}).") from error
+        raise ModelError(f"the weights {path} cannot be read: {hint} ({first_line(error)}).") from error
     for wrapper in ("state_dict_ema", "state_dict", "model"):
         if isinstance(raw, dict) and isinstance(raw.get(wrapper), dict):
             raw = raw[wrapper]
@@ -230,7 +231,7 @@ def _timm(requested: str, architecture: str, *, pretrained: bool, in_chans: int)
         if not pretrained:
             raise
         raise ModelError(
-            f"the pretrained weights of {requested} cannot be fetched ({_first_line(error)}); "
+            f"the pretrained weights of {requested} cannot be fetched ({first_line(error)}); "
             "go online once, or pass --weights FILE."
         ) from error
     factor_lambda_layers(model)
@@ -249,7 +250,7 @@ def _check_contract(architecture: str, model: nn.Module) -> None:
         try:
             f = cast(Any, model).forward_features(x)
         except (AssertionError, RuntimeError) as error:
-            problem = f"it does not take a {INPUT_SHAPE[1]} x {INPUT_SHAPE[2]} image ({_first_line(error)})"
+            problem = f"it does not take a {INPUT_SHAPE[1]} x {INPUT_SHAPE[2]} image ({first_line(error)})"
         else:
             cells = (1, 2) if getattr(model, "output_fmt", "NCHW") == "NHWC" else (2, 3)
             if f.ndim != 4 or any(f.shape[d] != MAP_SIZE for d in cells):
@@ -274,7 +275,3 @@ def _load_backbone(detector: DetectorNet, path: Path) -> None:
         tensors = lite.one_channel(tensors, known, path)
     tensors = {k: v for k, v in tensors.items() if k in known or not k.startswith(_HEAD_NAMES)}
     load_exactly(detector.backbone, tensors, f"{path} (for {detector.architecture})")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -134,7 +134,7 @@ function details(row) {
   return box;
 }
 
-// Without a value: last in a table that begins with the highest, first when it is turned round.
+// Rows without a value come last in descending order, and first in ascending order.
 const shown = (draw) => (value, kind) => (kind === "display" ? draw(value) : value === null ? -1 : value);
 const dropdown = (content) => [{ extend: "dropdown", icon: "search", text: "Filter", content: [content] }];
 const pick = dropdown("searchList");
@@ -218,7 +218,7 @@ document.getElementById("load-decisions").addEventListener("change", async (even
   event.target.value = "";
 });
 
-// On a track: a, h, u decide, Backspace takes it back, j and k go to the next one and the one before.
+// Keys on a track: a, h and u decide, Backspace removes the decision, j and k select the next and the previous track.
 const DECIDES = { a: "ai", h: "human", u: "unsure", Backspace: "" };
 $("#tracks tbody").on("keydown", "tr.main", function (event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target !== this) return;
@@ -239,7 +239,7 @@ $("#tracks tbody").on("keydown", "tr.main", function (event) {
 
 drawCharts();
 document.addEventListener("themechange", drawCharts);
-// Paper has its own width, which the page cannot ask for: charts of 320 pixels fit on any.
+// The page cannot read the width of the paper. Charts of 320 pixels fit on any paper.
 const charts = () => document.querySelectorAll(".chart.js-plotly-plot");
 window.addEventListener("beforeprint", () => charts().forEach((chart) => Plotly.relayout(chart, { autosize: false, width: 320 })));
 window.addEventListener("afterprint", () => charts().forEach((chart) => Plotly.relayout(chart, { autosize: true, width: null })));

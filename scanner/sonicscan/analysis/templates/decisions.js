@@ -10,7 +10,7 @@ window.decisions = (() => {
   try {
     ({ taken = {}, by = "" } = JSON.parse(localStorage.getItem(store)) || {});
   } catch {
-    // A browser may refuse to keep anything for a file: decisions then last as long as the page, and can be saved.
+    // A browser may refuse to store data for a local file. Decisions then last until the page is closed, and can be saved.
   }
   const keep = () => {
     try {

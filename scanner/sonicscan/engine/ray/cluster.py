@@ -22,6 +22,7 @@ from typing import Any
 from sonicscan.errors import InputError, SonicscanError
 from sonicscan.extras import missing_extra
 from sonicscan.files import open_to_append
+from sonicscan.text import first_line
 
 _WAIT_S = 120.0  # how long to wait for a first node, and for the cluster to notice that a node is gone
 _ANSWER_S = 10.0
@@ -164,7 +165,7 @@ def _connect(ray: Any, address: str, own: dict[str, Any]) -> None:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
     except Exception as error:  # Ray also raises bare exceptions, where a node does not start in time
         what = "Ray does not start on this machine" if address == "local" else f"there is no Ray cluster at {address}"
-        raise InputError(f"{what} ({(str(error) or type(error).__name__).splitlines()[0].rstrip('.')}).") from error
+        raise InputError(f"{what} ({first_line(error)}).") from error
     finally:
         if main:
             signal.signal(signal.SIGTERM, before)

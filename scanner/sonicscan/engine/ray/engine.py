@@ -47,6 +47,7 @@ from sonicscan.model.sessions import Device
 from sonicscan.report.row import FileResult
 from sonicscan.scoring.likelihood import spec_for_windows
 from sonicscan.scoring.thresholds import Thresholds
+from sonicscan.text import first_line
 
 CHUNK_S = 300.0  # target duration of a chunk
 MAX_CHUNK = 100_000  # tracks
@@ -183,7 +184,7 @@ class RayEngine:
                     own = spec_for_windows(self.model.spec, str(work.job.plan))
                     yield track_result(track, reading, own, work.thresholds)
         except (ray.exceptions.RayError, ExecutionTimeoutError) as error:
-            return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            return first_line(error)
         return "its rows were lost"
 
     def _pieces(self, chunk: list[Visit], job: Job, s: Shares) -> Iterator[dict[str, Any]]:
