@@ -85,7 +85,7 @@ class Authority:
         return key, builder.sign(self.key, hashes.SHA256())
 
     def signer(self, organisation: str = "Acme Records", lasts_s: float = DAY_S, ta_url: str | None = None) -> Any:
-        """What c2pa signs with."""
+        """The signer for c2pa."""
         key, certificate = self.issue(organisation, lasts_s)
         chain = _pem(certificate) + _pem(self.certificate)
         return c2pa.Signer.from_info(
@@ -178,7 +178,7 @@ def signed_elsewhere(kind: str, url: str) -> bytes:
 
 @functools.cache
 def outlived(ta_url: str | None = None) -> bytes:
-    """An MP3 whose certificate was valid when it signed, and is not any more."""
+    """An MP3 whose certificate was valid at signing and has expired since."""
     ends = time.time() + 2.0
     content = signed("mp3", signer=authority().signer("Acme Records", 2.0, ta_url))
     time.sleep(max(0.0, ends - time.time()) + 1.1)

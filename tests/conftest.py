@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-# Several test files run at a time, so threads that wait for each other cost more than they bring. This precedes torch.
+# Several test files run at a time, so threads that wait for each other cost more than they gain. It precedes torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
@@ -23,7 +23,7 @@ _LONGEST = (
 
 
 def pytest_configure() -> None:
-    """Ctrl-C ends a program: a shell starts its background jobs with it ignored, and what tests start inherits that."""
+    """Let Ctrl-C end programs. Shells start background jobs with SIGINT ignored, and child processes inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -85,7 +85,7 @@ def children(parent: int) -> list[int]:
 
 
 def alive(pids: list[int]) -> list[int]:
-    """Those that still run; a zombie whose parent was killed has nobody to bury it here."""
+    """Those that still run; zombies do not count."""
     now = processes()
     return [pid for pid in pids if pid in now and now[pid][1] != "Z"]
 
@@ -140,8 +140,8 @@ def random_moments(chance: random.Random, n: int) -> list[tuple[int, float]]:
 def kill_and_repeat(arguments: list[object], out: Path, moments: list[tuple[int, float]]) -> tuple[int, int]:
     """Kill a scan at each of these moments and start it again, then let it end.
 
-    Every row that a killed scan left in its journal must be in the report as it was, time taken and
-    all: nothing is scored twice. Returns how many were killed, and rows taken over by the last run.
+    Every row that a killed scan left in its journal must be in the report unchanged, with its time: no track is scored
+    twice. Returns how many scans were killed, and how many rows the last run took over.
     """
     journal = out.with_name(out.name + ".journal")
     killed, kept = 0, dict[str, Row]()

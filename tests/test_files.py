@@ -1,4 +1,4 @@
-"""Files that appear whole, and what other users of a shared folder may have planted at their names."""
+"""Files that appear whole, and files and links that other users of a shared folder made under their names."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def _opened_by(node: ast.AST) -> list[str]:
 
 
 def _writes_to_a_name(call: ast.Call, opened: set[str]) -> bool:
-    """Whether a library is told to write, and not into an open file."""
+    """Whether a call makes a library write to a file that is not open."""
     if not isinstance(call.func, ast.Attribute):
         return False
     owner, name = getattr(call.func.value, "id", ""), call.func.attr

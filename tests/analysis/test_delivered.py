@@ -1,4 +1,4 @@
-"""Which flags an audit prints, and which it remembers to have printed."""
+"""Which flags an audit prints, and which it records as printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `sonicscan-report diff` says has changed, and when it fails a scheduled audit."""
+"""The changes that `sonicscan-report diff` reports, and when it fails a scheduled audit."""
 
 from __future__ import annotations
 

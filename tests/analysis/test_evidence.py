@@ -122,7 +122,7 @@ def test_the_shown_window_is_the_strongest_that_counts(tmp_path: Path, song: Pat
 
 
 def test_a_map_points_at_the_sound_that_made_it(tmp_path: Path) -> None:
-    """A model that hears what is over the window's mean lays its evidence where the only tone is."""
+    """The model pools what lies above the window's mean, so its evidence lies where the only tone is."""
     time = np.arange(5 * 44100) / 44100
     tone = 0.5 * np.sin(2 * np.pi * 6000 * time) * (time > 2.5)
     noise = 1e-4 * np.random.default_rng(0).standard_normal(len(time))
@@ -162,7 +162,7 @@ def test_clips_are_the_sound_of_their_ranges(tmp_path: Path) -> None:
     ranges = [(4.0, 24.0), (11.0, 16.0), (21.0, 26.0), (27.0, 30.0)]
     long, *found = excerpts(os.fsencode(path), ranges, 26.0)
     assert (long.start_s, long.end_s, long.name) == (4.0, 19.0, "4.0 to 24.0 s: the first 15.0 s")
-    # The last range does not fit: an excerpt under its name that ends sooner would contradict the report's row.
+    # The last range does not fit. A shorter excerpt under its name would contradict the report's row.
     np.testing.assert_allclose([(c.start_s, c.end_s) for c in found], [(11, 16), (21, 26)])
     assert [c.name for c in found] == ["11.0 to 16.0 s", "21.0 to 26.0 s"]
     for clip, pitch in zip(found, (440, 880), strict=True):

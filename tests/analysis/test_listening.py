@@ -1,4 +1,4 @@
-"""A sample that people listen to: how it is drawn, and how often its intervals hold the truth."""
+"""A sample that people listen to: how it is drawn, and how often its intervals contain the true value."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def library(rng: np.random.Generator, n: int, share: float) -> tuple[list[FileRe
 
 
 def listened(rows: list[FileResult], ai: np.ndarray, n: int, seed: int) -> ListenedEstimates:
-    """The estimates from perfect ears."""
+    """The estimates from decisions that are all correct."""
     drawn = draw(rows, n, seed)
     kinds = {r.path: "ai" if truth else "human" for r, truth in zip(rows, ai, strict=True)}
     decisions = {t.row.path: Decision(t.row.path, "", kinds[t.row.path], "Kim", DAY, None) for t in drawn}  # type: ignore[arg-type]
@@ -51,7 +51,7 @@ def listened(rows: list[FileResult], ai: np.ndarray, n: int, seed: int) -> Liste
 
 @pytest.mark.parametrize("share", [0.05, 0.3])
 def test_intervals_hold_the_truth_as_often_as_they_say(share: float) -> None:
-    """10,000 samples of 120 tracks from one library: each interval holds the truth in 93% to 97% of them."""
+    """10,000 samples of 120 tracks from one library: each interval contains the true value in 93% to 97% of them."""
     rng = np.random.default_rng(1)
     rows, ai = library(rng, 900, share)
     verdicts = np.array([r.verdict for r in rows])

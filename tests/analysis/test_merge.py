@@ -103,7 +103,7 @@ def test_a_missing_shard_is_refused_unless_told(tmp_path: Path) -> None:
     assert not out.exists()
     assert run(*parts, "--out", out, "--allow-gaps").exit_code == 0
     assert [r.path for r in rows_of(out)] == ["1.mp3", "3.mp3"]
-    # What is still missing is remembered, and can be added later.
+    # The metadata say which shards are missing, so that they can be added later.
     rest = shard(tmp_path, 2, 3, row("2.mp3", 0.1))
     assert "shard 2/3" in run(out, "--out", tmp_path / "n.parquet").stderr
     assert run(out, rest, "--out", tmp_path / "n.parquet").exit_code == 0

@@ -1,4 +1,4 @@
-"""The audit page in a real browser: it loads, sorts, filters and explains, and nothing leaves it or gets in."""
+"""The audit page in a real browser: it loads, sorts, filters and explains. It sends and fetches nothing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ FLAGS = (
 
 
 class Browser:
-    """A headless Chromium that remembers what pages said and asked for."""
+    """A headless Chromium that records the console messages and the requests of pages."""
 
     def __init__(self, profile: Path) -> None:
         options = webdriver.ChromeOptions()
@@ -87,7 +87,7 @@ class Browser:
 
     @property
     def info(self) -> str:
-        """What the table says about itself: which rows of how many."""
+        """The table's own line: which rows of how many it shows."""
         return str(self.run("return document.querySelector('.dt-info').innerText"))
 
     def search(self, text: str) -> None:
@@ -96,11 +96,11 @@ class Browser:
         box.send_keys(text)
 
     def messages(self) -> list[str]:
-        """What the console has said since the last call."""
+        """Messages of the console since the last call."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def requests(self) -> list[str]:
-        """What has left the page since the last call: not data inside it, nor what its policy stopped."""
+        """Requests of the page since the last call, without embedded data and requests that its policy stopped."""
         asked, stopped = {}, set()
         for entry in self.driver.get_log("performance"):
             message = json.loads(entry["message"])["message"]
@@ -231,7 +231,7 @@ def test_names_and_tags_stay_text(browser: Browser, large: Path) -> None:
 
 
 def test_even_markup_that_got_in_could_neither_run_nor_fetch(browser: Browser, large: Path) -> None:
-    """The policy is a second wall: what a mistake in escaping would let in is still dead."""
+    """If text were not escaped by mistake, the content security policy would still stop its scripts."""
     browser.open(large)
     browser.run(
         "const d = document.createElement('div'); d.id = 'bad'; document.body.append(d);"

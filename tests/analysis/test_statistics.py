@@ -59,7 +59,7 @@ def test_the_share_of_ai_is_right_and_its_interval_holds_it(share: float) -> Non
     estimate, low, high = simulated(share)[:, :3].T
     assert abs(estimate.mean() - share) < 0.003
     assert 0.93 <= np.mean((low <= share) & (share <= high)) <= 1.0
-    # An interval that is always right because it is wide says nothing.
+    # An interval that is always right because it is wide is useless.
     assert np.mean(high - low) < 0.06
 
 
@@ -88,7 +88,7 @@ def test_a_model_that_tells_nothing_apart_gives_no_share() -> None:
 
 
 def test_a_model_that_hardly_tells_them_apart_gives_no_share_either() -> None:
-    """0.9% of 338 caught against none of 332 flagged: a division by nearly nothing, not an estimate."""
+    """0.9% of 338 caught, none of 332 flagged: the divisor is nearly zero, so there is no estimate."""
     result = shares(1, 44, ErrorRates(0, 332, 3 / 338, 338))
     assert result.ai_share is None
     assert result.why_not is not None and "has not been shown" in result.why_not
@@ -171,7 +171,7 @@ def test_a_summary_of_other_material_says_so_and_estimates_nothing(tmp_path: Pat
 
 
 def test_groups_of_every_kind_have_e_values(tmp_path: Path) -> None:
-    """One artist's twelve tracks score like AI: all of his groups have an e-value that few groups of people reach."""
+    """One artist's twelve tracks score like AI: few groups by people reach the e-value of that artist's groups."""
     world, rng = World(), np.random.default_rng(15)
     spec = world.model(rng)
     limits = certified_thresholds(spec.calibration, 0.01)
@@ -242,7 +242,7 @@ def test_error_rates_come_from_the_model() -> None:
 
 
 def test_benjamini_hochberg_on_a_case_done_by_hand() -> None:
-    # 0.05 * k / 5: 0.01, 0.02, 0.03, 0.04, 0.05; the third fails alone, the fourth passes and takes it along.
+    # 0.05 * k / 5: 0.01, 0.02, 0.03, 0.04, 0.05; the third fails by itself, but counts since the fourth passes.
     assert benjamini_hochberg([0.2, 0.04, 0.001, 0.035, 0.02], 0.05) == 4
     assert benjamini_hochberg([0.2, 0.3], 0.05) == 0
     assert benjamini_hochberg([], 0.05) == 0
@@ -261,7 +261,7 @@ def test_the_false_discovery_rate_is_kept(fdr: float) -> None:
         false.append(np.mean(flagged < 1900) if n else 0.0)
         caught.append(np.mean(np.isin(np.arange(1900, 2000), flagged)))
     assert np.mean(false) <= fdr * 1.1
-    assert np.mean(false) >= fdr * 0.5  # it uses what it is allowed
+    assert np.mean(false) >= fdr * 0.5  # it uses most of the allowed rate
     assert np.mean(caught) > 0.5
 
 

@@ -127,7 +127,7 @@ ROUGH = {"amr.amr": 0.5, "gsm.wav": 0.7, "g722.wav": 0.9}
 
 @pytest.fixture(scope="module")
 def formats(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, np.ndarray]]:
-    """Writes a format by name, once, under a name that says nothing; gives path and mono original."""
+    """Writes a format by name, once, under a name without a suffix; gives path and mono original."""
     folder = tmp_path_factory.mktemp("formats")
 
     def make(name: str) -> tuple[Path, np.ndarray]:
@@ -187,7 +187,7 @@ def test_half_a_file_is_never_ok_with_sound_that_is_not_there(
     assert np.abs(windows[0].samples).max() > 0.01
 
 
-# Block codecs in WAV: libsndfile says nothing of the blocks that are missing. RF64: nor of its chunks.
+# Block codecs in WAV: libsndfile does not report missing blocks, nor missing chunks of RF64.
 NO_CLAIM = {"adpcm.wav", "gsm.wav", "rf64.wav", "mp3.wav", "ac3.wav", "g722.wav"}
 
 
@@ -305,7 +305,7 @@ def test_opus_that_was_copied_into_ogg_with_rounded_times_is_jumped_in(
 
 @pytest.mark.parametrize("codec", ["aac", "alac"])
 def test_half_an_mp4_with_its_index_in_front_is_truncated(codec: str, tmp_path: Path) -> None:
-    """A jump behind the end of what there is goes back to the start, and finds how much that is."""
+    """After a jump behind the real end, decoding starts again from the beginning and finds the real length."""
     sound = music(95.0, seed=3)
     path = encode(tmp_path / "x.m4a", sound, 44100, codec, "ipod", container_options={"movflags": "faststart"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -377,7 +377,7 @@ def test_under_a_second_is_too_short(seconds: float, plan: int | None, tmp_path:
         assert "at least 1 s" in (facts.error or "")
 
 
-# --- Lengths that lie -----------------------------------------------------------------------------
+# --- Wrong lengths -----------------------------------------------------------------------------
 
 
 def claimed_by(header: bytes, size: int) -> bytes:
@@ -456,7 +456,7 @@ def test_a_vbr_mp3_without_its_header_keeps_its_length(share: float, tmp_path: P
 
 
 def test_sound_whose_rate_changes_on_the_way_keeps_its_pitch(tmp_path: Path) -> None:
-    """As in chained streams, and in HE-AAC (for which no encoder is at hand) that says so late."""
+    """As in chained streams, and in HE-AAC (for which no encoder is available) whose rate is stated late."""
     low = encode(tmp_path / "low.aac", music(4.0, 22050), 22050, "aac", "adts").read_bytes()
     high = encode(tmp_path / "high.aac", music(4.0, 44100, seed=2), 44100, "aac", "adts").read_bytes()
     path = tmp_path / "both.aac"
@@ -504,7 +504,7 @@ def test_ogg_is_the_same_read_from_start_to_end(suffix: str, rate: int, channels
 
 @pytest.mark.parametrize("noted_rate", [0, 8000, 16000, 22050, 24000, 44100, 48000, 192000])
 def test_opus_is_heard_in_full_whatever_rate_its_header_notes(noted_rate: int, tmp_path: Path) -> None:
-    """The note is of what was encoded, 0 for unknown (RFC 7845, 5.1): the stream has 48 kHz and all their sound."""
+    """The header notes the rate of the encoder's input, 0 for unknown (RFC 7845, 5.1). The stream has 48 kHz."""
     path = write_sound(tmp_path / "song.opus", music(20.0, 48000), 48000)
     plain = windows_of(path, 3)
     content = bytearray(path.read_bytes())
@@ -660,7 +660,7 @@ def test_an_mp4_that_refers_to_another_file_opens_no_other_file(tmp_path: Path) 
     write_sound(secret, music(9.0))
     path = encode(tmp_path / "refers.m4a", music(8.0), 44100, "aac", "ipod")
     content = path.read_bytes()
-    at = content.index(b"url \0\0\0\x01")  # "the sound is in this file": say that it is in another
+    at = content.index(b"url \0\0\0\x01")  # changes "the sound is in this file" to "in another file"
     location = str(secret).encode() + b"\0"
     swapped = content[: at - 4] + struct.pack(">I", 12 + len(location)) + b"url \0\0\0\0" + location + content[at + 8 :]
     path.write_bytes(swapped)

@@ -15,7 +15,7 @@ from sonicscan.audio.libsndfile import SndfileSource
 
 SECONDS = 40
 
-# Sample rate, channels, and how to write: at the lowest bit rates, an MP3's frames lean on many others.
+# Sample rate, channels, and how to write: at the lowest bit rates, an MP3 frame depends on many others.
 LOW_MP3 = [
     (rate, channels, mode, level)
     for rate in (8000, 16000, 22050, 24000, 32000, 44100, 48000)
@@ -88,7 +88,7 @@ def test_vorbis_is_exact(rate: int, channels: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rate", [8000, 16000, 44100])
 def test_the_end_of_vorbis_is_exact(rate: int, tmp_path: Path) -> None:
-    """The last page's place is told by the track's end, which cuts its last block off."""
+    """The position of the last page follows from the track's end, which cuts off the last block."""
     path = tmp_path / "track.ogg"
     with soundfile.SoundFile(path, "w", rate, 1) as file:
         file.write(rhythm(rate, 1)[: round(9.3 * rate)])

@@ -48,7 +48,7 @@ def test_decibels_equal_librosa(kind: str, spec: AudioSpec) -> None:
     ours, theirs = LogMel(spec).decibels(window), by_librosa(window, spec)
     assert ours.dtype == np.float32
     assert ours.shape == theirs.shape == (256, 256)
-    # What the model sees: below that range lies little but the rounding of both.
+    # The range that the model receives; below it lies little but rounding.
     floor = theirs.max() - spec.top_db
     assert np.abs(np.maximum(ours, floor) - np.maximum(theirs, floor)).max() <= 1e-3
 

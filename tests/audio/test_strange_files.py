@@ -1,4 +1,4 @@
-"""Files that lie about their length, are damaged, or are no sound: what is found is one thing for every window plan.
+"""Files with a wrong length, with damage, or without sound: every window plan finds the same.
 
 docs/reliability.md lists the kinds.
 """

@@ -101,9 +101,9 @@ def test_fourteen_nights(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> Non
     code, names, mail = nights.play()
     assert code == 3 and sorted(names) == ["m0.wav", "m1.wav", "m2.wav"]
     assert "broken.mp3" in mail and "using the bundled" not in mail
-    # 2: the broken file is still there; no flag is told again.
+    # 2: the broken file is still there; no flag is printed again.
     assert nights.play()[:2] == (3, [])
-    # 3: with nothing to say, nothing is said: cron sends no mail.
+    # 3: no news: nothing is printed, so cron sends no mail.
     (library / "broken.mp3").unlink()
     assert nights.play() == (0, [], "")
     # 4: one new track.
@@ -144,13 +144,13 @@ def test_fourteen_nights(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> Non
     assert nights.play(library="library") == (0, [], "")
     newest = read_report(nights.folder / "audits" / f"2026-01-{nights.played:02}.parquet")
     assert newest.column("path").to_pylist()[0] == "library/m1.wav"
-    # 12: the mail could not be sent: the flag counts as not told.
+    # 12: the line could not be printed: the flag counts as not delivered.
     flagged(library / "m6.wav", 6)
     with Path("/dev/full").open("wb") as full:
         lost = subprocess.run([PROGRAM, *nights.command()], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert lost.returncode == 2 and "prints them again" in lost.stderr and "Traceback" not in lost.stderr
     nights.over()
-    # 13: it is told now.
+    # 13: it is printed now.
     assert nights.play()[:2] == (1, ["m6.wav"])
     # 14: a new flag has a decision, and another file's content has changed.
     flagged(library / "m7.wav", 7)
@@ -247,7 +247,7 @@ def test_new_flags_since_a_report_that_is_named(nights: Nights, make_report: Cal
     old, new = make_report("old.parquet"), nights.folder / "new.parquet"
     flagged(nights.library / "m1.wav", 1)
     command = [str(nights.library), "--model", str(nights.model), "--threshold", LIMIT, "--workers", "1"]
-    for _ in range(2):  # nothing is remembered: the report that is named decides
+    for _ in range(2):  # without a record: new flags are those that the named report lacks
         done = CliRunner().invoke(main, [*command, "--out", str(new), "--since", str(old), "--fail-on", "new-flagged"])
         assert done.exit_code == 1 and [Path(line).name for line in done.stdout.splitlines()] == ["m1.wav"]
     assert {path.name for path in nights.folder.iterdir()} == {

@@ -1,4 +1,4 @@
-"""What --doctor and --list-models say of this very machine."""
+"""The output of --doctor and --list-models on this machine."""
 
 from __future__ import annotations
 

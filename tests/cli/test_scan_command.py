@@ -43,7 +43,7 @@ def rows(path: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def troubled_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one of each kind of trouble, and three good files."""
+    """A folder with one file of each kind of failure, and three good files."""
     root = tmp_path_factory.mktemp("troubled")
     good = music(8.0)
     write_sound(root / "good.wav", good)
@@ -317,7 +317,7 @@ def test_max_errors(troubled_library: Path, calibrated_model: Path) -> None:
     assert sonicscan(*common, "--max-errors", str(failed - 1)).returncode == 3
     assert sonicscan(*common, "--max-errors", "60%").returncode == 0
     assert sonicscan(*common, "--max-errors", "5%").returncode == 3
-    # Failed tracks weigh more than flagged ones: the report cannot be relied on.
+    # Failed tracks take precedence over flagged ones, because the report is incomplete.
     assert sonicscan(*common, "--fail-on", "flagged", "--threshold", "0").returncode == 3
 
 
@@ -391,7 +391,7 @@ def test_a_folder_named_like_a_bundled_model_does_not_hide_it(small_library: Pat
 
 
 def test_a_csv_report_opens_in_a_spreadsheet(calibrated_model: Path, tmp_path: Path) -> None:
-    """Excel takes a file without a byte-order mark for one in the system's own encoding."""
+    """Excel reads a file without a byte-order mark in the system's own encoding."""
     write_sound(tmp_path / "größer.wav", music(5.5))
     assert sonicscan(".", "--model", calibrated_model, "--out", "r.csv", cwd=tmp_path).returncode == 0
     assert (tmp_path / "r.csv").read_bytes().startswith(b"\xef\xbb\xbfpath,")

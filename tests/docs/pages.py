@@ -117,7 +117,7 @@ def _command(
     page: str, line: int, text: str, lines: list[str], at: int, marks: list[tuple[str, str]]
 ) -> Iterator[Snippet]:
     text = re.sub(r"\s{2,}#.*", "", text).strip()
-    continued = at + 1 < len(lines) and lines[at + 1].startswith("        ")  # only a synopsis goes on so
+    continued = at + 1 < len(lines) and lines[at + 1].startswith("        ")  # only a synopsis continues like this
     if _COMMAND.match(text) and not _SYNOPSIS.search(text) and not continued:
         yield Snippet(page, line, "shell", re.sub(r" {2,}", " ", text), _skipped(text, marks))
 

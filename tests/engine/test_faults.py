@@ -68,7 +68,7 @@ def test_workers_that_are_killed_and_stopped_cost_no_other_file_its_row(
     out, temporary = tmp_path / "r.parquet", tmp_path / "tmp"
     temporary.mkdir()
     shared = set(Path("/dev/shm").iterdir())
-    # A third of the tracks: each blow costs the start of a worker.
+    # A third of the tracks: each kill costs the start of a worker.
     arguments = [library, "--include", "00[0-3]?.*", "--model", calibrated_model, "--out", out, "--workers", 2]
     process = start(*arguments, "--timeout", 2, temporary=temporary)
     wait_for(lambda: len(children(process.pid)) == 2)
@@ -492,7 +492,7 @@ def test_a_model_that_wants_terabytes_is_refused(tmp_path: Path) -> None:
 
 
 def test_no_pickle_is_ever_loaded() -> None:
-    """torch.load reads pickles unless it is told not to; numpy, joblib and pickle itself are not used for it."""
+    """torch.load reads pickles unless `weights_only` is set; numpy, joblib and pickle itself are not used for it."""
     import ast
 
     unsafe, loads = [], 0
@@ -514,7 +514,7 @@ def test_no_pickle_is_ever_loaded() -> None:
     assert loads > 1
 
 
-# --- Same in, same out ----------------------------------------------------------------------------
+# --- Repeatable scores ----------------------------------------------------------------------------
 
 
 def test_scores_do_not_depend_on_workers_batches_order_or_company(

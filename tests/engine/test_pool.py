@@ -1,4 +1,4 @@
-"""The pool of workers and what bounds them: clock, budget, memory, and workers that a file has taken over."""
+"""The pool of workers and what bounds them: clock, budget, memory, and workers that a hostile file controls."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ def test_adaptive_windows_are_the_local_engines(
 
 
 def kill_actor(stage: str) -> None:
-    """Kill a process that is at work in `stage`, as its title tells: an idle one has nothing to lose."""
+    """Kill a process whose title says that it works in `stage`; killing an idle one would test nothing."""
 
     def at_work(process: Path) -> bool:
         title = (process / "cmdline").read_bytes()

@@ -18,7 +18,7 @@ from sonicscan_train.nets import checkpoint
 from sonicscan_train.nets.backbones import DetectorNet, build, full_name
 
 SMALL = "test_byobnet"
-# Where the last feature map comes from: hooked by name, so that `features` does not judge itself.
+# Where the last feature map comes from: hooked by name, so that `features` is not compared with itself.
 LAST_LAYERS = {
     "lambda": "backbone.final_conv",
     "swin": "backbone.norm",

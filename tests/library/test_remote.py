@@ -312,7 +312,7 @@ def test_a_change_of_time_or_content_is_seen() -> None:
     assert objects.track_at(url, first) != objects.track_at(url, first | {"LastModified": "2026-11-01T10:00:01Z"})
     http = {"size": 5, "Last-Modified": "Sun, 01 Nov 2026 10:00:00 GMT"}
     assert objects.track_at(url, http).mtime_ns == 1793527200 * 10**9
-    assert objects.track_at(url, {"size": 5}).mtime_ns == 0  # says nothing, and is never carried over
+    assert objects.track_at(url, {"size": 5}).mtime_ns == 0  # has no version, so it is never carried over
 
 
 # --- In memory ------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ REPOSITORY = "someone/catalogue"
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder that the server has as its only dataset, for those who know the token."""
+    """The folder that the server has as its only dataset, for requests with the token."""
     root = tmp_path / "hub"
     root.mkdir()
 
@@ -103,7 +103,7 @@ def test_library_and_model_in_a_dataset_of_the_hub(hub: Path, calibrated_model: 
     assert f"{address}/music/album/0001.flac" in rows
     scores = {Path(path).name: (row["score"], row["size"], row["codec"]) for path, row in rows.items()}
     assert scores == {Path(path).name: (row["score"], row["size"], row["codec"]) for path, row in expected.items()}
-    # The content of one file changes; the Hub tells no times.
+    # The content of one file changes; the Hub gives no times.
     (hub / "music" / "0000.wav").write_bytes((library / "0004.wav").read_bytes())
     code, said = run(f"{address}/music", *options, "--since", there, "--out", again)
     assert code == 0, said

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from faults import PROGRAM, Row, answers, finish, journal_rows, make_library, rows_of, run, start, wait_for
 
-SIGNED = "AWS4-HMAC-SHA256 Credential=A/20261101/us-east-1/s3/aws4_request"  # the server looks no closer
+SIGNED = "AWS4-HMAC-SHA256 Credential=A/20261101/us-east-1/s3/aws4_request"  # the server does not check them
 SECRET = "wJalrXUtnFEMIK7MDENG"
 
 
@@ -65,7 +65,7 @@ def get(server: str, path: str) -> bytes:
 
 @pytest.fixture(autouse=True)
 def environment(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What leads the libraries to the server, and folders of the test's own for cache and journals."""
+    """Environment variables with the address of the server, and folders of the test's own for cache and journals."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", server)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
@@ -121,7 +121,7 @@ def test_library_model_and_report_in_s3(
     code, said = run(*arguments, "--out", out)
     assert code == 0, said
     requests = re.findall(r"([A-Z]+ /music/cat/)", server_log.read_bytes()[began:].decode())
-    assert requests == ["GET /music/cat/"] * 16  # the listing has told all that a worker needs to fetch a small file
+    assert requests == ["GET /music/cat/"] * 16  # the listing has all that a worker needs to fetch a small file
     assert "Traceback" not in said
     assert "Unclosed" not in said
     rows = report_of(server, "music/reports/2026-11.parquet", tmp_path)

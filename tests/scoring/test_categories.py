@@ -61,7 +61,7 @@ def test_a_certificate_for_all_tracks_fails_in_a_category() -> None:
 
 @pytest.mark.parametrize("kind", ["codec", "material"])
 def test_with_categories_the_rate_is_certified_in_each_of_them(kind: str) -> None:
-    """In the codec classes, which a scan sees; and in kinds of music, which it does not see."""
+    """In codec classes, which a scan determines, and in kinds of music, which it cannot determine."""
     assert max(violations(kind).values()) <= 0.05 + 0.018
 
 

@@ -60,7 +60,7 @@ def test_ratios_are_those_of_the_distributions_they_come_from(slope: float, shif
 
 
 def test_ratios_of_fresh_tracks_cost_what_the_true_ratios_cost() -> None:
-    """Cllr, by `lir`: 0 for perfect ratios, 1 for ratios that say nothing."""
+    """Cllr, by `lir`: 0 for perfect ratios, 1 for uninformative ratios."""
     scale = scale_of(*draw(600, 400, 2))
     human, ai = draw(5000, 5000, 3)
     margins, labels = np.concatenate([human, ai]), np.repeat([0, 1], 5000)
@@ -103,7 +103,7 @@ def test_no_ratio_goes_beyond_the_number_of_tracks(n: int) -> None:
 
 
 def test_a_line_that_overstates_is_bounded() -> None:
-    """1% of people's tracks score as high as AI: the true ratio never exceeds 100, whatever the line says."""
+    """1% of people's tracks score as high as AI: the true ratio never exceeds 100, whatever the regression gives."""
     rng = np.random.default_rng(10)
     over = []
     for _ in range(40):
@@ -135,7 +135,7 @@ def test_too_few_tracks_or_half_of_the_scores_give_no_ratio() -> None:
 
 
 def test_bounds_by_hand() -> None:
-    """Nine tracks of each class, told apart by LR 1000: nine tracks support a ratio of about nine."""
+    """Nine tracks of each class, separated by LR 1000: nine tracks support a ratio of about nine."""
     lrs, truth = np.repeat([-3.0, 3.0], 9), np.repeat([False, True], 9)
     low, high = empirical_bounds(lrs, truth, np.ones(18))
     # At the limit t: missed 1/10 + t x false 1/10 <= 1, so t <= 9.

@@ -1,4 +1,4 @@
-"""The mismatch alarm: false alarms at most at its rate, and how often it sees a library that is shifted."""
+"""The mismatch alarm: false alarms at most at its rate, and how often it detects a library that is shifted."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def test_few_stored_scores_never_certify_less_than_asked() -> None:
     rank = rank_by_hand(n, 0.01)
     assert rank is not None
     assert certified_threshold(calibration, 0.01) == math.nextafter((rank - 0.5) / n, 2.0)
-    # The order statistic for 50% was not kept: the lowest one that was is higher, so it accuses fewer.
+    # The order statistic for 50% was not kept: the lowest stored one is higher, so it flags fewer.
     assert certified_threshold(calibration, 0.5) == math.nextafter(calibration.scores[0], 2.0)
 
 

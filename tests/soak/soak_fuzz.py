@@ -84,7 +84,7 @@ def mutants(folder: Path, sources: list[bytes], n: int) -> None:
 
 
 def extremes(folder: Path) -> None:
-    """By hand: what random changes would seldom hit."""
+    """Cases by hand that random changes would seldom give."""
     good = write_sound(folder / "good.wav", music(6.0)).read_bytes()
     for channels in (0, 64, 65, 255, 65535):
         (folder / f"channels{channels}.wav").write_bytes(good[:22] + struct.pack("<H", channels) + good[24:])

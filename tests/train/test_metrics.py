@@ -77,7 +77,7 @@ def test_the_cost_of_likelihood_ratios_is_that_of_lir() -> None:
     margins = rng.normal(np.where(truth, 2.0, -1.0), 2.0)
     theirs = cllr(LLRData(features=margins / np.log(10), labels=truth.astype(int)))
     assert quality(truth, expit(margins)).cllr == pytest.approx(theirs)
-    assert quality(truth, np.full(500, 0.5)).cllr == pytest.approx(1.0)  # ratios of 1 say nothing
+    assert quality(truth, np.full(500, 0.5)).cllr == pytest.approx(1.0)  # ratios of 1 carry no information
     assert np.isfinite(quality(truth, (~truth).astype(float)).cllr)
 
 

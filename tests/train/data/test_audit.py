@@ -1,4 +1,4 @@
-"""The audit: it fails data that give the classes away, and passes data that do not."""
+"""The audit: it fails data with shortcuts to the classes, and passes data without."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_features_are_what_they_say(tmp_path: Path) -> None:
 
 
 def test_baselines_judge_on_unseen_groups_only() -> None:
-    # Each group has a value of its own: known groups would be told apart perfectly, unseen ones not at all.
+    # Each group has its own value: a tree separates known groups perfectly, and unseen groups not at all.
     rng = np.random.default_rng(0)
     groups = [f"g{i}" for i in range(60) for _ in range(10)]
     truth = np.repeat(rng.permutation(np.arange(60) % 2).astype(bool), 10)

@@ -1,4 +1,4 @@
-"""Cached excerpts: their windows equal the scanner's, and a cache is never taken for another one."""
+"""Cached excerpts: their windows equal the scanner's, and a cache is never used for other clips."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SPEC = AudioSpec()
 def louder_where_human(
     samples: npt.NDArray[np.float32], human: bool, rng: np.random.Generator
 ) -> npt.NDArray[np.float32]:
-    """A variant that can be told from the original, and the classes from each other."""
+    """A variant that differs from the original, and between the classes."""
     return samples[::-1] if human else samples * rng.uniform(0.1, 0.2, len(samples)).astype(np.float32)
 
 

@@ -288,7 +288,7 @@ def test_two_processes_train_together_under_accelerate(tmp_path: Path) -> None:
         timeout=250,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("best epoch 1") == 1  # one of them speaks
+    assert done.stderr.count("best epoch 1") == 1  # only one of them prints
     (row,) = (json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
     assert (row["steps"], row["processes"]) == (2, 2)
     model, _ = checkpoint.load(tmp_path / "run" / "best")

@@ -97,7 +97,7 @@ def test_the_shrink_constant_makes_short_tracks_no_likelier_to_be_flagged() -> N
              (("plain", plain), ("fitted", fitted))}  # fmt: skip
     assert set(rates["plain"]) == {"1 window", "2 windows", "3 windows"}
     assert rates["plain"]["1 window"] > 0.03 > rates["fitted"]["1 window"]
-    # Windows that agree need no shrinking, and single windows cannot tell.
+    # Windows that agree need no shrinking, and from single windows nothing can be fitted.
     assert fit_shrink([track(Clip("a", "human", "s", "a"), [1.0, 1.0])] * 50) == 0.0
     assert fit_shrink([track(Clip("a", "human", "s", "a"), [1.0])]) == 0.0
 

@@ -66,7 +66,7 @@ def logits(label: str, i: int, margin: float, group: str = "") -> TrackLogits:
 
 
 def tracks(n: int, seed: int = 0, spread: float = 1.0) -> list[TrackLogits]:
-    """People's margins around -1, AI's around 1, all three times as sure as they should be."""
+    """People's margins around -1, AI's around 1, all margins three times too large."""
     rng = np.random.default_rng(seed)
     return [
         logits(label, i, 3 * rng.normal(centre, spread))

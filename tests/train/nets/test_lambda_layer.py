@@ -22,7 +22,7 @@ def test_lambda_layers_say_what_timms_say_and_take_narrower_images() -> None:
         assert {type(layer) for layer in layers} == {FactoredLambdaLayer}
         for layer, x, old in zip(layers, inputs, before, strict=True):
             torch.testing.assert_close(layer(x), old, atol=1e-3, rtol=1e-4)  # of values to 100
-        # A layer that was built for half the width, with that part of the embedding that it can use, says the same.
+        # A layer for half the width, with its part of the embedding, gives the same.
         wide = layers[2]
         narrow = type(wide).__mro__[1](512, feat_size=(8, 4), r=None, dim_head=16).eval()
         own = {name: value for name, value in wide.state_dict().items() if name != "pos_emb"}

@@ -125,7 +125,7 @@ def test_both_classes_are_treated_with_the_same_odds() -> None:
 @pytest.mark.parametrize("suffix", [".wav", ".ogg", ".mp3"])
 def test_a_crop_is_the_stretch_asked_for(tmp_path: Path, suffix: str) -> None:
     t = np.arange(10 * RATE) / RATE
-    ramp = (t / 10 * 0.5 * np.sin(2 * np.pi * 500 * t)).astype(np.float32)  # louder and louder: level tells the time
+    ramp = (t / 10 * 0.5 * np.sin(2 * np.pi * 500 * t)).astype(np.float32)  # its level shows the position
     path = tmp_path / f"ramp{suffix}"
     with soundfile.SoundFile(path, "w", RATE, 2) as file:
         for start in range(0, len(ramp), RATE):
