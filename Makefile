@@ -55,7 +55,7 @@ unit: $(VENV)/.all browser
 check: lint
 	$(PYTEST) -m "not slow" $(QUICK)
 
-# Hours of faults, hostile files and long runs; SONICSCAN_FUZZ=N and SONICSCAN_SOAK=N files make it shorter.
+# Hours of faults, hostile files and long runs; SONICSCAN_FUZZ, SONICSCAN_SOAK_FILES and SONICSCAN_SOAK=N make it shorter.
 soak: $(VENV)/.all
 	$(BIN)/python -m pytest -s --timeout 7200 tests/soak/soak_faults.py tests/soak/soak_fuzz.py tests/soak/soak_inputs.py tests/soak/soak_long.py
 
