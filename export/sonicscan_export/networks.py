@@ -14,7 +14,7 @@ import sonicscan
 from sonicscan.errors import InputError, ModelError
 from sonicscan.spec import HUMAN, ModelSpec
 from sonicscan_export import data
-from sonicscan_train.judge.crossfit import Scale, read_fit
+from sonicscan_train.judge.members import Scale, read_fit
 from sonicscan_train.nets import checkpoint
 from sonicscan_train.nets.backbones import DetectorNet, build, full_name, prepare_untrained
 from sonicscan_train.nets.ensemble import mean_of

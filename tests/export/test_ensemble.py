@@ -15,7 +15,7 @@ from sonicscan.model.loading import load_model
 from sonicscan.spec import AudioSpec, Calibration, ModelSpec
 from sonicscan_export import data, networks
 from sonicscan_export.cli import main
-from sonicscan_train.judge.crossfit import CrossFit, Scale, write_fit
+from sonicscan_train.judge.members import Member, Scale, write_fit
 from sonicscan_train.nets import checkpoint
 from sonicscan_train.nets.backbones import DetectorNet, build
 
@@ -83,11 +83,17 @@ def test_one_file_holds_all_members_and_the_cross_fitted_calibration(
 ) -> None:
     folders = [folder for folder, _ in members]
     found = ModelSpec("named", calibration=Calibration.of([0.1] * 400, "left out"), shrink=1.5, license_note="terms")
-    scales = tuple(Scale(2.0, 0.1 * k) for k in range(3))
     (tmp_path / "fit").mkdir()
     digests = [checkpoint.weights_digest(folder) for folder in folders]
     scored = "fp32" if precision == "half-weights" else precision
-    write_fit(CrossFit(found, scales, ()), [(digest, scored, 0) for digest in digests], tmp_path / "fit")
+
+    def write(*precisions: str) -> None:
+        fitted = [
+            Member(d, p, 0, Scale(2.0, 0.1 * k)) for k, (d, p) in enumerate(zip(digests, precisions, strict=True))
+        ]
+        write_fit(found, fitted, tmp_path / "fit")
+
+    write(scored, scored, scored)
     out = tmp_path / "three-v1.onnx"
     command = [*map(str, folders), "--precision", precision, "--crossfit", str(tmp_path / "fit"), "--out", str(out)]
     result = CliRunner().invoke(main, command)
@@ -109,11 +115,10 @@ def test_one_file_holds_all_members_and_the_cross_fitted_calibration(
     wrong = CliRunner().invoke(main, [*command[1:-1], str(tmp_path / "x.onnx")])
     assert wrong.exit_code == 2 and "export the members that it scored" in wrong.stderr
     # The calibration holds for the precision in which the members were scored.
-    write_fit(CrossFit(found, scales, ()), [(digest, "int8", 0) for digest in digests], tmp_path / "fit")
+    write("int8", "int8", "int8")
     other = CliRunner().invoke(main, command)
     assert other.exit_code == 2 and "use --precision int8" in other.stderr
-    mixed = [(digest, kind, 0) for digest, kind in zip(digests, ("int8", "fp32", "int8"), strict=True)]
-    write_fit(CrossFit(found, scales, ()), mixed, tmp_path / "fit")
+    write("int8", "fp32", "int8")
     assert "scored members as fp32 and int8" in CliRunner().invoke(main, command).stderr
 
 

@@ -28,8 +28,8 @@ from sonicscan_train.judge.crossfit import (
     cut_short,
     fit_shrink,
     own_threshold,
-    read_fit,
 )
+from sonicscan_train.judge.members import read_fit
 from sonicscan_train.judge.scoring import TrackLogits, scored
 
 PLAN = WindowPlan()
@@ -64,6 +64,7 @@ def test_members_are_put_on_one_scale_and_groups_count_once() -> None:
     assert fit.spec.calibration.n == fit.spec.calibration.n_ai == 400  # 1,200 tracks of each class, three a group
     assert (fit.spec.temperature, fit.spec.offset) == (pytest.approx(1.0, abs=0.02), pytest.approx(0.0, abs=0.02))
     assert fit.spec.calibration.windows == "12"
+    assert {entry.n for entry in fit.spec.caught} == {1200}  # all AI tracks, as on the card
     threshold = certified_threshold(fit.spec.calibration, 0.01)
     flagged = np.mean([scored(t, fit.spec).score >= threshold for t in fit.tracks if t.clip.human])
     assert flagged < 0.015

@@ -29,11 +29,11 @@ from sonicscan_train.judge.crossfit import (
     by_window_count,
     cross_fitted,
     own_threshold,
-    write_fit,
 )
 from sonicscan_train.judge.evaluation import Row, evaluate
 from sonicscan_train.judge.evaluation_report import write_evaluation
-from sonicscan_train.judge.fold_scores import identity, score_fold
+from sonicscan_train.judge.fold_scores import score_fold
+from sonicscan_train.judge.members import member_of, write_fit
 from sonicscan_train.judge.scoring import Forward, ScoredTrack, scored
 from sonicscan_train.nets import checkpoint
 
@@ -121,7 +121,7 @@ def run_crossfit(members: Sequence[Path], clips: Sequence[Clip], options: Crossf
         stress=stress,
     )
     fit = dataclasses.replace(fit, spec=dataclasses.replace(fit.spec, metrics=findings.metrics(fit.spec)))
-    write_fit(fit, [identity(member, spec) for member, spec in zip(members, specs, strict=True)], out)
+    write_fit(fit.spec, [member_of(*scored) for scored in zip(members, specs, fit.scales, strict=True)], out)
     about = "; ".join(_about(spec) for spec in specs)
     write_findings(findings, fit, scores, about, options.commands, out)
     lines = write_evaluation(

@@ -13,54 +13,22 @@ import dataclasses
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import InputError
-from sonicscan.files import write_whole
 from sonicscan.scoring.aggregate import pooling_factor, trimmed_mean
 from sonicscan.scoring.thresholds import certified_threshold, tracks_needed
-from sonicscan.spec import Calibration, ModelSpec
+from sonicscan.spec import Calibration, Caught, ModelSpec
 from sonicscan_train.data.clips import CODEC
-from sonicscan_train.data.manifest import read_table, write_table
 from sonicscan_train.judge.calibration import calibrated, fit_scale, one_of_each_group
-from sonicscan_train.judge.fold_scores import margin_track
+from sonicscan_train.judge.members import Scale
 from sonicscan_train.judge.scoring import TrackLogits, scored
 from sonicscan_train.metrics import auc
 
 TAILS = (0.01, 0.02, 0.05)  # upper shares of people's tracks at which the margins of few and many windows are compared
 MOST_SHRINK = 20.0
-
-
-@dataclass(frozen=True)
-class Scale:
-    """A member's temperature and offset: its margin is (raw margin - offset) / temperature."""
-
-    temperature: float
-    offset: float
-
-    def apply(self, track: TrackLogits) -> TrackLogits:
-        """A track of raw margins on the common scale."""
-        return margin_track(track.clip, (track.logits[:, 1] - self.offset) / self.temperature, track.facts)
-
-
-@dataclass(frozen=True)
-class Member:
-    """A member as it was scored.
-
-    Attributes:
-        weights_digest: which training result it is.
-        precision: of the file that scored its fold; `fp32` for a checkpoint.
-        float32_layers: how many layers of an int8 file stay in float32.
-        scale: of its margins.
-    """
-
-    weights_digest: str
-    precision: str
-    float32_layers: int
-    scale: Scale
 
 
 @dataclass(frozen=True)
@@ -133,7 +101,17 @@ def cross_fitted(
         return [name for name, patterns in (categories or {}).items() if _matches(track.clip.source, patterns)]
 
     spec = calibrated(tracks, spec, data=data, windows=str(plan), kinds=kinds)
-    return CrossFit(spec, tuple(scales), tuple(tracks))
+    return CrossFit(dataclasses.replace(spec, caught=_caught(tracks, spec)), tuple(scales), tuple(tracks))
+
+
+def _caught(tracks: Sequence[TrackLogits], spec: ModelSpec) -> tuple[Caught, ...]:
+    """The shares of all AI tracks, as on the card; the calibration has one AI track of each group."""
+    found = []
+    for rate in (entry.max_fpr for entry in spec.caught):
+        row = rate_row("", tracks, spec, certified_threshold(spec.calibration, rate))
+        if row.caught is not None:
+            found.append(Caught(rate, row.caught, row.ai))
+    return tuple(found)
 
 
 def fit_shrink(people: Sequence[TrackLogits]) -> float:
@@ -231,46 +209,6 @@ def rate_row(name: str, tracks: Sequence[TrackLogits], spec: ModelSpec, threshol
         return float(np.mean([scored(t, spec).score >= threshold for t in of])) if of else None
 
     return RateRow(name, len(people), len(ai), share(people), share(ai), threshold)
-
-
-_COLUMNS = ("weights_digest", "precision", "float32_layers", "temperature", "offset")
-
-
-def write_fit(fit: CrossFit, members: Sequence[tuple[str, str, int]], folder: Path) -> None:
-    """`spec.json`, the mean's contract, and `members.csv`, their scales, in `folder`.
-
-    Args:
-        fit: what was found.
-        members: `fold_scores.identity` of each member.
-        folder: where to.
-    """
-    write_whole(folder / "spec.json", fit.spec.to_json())
-    rows = [(*member, scale.temperature, scale.offset) for member, scale in zip(members, fit.scales, strict=True)]
-    write_table(folder / "members.csv", _COLUMNS, rows)
-
-
-def read_fit(folder: Path) -> tuple[ModelSpec, list[Member]]:
-    """The contract of the mean, and its members.
-
-    Raises:
-        InputError: not a folder that `write_fit` wrote.
-        ModelError: a contract that is not valid.
-    """
-    try:
-        text = (folder / "spec.json").read_text(encoding="utf-8")
-        rows = read_table(folder / "members.csv")
-        members = [
-            Member(
-                r["weights_digest"],
-                r["precision"],
-                int(r["float32_layers"]),
-                Scale(float(r["temperature"]), float(r["offset"])),
-            )
-            for r in rows
-        ]
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{folder} holds no cross-fitted calibration ({error}); see `crossfit`.") from error
-    return ModelSpec.from_metadata(text, folder / "spec.json"), members
 
 
 def _on_one_scale(by_fold: Sequence[Sequence[TrackLogits]], shrink: float) -> tuple[list[TrackLogits], list[Scale]]:

@@ -82,24 +82,6 @@ def score_fold(
     return tracks
 
 
-def identity(member: Path, spec: ModelSpec) -> tuple[str, str, int]:
-    """Which training result a member is, and its arithmetic.
-
-    Args:
-        member: a checkpoint, or an ONNX file.
-        spec: its contract; that of an ONNX file has all three values.
-
-    Returns:
-        the digest of its weights, its precision, and how many layers of an int8 file stay in float32.
-    """
-    if member.is_dir():
-        return checkpoint.weights_digest(member), "fp32", 0
-    int8 = spec.provenance.get("int8")
-    kept = int8.get("float32_layers") if isinstance(int8, dict) else None
-    n = len(kept) - 1 if isinstance(kept, list) else 0  # the head is in the list, and it is never quantised
-    return str(spec.provenance.get("weights_digest", "")), str(spec.provenance.get("precision", "fp32")), n
-
-
 def margin_track(clip: Clip, margins: Float64, facts: AudioFacts | None) -> TrackLogits:
     """A track of raw margins, as logits (0, margin)."""
     form = f"{facts.codec} {facts.sample_rate}" if facts is not None else ""
