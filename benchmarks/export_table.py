@@ -25,10 +25,10 @@ from sonicscan.arrays import Float32
 from sonicscan.machine import usable_cpus
 from sonicscan.model.loading import Model
 from sonicscan_export import data, onnxfile, verify
-from sonicscan_export.convert import MAX_DRIFT
+from sonicscan_export.convert import MAX_DRIFT, int8_quantiser
 from sonicscan_export.graph import narrow_indices, to_onnx
 from sonicscan_export.networks import Network, from_checkpoint, untrained
-from sonicscan_export.precision import Precision, Quantiser, to_half
+from sonicscan_export.precision import Precision, to_half
 
 BATCH = 8
 
@@ -56,7 +56,7 @@ def measure(network: Network, manifest: Path, rounds: int, max_drift: float) -> 
         def drift(graph: onnx.ModelProto) -> float:
             return verify.drift(reference.logits, verify.run(load(graph, "try"), checking.images, BATCH).logits)
 
-        int8 = Quantiser(full, windows.images[:n]).within(max_drift, drift, print)
+        int8 = int8_quantiser(network.detector, full, windows.images[:n]).within(max_drift, drift, print)
         graphs: dict[Precision, onnx.ModelProto] = {"fp32": full, "fp16": to_half(full), "int8": int8.model}
         for graph in graphs.values():
             narrow_indices(graph)

@@ -184,6 +184,7 @@ def main() -> None:
     arguments.add_argument("reference", type=Path)
     arguments.add_argument("--device", default="cuda")
     arguments.add_argument("--batches", default="16,32,64,128,256")
+    arguments.add_argument("--windows", type=int, default=CHECKED_WINDOWS, help="how many the check compares")
     arguments.add_argument("--tensorrt", action="store_true", help="TensorRT alone, and no check")
     options = arguments.parse_args()
     model = load_model(options.model, Device.parse(options.device), usable_cpus())
@@ -191,7 +192,7 @@ def main() -> None:
     if not options.tensorrt:
         with quiet_decoders():
             paths = tracks(options, [180.0] * 4, [".mp3", ".ogg"])
-            plan = WindowPlan(CHECKED_WINDOWS // len(paths))
+            plan = WindowPlan(options.windows // len(paths))
             images = np.stack([image for path in paths for image in images_of(bytes(path), model.spec.audio, plan)])
         off, same, threshold = checked(model, options.reference, as_batch(images))
         print(f"{model.path.stem} on {model.device}: margins drift by {off:.2%}, {same:.1%} of verdicts equal")

@@ -13,13 +13,17 @@ from typing import Any
 import onnx
 
 import sonicscan
+from sonicscan.arrays import Float32
 from sonicscan.errors import InputError, ModelError
 from sonicscan.spec import ModelSpec
-from sonicscan_export import calibrate, data, onnxfile, precision, verify
+from sonicscan_export import attention, calibrate, data, onnxfile, precision, verify
 from sonicscan_export.graph import narrow_indices, to_onnx
+from sonicscan_export.int8 import GraphQuantiser, Quantiser
+from sonicscan_export.int8_linear import LinearQuantiser
 from sonicscan_export.networks import Network
 from sonicscan_export.precision import Precision
 from sonicscan_export.targets import check_target
+from sonicscan_train.nets.backbones import DetectorNet
 
 Say = Callable[[str], None]
 MAX_DRIFT: dict[Precision, float] = {
@@ -190,7 +194,7 @@ def _converted(
             )
         return precision.to_half(full), {"fp16": {"largest_activation": largest, "float32_layers": ["head"]}}
     say(f"quantising on {len(ranging.images)} windows.")
-    quantiser = precision.Quantiser(full, ranging.images)
+    quantiser = int8_quantiser(network.detector, full, ranging.images)
     scratch = full_path.with_name("candidate.onnx")
 
     def measure(candidate: onnx.ModelProto) -> float:
@@ -211,6 +215,19 @@ def _converted(
             "weights": "symmetric, per channel, 7 bits",
         }
     }
+
+
+def int8_quantiser(detector: DetectorNet, full: onnx.ModelProto, images: Float32) -> Quantiser:
+    """The quantiser that suits a network: linear layers alone beside window attention, else the whole graph.
+
+    Args:
+        detector: the network.
+        full: its graph in float32.
+        images: float32 [n, n_mels, n_frames], real windows.
+    """
+    if attention.has_window_attention(detector):
+        return LinearQuantiser(to_onnx(attention.with_fused_attention(detector), attention.OPSET), images)
+    return GraphQuantiser(full, images)
 
 
 def _verified(

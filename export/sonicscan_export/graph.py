@@ -38,11 +38,12 @@ class _BothOutputs(nn.Module):
         return maps.mean(dim=(2, 3)), maps
 
 
-def to_onnx(detector: DetectorNet) -> onnx.ModelProto:
+def to_onnx(detector: DetectorNet, opset: int = OPSET) -> onnx.ModelProto:
     """The detector as an ONNX model without metadata; only its batch axis is free.
 
     Args:
         detector: is switched to evaluation mode.
+        opset: version of the standard operators.
 
     Raises:
         ModelError: torch cannot export it, or the graph breaks the contract.
@@ -58,7 +59,7 @@ def to_onnx(detector: DetectorNet) -> onnx.ModelProto:
                 network,
                 (example,),
                 dynamo=True,
-                opset_version=OPSET,
+                opset_version=opset,
                 input_names=[INPUT_NAME],
                 output_names=list(OUTPUT_NAMES),
                 dynamic_shapes={INPUT_NAME: {0: torch.export.Dim("batch")}},
@@ -213,3 +214,15 @@ def has_depthwise(model: onnx.ModelProto) -> bool:
 def head_nodes(model: onnx.ModelProto) -> list[str]:
     """The nodes that make the outputs: the head as a 1 x 1 convolution, and the mean over its cells."""
     return [node.name for node in model.graph.node if set(node.output) & set(OUTPUT_NAMES)]
+
+
+def sort_nodes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Sorts the nodes so that each one follows its inputs, and removes unused operator sets."""
+    from onnxscript import ir
+
+    graph = ir.from_proto(model)
+    graph.graph.sort()
+    used = {node.domain for node in graph.graph}
+    for domain in set(graph.opset_imports) - used:
+        del graph.opset_imports[domain]
+    return ir.to_proto(graph)

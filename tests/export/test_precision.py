@@ -18,7 +18,7 @@ from sonicscan.api import scan
 from sonicscan.cli.demo import write_sound
 from sonicscan.errors import InputError, ModelError
 from sonicscan.spec import AudioSpec, Calibration, ModelSpec
-from sonicscan_export import calibrate, convert, data, networks, onnxfile, precision, verify
+from sonicscan_export import calibrate, convert, data, int8, networks, onnxfile, precision, verify
 from sonicscan_export.cli import main
 from sonicscan_export.graph import early_layers, has_depthwise, to_onnx
 from sonicscan_train.nets import checkpoint
@@ -142,7 +142,7 @@ def test_the_layers_that_hurt_most_stay_in_float32(
         onnxfile.write(onnxfile.with_spec(model, ModelSpec(network.architecture)), path)
         return verify.drift(reference.logits, verify.run(verify.load_for_cpu(path), windows.images[:16], 8).logits)
 
-    quantiser = precision.Quantiser(graph, windows.images[16:])
+    quantiser = int8.GraphQuantiser(graph, windows.images[16:])
     all_int8 = quantiser.quantise()
     drift = measure(all_int8)
     assert quantiser.within(drift, measure, lambda message: None).kept == ()
@@ -161,7 +161,7 @@ def test_the_layers_that_hurt_most_stay_in_float32(
 def test_int8_weights_leave_room_for_cpus_that_add_in_16_bits(
     graph: onnx.ModelProto, network: DetectorNet, windows: data.WindowSet
 ) -> None:
-    model = precision.Quantiser(graph, windows.images[:8]).quantise()
+    model = int8.GraphQuantiser(graph, windows.images[:8]).quantise()
     weights = [onnx.numpy_helper.to_array(t) for t in model.graph.initializer if t.data_type == onnx.TensorProto.INT8]
     kernels = [w for w in weights if w.ndim == 4]
     assert len(kernels) == sum(isinstance(m, torch.nn.Conv2d) for m in network.modules())
@@ -191,7 +191,7 @@ def test_the_clip_of_a_relu6_disappears_in_int8(tmp_path: Path) -> None:
     )
     model = onnx.helper.make_model(plain, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
     images = rng.normal(size=(8, 256, 256)).astype(np.float32)
-    quantised = precision.Quantiser(model, images).quantise()
+    quantised = int8.GraphQuantiser(model, images).quantise()
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
@@ -233,7 +233,7 @@ def test_the_first_two_layers_of_depthwise_networks_stay_in_float32() -> None:
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
     assert has_depthwise(model) and early_layers(model) == ["p1", "p2", "q1", "q2"]
     images = rng.normal(size=(4, 256, 256)).astype(np.float32)
-    made = precision.Quantiser(model, images).within(1.0, lambda candidate: 0.0, lambda message: None)
+    made = int8.GraphQuantiser(model, images).within(1.0, lambda candidate: 0.0, lambda message: None)
     assert made.kept == ("p1", "p2", "q1", "q2")
     kinds = {tensor.name: tensor.data_type for tensor in made.model.graph.initializer}
     assert {name for name, kind in kinds.items() if kind == float32 and name[1] == "w" and len(name) == 3} == {
