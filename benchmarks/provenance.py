@@ -2,8 +2,8 @@
 
     python benchmarks/provenance.py [--rounds N] [--quick]
 
-The share is that of four tracks of three minutes: the time of provenance, tags and SHA-256, divided by the time of
-decoding, log-mel and the default model on 12 windows of each. `--quick` measures only this.
+The share is the time of provenance, tags and SHA-256, divided by the time of decoding, log-mel and the default model.
+It is measured on 12 windows of each of four tracks of three minutes. `--quick` measures only this.
 
 Provenance alone is measured in two more ways. One is the call in this process. The other is the processor time of whole
 scans with and without `--no-provenance`, in turns. Their files are short and their model costs nothing, so that little

@@ -67,8 +67,8 @@ def read_calibration_data(path: Path) -> CalibrationData:
     judging = [clip for clip in clips if clip.part == "calibration"] if split else clips
     if not judging:
         raise InputError(
-            f"{path} is a split without a calibration part; make the split with --calibration, or give a manifest of "
-            "tracks that the model was not trained on, without a split."
+            f"{path} is a split without a calibration part; make it with --calibration, or give a manifest, without a "
+            "split, of tracks that were not trained on."
         )
     human = tuple(clip for clip in judging if clip.label == HUMAN)
     if not human:

@@ -214,7 +214,7 @@ def _notes(
         under = sum(w for s, w in zip(*known, strict=True) if s < min(scores))
         if under >= _CHOSEN_BY_SCORE * model.spec.calibration.n:
             notes.append(
-                f"every track scores higher than {under / model.spec.calibration.n:.0%} of the calibration's: if the "
+                f"every track scores higher than {under / model.spec.calibration.n:.0%} of the calibration's. If the "
                 "report holds only tracks chosen by their score, its thresholds are wrong; use the whole report."
             )
     if metadata.filtered:

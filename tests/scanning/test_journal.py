@@ -148,7 +148,7 @@ def test_another_key_is_never_mixed_in_nor_thrown_away_unasked(tmp_path: Path) -
     path = tmp_path / "r.journal"
     filled(path, [[row(0)]], key="one")
     before = path.read_bytes()
-    with pytest.raises(ReportError, match="another model, other windows or another version"):
+    with pytest.raises(ReportError, match="another model, windows or version"):
         Journal(path, "two")
     assert path.read_bytes() == before
     fresh = Journal(path, "two", fresh=True)

@@ -169,7 +169,7 @@ class Journal:
         if os.fstat(self._file.fileno()).st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise ReportError(
                 f"other users can write to the journal {self.path}, so its rows do not count; "
-                "remove it, and name a place of your own for the next one with --journal."
+                "remove it, and name another place with --journal."
             )
         # The file is mapped and not read: a million rows that were appended one by one take 3.4 GB.
         content = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -244,7 +244,7 @@ def _check(secret: bytes) -> bytes:
 def of_another_scan(path: Path) -> ReportError:
     """The error for a journal or a part whose rows are not comparable with those of this scan."""
     return ReportError(
-        f"{path} was left by a scan with another model, other windows or another version; "
+        f"{path} was left by a scan with another model, windows or version; "
         "finish that scan with its own options, choose another --out, or discard it with --fresh."
     )
 

@@ -158,7 +158,7 @@ class PartsSink:
         for part in self._parts:
             if not only_users_own(part):
                 raise ReportError(
-                    f"other users can write to the part {part}, or it is a link, so its rows do not count; "
+                    f"other users can write to the part {part}, or it is a link; "
                     "start again with --fresh in a folder that is only yours."
                 )
             if ReportMetadata.of(schema_of(part), part).key != self._origin.key:

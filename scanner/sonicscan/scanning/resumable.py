@@ -77,7 +77,7 @@ class ResumableScan:
         if not self._n_earlier or self.n_carried:
             return None
         return (
-            f"no row of the earlier report was carried over: all of its {self._n_earlier} tracks have other paths, "
+            f"no row of the earlier report was carried over: all of its {self._n_earlier} tracks have other paths "
             "or have changed; name the folder that was scanned then."
         )
 

@@ -127,8 +127,8 @@ class Scan:
         if options.windows.adaptive:  # the thresholds decide which windows are read
             if self.thresholds is None:
                 raise InputError(
-                    "--windows adaptive stops when the verdict is decided, and this model gives no verdicts here; "
-                    "set --threshold with a trained model, or ask for a number of windows or `all`."
+                    "--windows adaptive needs verdicts, and this model gives none here; "
+                    "set --threshold with a trained model, or give a number of windows or `all`."
                 )
             what["thresholds"] = [self.thresholds.flagged, self.thresholds.review]
         self.key = digest_of(what)

@@ -45,9 +45,9 @@ def trimmed_mean(values: npt.ArrayLike, axis: int = 0) -> Float64:
 def pooling_factor(n: float, shrink: float) -> float:
     """n / (n + shrink), the factor for the mean margin of n windows: few windows give a weaker margin.
 
-    The product is the posterior mean of a track's mean margin under two assumptions: tracks vary around 0, and the
-    variance between windows is `shrink` times that between tracks. Source: Efron and Morris 1973, "Stein's estimation
-    rule and its competitors".
+    Assume that tracks vary around 0, and that the variance between windows is `shrink` times that between tracks. The
+    product is then the posterior mean of a track's mean margin. Source: Efron and Morris 1973, "Stein's estimation rule
+    and its competitors".
     """
     return n / (n + shrink)
 

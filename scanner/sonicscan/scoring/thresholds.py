@@ -111,10 +111,10 @@ def certified_threshold(calibration: Calibration, alpha: float) -> float:
     if n < needed:
         raise InputError(
             f"a false-positive rate of {alpha:.3g} needs {needed} calibration tracks and the model has {n}; "
-            f"ask for --max-fpr {_lowest_rate(n):.2g} or more, recalibrate the model, or set --threshold yourself."
+            f"ask for --max-fpr {_lowest_rate(n):.2g} or more, recalibrate the model, or set --threshold."
             if n >= tracks_needed(0.5)
             else f"a false-positive rate of {alpha:.3g} needs {needed} calibration tracks and the model has {n}; "
-            "recalibrate the model, or set --threshold yourself."
+            "recalibrate the model, or set --threshold."
         )
     kinds = [category for category in calibration.categories if category.kind == "material" and category.n >= needed]
     return max([_order_statistic(calibration, alpha), *(_order_statistic(kind, alpha) for kind in kinds)])
