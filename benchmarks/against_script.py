@@ -125,7 +125,7 @@ def main() -> None:
         if lambdas:
             compare("Lambda", "lambda", lambdas, files, 3)
         if "swin" in parts:
-            compare("Swin", "swin", {"fp32": 3.0}, files[::4], 3)
+            compare("Swin", "swin", {"fp32": 3.0, "int8": 4.0}, files[::4], 3)
         if "verdict" in parts:
             paths = tracks(options, [180.0] * 8, [".mp3", ".ogg"])
             network, model = exported(options, "lambda", "int8")

@@ -147,7 +147,7 @@ def save(figures: Figures, path: Path) -> None:
 
 def table(figures: Figures) -> str:
     """The figures as Markdown."""
-    rows = [f"{figures.gpu}; {figures.machine}.", ""]
+    rows = [f"{figures.machine}.", ""]
     rows += [
         "| model | margins drift | equal verdicts | best windows/s | at batch | of it, by way |",
         "|---|---|---|---|---|---|",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,10 +128,17 @@ def _session(path: Path, provider: tuple[str, dict[str, object]]) -> ort.Inferen
     if name not in ort.get_available_providers():
         raise RuntimeError(f"this onnxruntime has no {name}")
     others = [other for other in (CUDA, "CPUExecutionProvider") if other != name]
-    session = ort.InferenceSession(path, providers=[provider, *others])
+    # Its own fallback prints the error and hides it from the results.
+    session = ort.InferenceSession(path, providers=[provider, *others], enable_fallback=0)
     if session.get_providers()[0] != name:
         raise RuntimeError(f"{name} does not start: its libraries or the GPU are missing")
     return session
+
+
+def reason(error: Exception) -> str:
+    """The first line of a message, without the place in ONNX Runtime's source where it was raised."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return re.sub(r"^/onnxruntime_src/.*?\) ", "", line)[:300].rstrip(".")
 
 
 def rates(model: Model, ways: Mapping[str, Callable[[Model, Float32], Run]], batch: int, rounds: int) -> list[Rate]:
@@ -145,7 +153,7 @@ def rates(model: Model, ways: Mapping[str, Callable[[Model, Float32], Run]], bat
                 run()
             runs[way] = run
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions have no common base but Exception
-            failed[way] = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+            failed[way] = reason(error)
 
     def window_s(run: Run) -> float:
         calls, taken = 0, 0.0
