@@ -27,6 +27,8 @@ from sonicscan_export.int8 import RANGING_BATCH, Quantiser
 _WEIGHT_LEVELS = 64  # on each side of zero
 _ACTIVATION_LEVELS = 255
 _LARGEST_BIAS = 2.0**30  # of int32
+_DAMPING = 0.01  # added to variances, as a share of their mean
+_BLOCK = 128  # inputs whose errors reach the later ones together
 
 
 @dataclass(frozen=True)
@@ -49,17 +51,27 @@ class _Layer:
 
 @dataclass
 class _Activation:
-    """What was seen of the input of a layer: smallest and largest value, zero included, and the mean by channel."""
+    """What was seen of the input of a layer.
+
+    Attributes:
+        low, high: smallest and largest value, zero included.
+        total: sum of each channel.
+        products: sums of products of each two channels.
+        rows: how many vectors.
+    """
 
     low: float = 0.0
     high: float = 0.0
-    total: Float32 | float = 0.0
+    total: npt.NDArray[np.float64] | float = 0.0
+    products: npt.NDArray[np.float64] | float = 0.0
     rows: int = 0
 
     def add(self, values: Float32) -> None:
         self.low = min(self.low, float(values.min()))
         self.high = max(self.high, float(values.max()))
-        self.total = self.total + values.sum(axis=0, dtype=np.float64)
+        exact = values.astype(np.float64)  # the covariance is a small difference of large sums
+        self.total = self.total + exact.sum(axis=0)
+        self.products = self.products + exact.T @ exact
         self.rows += len(values)
 
     @property
@@ -74,11 +86,17 @@ class _Activation:
     def mean(self) -> Float32:
         return np.asarray(self.total / self.rows, dtype=np.float32)
 
+    @property
+    def covariance(self) -> npt.NDArray[np.float64]:
+        mean = np.asarray(self.total) / self.rows
+        return np.asarray(self.products) / self.rows - np.outer(mean, mean)
+
 
 class LinearQuantiser(Quantiser):
     """Turns products with constant weights into int8 `Gemm`s.
 
-    The mean error that rounded weights cause is subtracted from the bias: (W - W') times the mean input.
+    Weights are rounded so that the outputs change least on the windows. The mean error that is left is subtracted from
+    the bias: (W - W') times the mean input.
 
     Attributes:
         model: the float32 graph, with shapes of its values.
@@ -92,6 +110,7 @@ class LinearQuantiser(Quantiser):
         self.model = model
         self._layers = {layer.name: layer for layer in _linear_layers(model)}
         self._activations = _measure(model, {layer.source for layer in self._layers.values()}, images)
+        self._made: dict[str, tuple[npt.NDArray[np.int8], Float32]] = {}
 
     @property
     def layers(self) -> list[str]:
@@ -131,12 +150,19 @@ class LinearQuantiser(Quantiser):
             helper.make_node("DequantizeLinear", [f"{name}.int8", *parameters], [f"{name}.back"], f"{name}/dq"),
         ]
 
+    def _weights(self, layer: _Layer) -> tuple[npt.NDArray[np.int8], Float32]:
+        """The weights in int8 and the scale of each output; rounded once, however often the graph is made."""
+        if layer.name not in self._made:
+            seen = self._activations[layer.source]
+            scale = np.abs(layer.weights).max(axis=0) / np.float32(_WEIGHT_LEVELS)
+            # Weights of zero need a scale, too; and the bias must fit into int32 on the product of both scales.
+            scale = np.maximum(scale, np.abs(layer.bias) / (np.float32(_LARGEST_BIAS) * seen.scale) + np.float32(1e-12))
+            self._made[layer.name] = (_rounded(layer.weights, scale, seen.covariance), scale)
+        return self._made[layer.name]
+
     def _product(self, graph: onnx.GraphProto, layer: _Layer) -> list[onnx.NodeProto]:
         name, seen = layer.name, self._activations[layer.source]
-        scale = np.abs(layer.weights).max(axis=0) / np.float32(_WEIGHT_LEVELS)
-        # Weights of zero need a scale, too; and the bias must fit into int32 on the product of both scales.
-        scale = np.maximum(scale, np.abs(layer.bias) / (np.float32(_LARGEST_BIAS) * seen.scale) + np.float32(1e-12))
-        weights = np.round(layer.weights / scale).astype(np.int8)
+        weights, scale = self._weights(layer)
         bias = layer.bias + seen.mean @ (layer.weights - weights * scale)
         sums = scale * seen.scale
         no_zero = np.zeros(len(scale), np.int8)
@@ -152,6 +178,28 @@ class LinearQuantiser(Quantiser):
             helper.make_node("Gemm", inputs, [f"{name}.rows"], name),
             helper.make_node("Reshape", [f"{name}.rows", f"{name}.shape"], [layer.result], f"{name}/shape"),
         ]
+
+
+def _rounded(weights: Float32, scale: Float32, covariance: npt.NDArray[np.float64]) -> npt.NDArray[np.int8]:
+    """Weights [inputs, outputs] in units of `scale` [outputs], rounded one input after the other.
+
+    The error of each rounding is made up for by the weights of the inputs that follow and vary with it (GPTQ: Frantar
+    et al., 2022, algorithm 1). `covariance` of the inputs is [inputs, inputs].
+    """
+    n = len(weights)
+    damped = covariance + np.eye(n) * max(_DAMPING * float(np.trace(covariance)) / n, 1e-12)
+    factors = np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
+    left = weights / scale
+    found = np.empty(weights.shape, np.int8)
+    for start in range(0, n, _BLOCK):
+        end = min(start + _BLOCK, n)
+        errors = np.empty((end - start, weights.shape[1]), np.float32)
+        for k in range(start, end):
+            found[k] = np.clip(np.round(left[k]), -_WEIGHT_LEVELS, _WEIGHT_LEVELS)
+            errors[k - start] = (left[k] - found[k]) / factors[k, k]
+            left[k + 1 : end] -= np.outer(factors[k, k + 1 : end], errors[k - start])
+        left[end:] -= factors[start:end, end:].T @ errors
+    return found
 
 
 def _linear_layers(model: onnx.ModelProto) -> list[_Layer]:
