@@ -137,7 +137,7 @@ def test_appending_opens_neither_links_nor_fifos(tmp_path: Path) -> None:
 
 
 # Keys are never replaced; a checkpoint and what follows are written into folders that `tempfile` made for them alone.
-MAY_WRITE = {"sonicscan/signing.py", "nets/checkpoint.py", "sound/stress.py", "sonicscan_export/precision.py"}
+MAY_WRITE = {"sonicscan/signing.py", "nets/checkpoint.py", "sound/stress.py", "sonicscan_export/int8.py"}
 # Functions of libraries that write to the file or name in this argument; `replacing` gives them an open file.
 WRITERS = {
     "save": 1,

@@ -186,7 +186,7 @@ def test_rows_are_carried_over_only_with_the_same_thresholds(
 
 
 def test_without_a_verdict_there_is_nothing_to_stop_for(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="gives no verdicts here"):
+    with pytest.raises(InputError, match="this model gives none here"):
         Scan(ScanOptions(model=tiny_model, windows=ADAPTIVE))
     Scan(ScanOptions(model=tiny_model, windows=ADAPTIVE, threshold=0.5))
     untrained = write_model(tmp_path / "m.onnx", calibrated(ModelSpec("tiny", untrained=True)))
