@@ -190,7 +190,7 @@ def test_without_a_verdict_there_is_nothing_to_stop_for(tiny_model: Path, tmp_pa
         Scan(ScanOptions(model=tiny_model, windows=ADAPTIVE))
     Scan(ScanOptions(model=tiny_model, windows=ADAPTIVE, threshold=0.5))
     untrained = write_model(tmp_path / "m.onnx", calibrated(ModelSpec("tiny", untrained=True)))
-    with pytest.raises(InputError, match="gives no verdict"):
+    with pytest.raises(InputError, match="this model gives none here"):
         Scan(ScanOptions(model=untrained, windows=ADAPTIVE, threshold=0.5))
 
 
