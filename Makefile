@@ -6,8 +6,9 @@
 #             ONLY="startup memory" runs some of them
 # make bench-gpu  all figures of one GPU in ten minutes, into bench-data/gpu.json and docs/performance.md
 # make model  train, cross-fit and export the bundled model from CORPUS, a folder with manifest.csv; resumes where it was
-#             interrupted. RUN names the folder, EPOCHS=N (of 100 steps) or UNTIL=2026-11-27T18:30 (UTC) makes it shorter,
-#             and OMP_NUM_THREADS=1 make -j3 model trains the three members side by side
+#             interrupted. RUN names the folder, EPOCHS=N (of 100 steps) or UNTIL=2026-11-27T18:30 (UTC) sets the end,
+#             FROM names the folder of an earlier run whose members are trained further on the same folds (give
+#             another SEED then), and OMP_NUM_THREADS=1 make -j3 model trains the three members side by side
 # make install-completions   completions of the four programs for bash, zsh and fish, into the folders of this user
 # make man    write the man pages in man/ again
 # Each makes what it needs in .venv first.
@@ -73,6 +74,8 @@ MODEL := sonic-small-v2
 RUN ?= model-run
 EPOCHS ?=
 UNTIL ?=
+FROM ?=
+SEED ?= 20261126
 STRESS ?= 200
 TERMS ?= Weights MIT. Trained on excerpts from demo pages, free game music and research data, many without a stated licence.
 FOLDS := 0 1 2
@@ -94,11 +97,12 @@ $(VENV)/.weights: $(VENV)/.all
 $(RUN)/folds.csv: | $(VENV)/.weights
 	@[ -f "$(corpus)/manifest.csv" ] || { echo "give CORPUS=FOLDER, a folder with manifest.csv"; exit 2; }
 	@mkdir -p "$(RUN)"
-	$(BIN)/sonicscan-train folds "$(corpus)" --plan small --out "$@"
+	$(if $(FROM),cp "$(FROM)/folds.csv" "$@",$(BIN)/sonicscan-train folds "$(corpus)" --plan small --out "$@")
 
 $(members:%=%.onnx): $(RUN)/member-%.onnx: $(RUN)/folds.csv | $(VENV)/.weights
-	$(BIN)/sonicscan-train fit --data "$(corpus)" --map codec=ai --backbone lite0 --recipe small --weights pretrained \
-	--folds "$<" --fold $* --seed $$((20261126 + 1000 * $*)) --cache "$(RUN)/cache" --out "$(RUN)/member-$*" \
+	$(BIN)/sonicscan-train fit --data "$(corpus)" --map codec=ai --backbone lite0 --recipe small \
+	--weights $(if $(FROM),"$(FROM)/member-$*/best/model.safetensors",pretrained) \
+	--folds "$<" --fold $* --seed $$(($(SEED) + 1000 * $*)) --cache "$(RUN)/cache" --out "$(RUN)/member-$*" \
 	--license-note "$(TERMS)" $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(UNTIL),--until $(UNTIL)) $$([ -e "$(RUN)/member-$*/fit.json" ] && echo --resume)
 	$(BIN)/sonicscan-export -q "$(RUN)/member-$*/best" $(int8) --out "$@"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -141,7 +142,8 @@ def _versions(
 ) -> list[Version]:
     versions = [cache.clean(workers, caching)]
     if plan.variants is not None:
-        made_with = digest_of([VARIANT_SEED, str(plan.variants)])[:8]
+        # Without the number of copies, so that a recipe with more of them reuses those that are there.
+        made_with = digest_of([VARIANT_SEED, str(dataclasses.replace(plan.variants, copies=1))])[:8]
         change = functools.partial(_varied, plan=plan.variants, rate=spec.audio.sample_rate)
         versions += [
             cache.variant(f"{number}-{made_with}", change, [VARIANT_SEED, number], workers, caching)
