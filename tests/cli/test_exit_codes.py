@@ -147,8 +147,8 @@ def test_the_first_ctrl_c_ends_each_program_with_130_and_silently(program: str, 
                 assert error.errno == errno.ENXIO
                 assert process.poll() is None, process.communicate()
                 time.sleep(0.02)
-        # Python raises KeyboardInterrupt at once if the signal interrupts a read, but not if it arrives just before one.
-        # So the program first gets a byte, and the signal when it has read that and sleeps in the next read.
+        # A signal that arrives just before a read is not seen before its end.
+        # So the program gets a byte first, and the signal when it sleeps in the next read.
         os.write(writing, b"#")
         wait_for(lambda: not _unread(writing) and _sleeps(process.pid))
         process.send_signal(signal.SIGINT)
