@@ -28,8 +28,8 @@ from sonicscan.audio.images import images_of
 from sonicscan.audio.tags import read_tags
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.cli.demo import melody
-from sonicscan.engine.local import CPU_BATCH
 from sonicscan.files import sha256_of
+from sonicscan.model.batching import CPU_BATCH
 from sonicscan.model.bundled import chosen_model
 from sonicscan.model.loading import load_model
 from sonicscan.model.sessions import Device

@@ -22,6 +22,7 @@ from sonicscan.library.ranges import MemoryFile
 from sonicscan.library.selection import Selection
 from sonicscan.library.tracks import Track
 from sonicscan.library.urls import located
+from sonicscan.model.batching import default_batch
 from sonicscan.model.detector import Detector
 from sonicscan.model.sessions import Device
 from sonicscan.report.row import FileResult
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 MAX_SAMPLE_RATE = 768_000
-_BATCH = 8
 
 
 class ScannerOptions(TypedDict, total=False):
@@ -252,8 +252,9 @@ class Scanner:
             return Reading(Outcome(status=error.status, error=str(error)))
         if not images:
             return Reading(outcome)
-        detector = Detector(scan.model, _BATCH)
-        logits = [row for k in range(0, len(images), _BATCH) for row in _logits(detector, images[k : k + _BATCH])]
+        size = default_batch(scan.model.spec.architecture, scan.model.device.kind)
+        detector = Detector(scan.model, size)
+        logits = [row for k in range(0, len(images), size) for row in _logits(detector, images[k : k + size])]
         return Reading(outcome, starts, logits)
 
 

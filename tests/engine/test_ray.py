@@ -203,7 +203,7 @@ def test_what_dies_costs_no_row(
     scan = ray_scan(ScanOptions(model=calibrated_model, windows=ALL_WINDOWS), cluster.address)
     engine = scan.engine
     assert isinstance(engine, RayEngine)
-    assert "nodes: 2, actors with the model: 2 on cpu, batch 8, decoding processes: 2" in engine.summary
+    assert "nodes: 2, actors with the model: 2 on cpu, batch 4, decoding processes: 2" in engine.summary
     results = scan.score(tracks)
     found = [next(results) for _ in range(3)]
     assert engine.retries == 0

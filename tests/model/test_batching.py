@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sonicscan.errors import ModelError
-from sonicscan.model.batching import Batcher
+from sonicscan.model.batching import Batcher, default_batch
 from sonicscan.model.detector import Detector
 from sonicscan.model.loading import load_model
 from sonicscan.model.sessions import Device
@@ -20,6 +20,19 @@ WINDOWS = [(ticket, index) for ticket in range(5) for index in range(1 + 3 * tic
 
 def image_of(ticket: int, index: int) -> np.ndarray:
     return np.random.default_rng([ticket, index]).standard_normal((256, 256), dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kind", "size"),
+    [
+        ("swinv2_small_window16_256", "cpu", 1),
+        ("lambda_resnet26rpt_256", "cpu", 4),
+        ("tf_efficientnet_lite0 x 3", "cpu", 4),
+        ("swinv2_small_window16_256", "cuda", 64),
+    ],
+)
+def test_the_default_batch_depends_on_network_and_device(architecture: str, kind: str, size: int) -> None:
+    assert default_batch(architecture, kind) == size
 
 
 @pytest.mark.parametrize(("parallel", "batch"), [(1, 1), (1, 8), (3, 4), (3, 64)])

@@ -125,7 +125,7 @@ _OPTIONS = (
     _machine(
         "--threads", type=click.IntRange(1, 1024), help="Number of CPU threads of the model. [default: by machine]"
     ),
-    _machine("--batch-size", type=click.IntRange(1, 4096), help="Windows in a batch. [default: 4, on CUDA 64]"),
+    _machine("--batch-size", type=click.IntRange(1, 4096), help="Windows in a batch. [default: 4, Swin 1, on CUDA 64]"),
     _machine(
         "--timeout",
         type=float,

@@ -16,7 +16,7 @@ from sonicscan.engine.rows import next_visit, track_result
 from sonicscan.engine.wire import Job
 from sonicscan.library.tracks import Track
 from sonicscan.machine import usable_cpus
-from sonicscan.model.batching import Batcher
+from sonicscan.model.batching import Batcher, default_batch
 from sonicscan.model.detector import Detector
 from sonicscan.model.loading import Model
 from sonicscan.report.row import FileResult
@@ -24,7 +24,6 @@ from sonicscan.scoring.likelihood import spec_for_windows
 from sonicscan.scoring.thresholds import Thresholds
 
 IN_FLIGHT_BYTES = 64 << 20
-CPU_BATCH, CUDA_BATCH = 4, 64  # larger ones are no faster on a CPU, and idle threads at the end
 
 
 @dataclass
@@ -51,7 +50,7 @@ class LocalEngine:
     Args:
         model: the loaded model.
         workers: decoding processes; 0 starts one for each CPU, even if the model runs on the CPU.
-        batch_size: windows in a batch; 0 chooses a value for the device.
+        batch_size: windows in a batch; 0 chooses a value for the network and the device.
         timeout_s: seconds a file may take to decode in each of two attempts.
     """
 
@@ -59,7 +58,7 @@ class LocalEngine:
         self.model = model
         self.stats = EngineStats()
         self._workers = workers or usable_cpus()
-        self._batch_size = batch_size or (CPU_BATCH if model.device.kind == "cpu" else CUDA_BATCH)
+        self._batch_size = batch_size or default_batch(model.spec.architecture, model.device.kind)
         self._timeout_s = timeout_s
 
     @property

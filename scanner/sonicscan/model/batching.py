@@ -16,8 +16,19 @@ import numpy as np
 from sonicscan.arrays import Float32
 from sonicscan.model.detector import Detector
 
+CPU_BATCH, CUDA_BATCH = 4, 64  # larger ones are no faster on a CPU, and more threads wait at the end
+# Architectures, by the beginnings of their names, whose activations on a batch of four exceed the processor's cache.
+_CPU_BATCHES = {"swinv2_": 1}
+
 # Called with a window's (ticket, index) and its logits, float32 [classes].
 Deliver = Callable[[int, int, Float32], None]
+
+
+def default_batch(architecture: str, kind: str) -> int:
+    """Windows in a batch for a network, on a device of the kind `cpu` or `cuda` (docs/performance.md)."""
+    if kind != "cpu":
+        return CUDA_BATCH
+    return next((size for name, size in _CPU_BATCHES.items() if architecture.startswith(name)), CPU_BATCH)
 
 
 @dataclass

@@ -42,6 +42,7 @@ from sonicscan.engine.wire import Job
 from sonicscan.errors import InputError, SonicscanError
 from sonicscan.library.tracks import Track
 from sonicscan.library.urls import is_url
+from sonicscan.model.batching import default_batch
 from sonicscan.model.loading import Model
 from sonicscan.model.sessions import Device
 from sonicscan.report.row import FileResult
@@ -91,7 +92,7 @@ class RayEngine:
         self.retries = 0
         self._actor_device = Device("cuda" if gpus_per_actor else "cpu")
         self._timeout_s = timeout_s
-        self._batch_size = batch_size or (64 if gpus_per_actor else 8)
+        self._batch_size = batch_size or default_batch(model.spec.architecture, self._actor_device.kind)
         self._cluster = Cluster(address, gpus_per_actor, workers, threads)
         self._model_ref = self._cluster.put(model.path.read_bytes())
 
