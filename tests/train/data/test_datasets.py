@@ -140,8 +140,15 @@ def test_labels_are_mapped_dropped_or_refused() -> None:
     assert [c.label for c in relabel(clips, {"suno": "ai", "codec": "drop"})] == ["human", "ai"]
     with pytest.raises(InputError, match="--map suno=ai"):
         class_names(clips, "binary", {})
-    with pytest.raises(InputError, match="no clip has"):
+    with pytest.raises(InputError, match="neither a label nor a source"):
         relabel(clips, {"udio": "ai"})
+
+
+def test_a_wrong_label_of_a_source_is_corrected_before_labels_are_mapped() -> None:
+    clips = [Clip("a", "human", "a page", "a"), Clip("b", "human", "b page", "b"), Clip("c", "ai", "c page", "c")]
+    assert [c.label for c in relabel(clips, {"a page": "codec"})] == ["codec", "human", "ai"]
+    assert [c.label for c in relabel(clips, {"a page": "codec", "codec": "ai"})] == ["ai", "human", "ai"]
+    assert [c.path for c in relabel(clips, {"codec": "drop", "a page": "codec"})] == ["b", "c"]
 
 
 def test_families_are_classes() -> None:

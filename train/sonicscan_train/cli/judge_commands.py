@@ -12,7 +12,6 @@ from sonicscan_train.cli.options import (
     clips_of,
     data_options,
     license_option,
-    max_bad_option,
     windows_option,
     workers_of,
     workers_option,
@@ -120,7 +119,7 @@ def evaluate(
 @bootstraps_option
 @license_option
 @click.option("--card", default="", help="Address of the model card; stored in the model.")
-@max_bad_option
+@data_options
 @workers_option
 @click.option("--out", type=FILE, required=True, help="Folder of scores, contract, figures and card.")
 def crossfit(
@@ -135,6 +134,7 @@ def crossfit(
     stress_tracks: int,
     bootstraps: int,
     license_note: str,
+    maps: tuple[str, ...],
     card: str,
     max_bad: str,
     workers: int | None,
@@ -165,4 +165,4 @@ def crossfit(
         card=card,
         workers=workers_of(workers),
     )
-    run_crossfit(members, clips_of(data), options, out)
+    run_crossfit(members, clips_of(data, maps), options, out)

@@ -15,7 +15,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path)
 
 map_option = click.option(
-    "--map", "maps", multiple=True, metavar="LABEL=LABEL", help="Rename a label, or drop it: codec=drop."
+    "--map",
+    "maps",
+    multiple=True,
+    metavar="NAME=LABEL",
+    help="Another label for a label or a source; codec=drop leaves clips out.",
 )
 max_bad_option = click.option(
     "--max-bad", default="1%", show_default=True, metavar="N|P%", help="Missing or unreadable files allowed."

@@ -1,7 +1,8 @@
 """The `Clip`: a track's path, labels and part, before it is decoded.
 
 Labels. `human` is reserved for music by people. In a binary model the other class is `ai`. Any other label must be
-mapped (`--map suno=ai`) or dropped (`--map codec=drop`), so that no label becomes AI by accident. With `--classes
+mapped (`--map suno=ai`) or dropped (`--map codec=drop`), so that no label becomes AI by accident. `--map` also corrects
+the label of a source. With `--classes
 source` a clip labelled `ai` belongs to the class of its source, and any other label is a class name of its own. `codec`
 is music by people that went through a neural codec. `evaluate` reports it separately, and training on it needs a
 `--map`.
@@ -73,15 +74,21 @@ def pairs(options: Iterable[str], name: str) -> dict[str, str]:
 
 
 def relabel(clips: Sequence[Clip], labels: Mapping[str, str]) -> list[Clip]:
-    """Clips with labels replaced; those mapped to `drop` are left out.
+    """Clips with other labels; those mapped to `drop` are left out.
+
+    Args:
+        clips: with their labels.
+        labels: the new label of a source, or of a label. The label that a source gets is mapped too.
 
     Raises:
-        InputError: a label to be replaced that no clip has.
+        InputError: a name that is neither a label nor a source of any clip.
     """
-    strange = set(labels) - {clip.label for clip in clips}
-    if strange:
-        raise InputError(f"--map names the label {min(strange)!r}, which no clip has ({_known(clips)}).")
-    renamed = (dataclasses.replace(clip, label=labels.get(clip.label, clip.label)) for clip in clips)
+    own = {clip.label for clip in clips}
+    sources = {name: label for name, label in labels.items() if name not in own}
+    corrected = [dataclasses.replace(clip, label=sources.get(clip.source, clip.label)) for clip in clips]
+    if strange := set(sources) - {clip.source for clip in clips} - {clip.label for clip in corrected}:
+        raise InputError(f"--map names {min(strange)!r}, which is neither a label nor a source here ({_known(clips)}).")
+    renamed = (dataclasses.replace(clip, label=labels.get(clip.label, clip.label)) for clip in corrected)
     return [clip for clip in renamed if clip.label != DROP]
 
 
