@@ -106,3 +106,19 @@ def test_lossless_files_are_exact(suffix: str, tmp_path: Path) -> None:
     soundfile.write(path, rhythm(44100, 2), 44100)
     assert largest_gap_of_blocks(path, 4096) < 1e-6
     assert largest_gap_of_seeks(path, 0) < 1e-6
+
+
+@pytest.mark.parametrize("suffix", ["wav", "aiff", "caf"])
+@pytest.mark.parametrize(("subtype", "kind"), [("PCM_16", np.int16), ("PCM_32", np.int32)])
+def test_integers_become_the_same_floats_as_in_libsndfile(
+    suffix: str, subtype: str, kind: type[np.signedinteger], tmp_path: Path
+) -> None:
+    path, limits = tmp_path / f"track.{suffix}", np.iinfo(kind)
+    values = np.linspace(limits.min, limits.max, 65536).astype(kind)  # all there are of 16 bits
+    soundfile.write(path, values, 44100, subtype=subtype)
+    with contextlib.closing(SndfileSource(io.FileIO(path))) as source:
+        assert source.codec == subtype.lower()
+        found = np.concatenate([source.read(50_000), source.read(50_000)])
+        assert not len(source.read(1))
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, soundfile.read(path, dtype="float32")[0])

@@ -77,7 +77,7 @@ def read_mono(path: bytes, sample_rate: int, max_s: float | None = None) -> Floa
         limit = None if max_s is None else round(max_s * sample_rate)
         parts: list[Float32] = []
         n = 0
-        for block in _resampled(source, sample_rate, Meter()):
+        for block in _resampled(source, sample_rate, Meter(), BLOCK_FRAMES):
             parts.append(block)
             n += len(block)
             if limit is not None and n >= limit:
@@ -90,7 +90,7 @@ def _all_windows(source: Source, spec: AudioSpec, meter: Meter) -> Generator[Win
     length = spec.window_samples
     held: Float32 = np.empty(0, dtype=np.float32)
     start = 0
-    for block in _resampled(source, spec.sample_rate, meter):
+    for block in _resampled(source, spec.sample_rate, meter, BLOCK_FRAMES):
         held = np.concatenate([held, block])
         while len(held) >= length:
             yield _window(source, spec, start, held[:length])
@@ -180,7 +180,7 @@ def _even_blocks(frames: int) -> int:
     return -(-frames // -(-frames // BLOCK_FRAMES))
 
 
-def _resampled(source: Source, rate: int, meter: Meter, block_frames: int = BLOCK_FRAMES) -> Iterator[Float32]:
+def _resampled(source: Source, rate: int, meter: Meter, block_frames: int) -> Iterator[Float32]:
     """Mono blocks at `rate`, from the current position of the source to its end."""
     resample: Callable[[Float32, bool], Float32]
     if source.sample_rate == rate:
