@@ -456,6 +456,38 @@ def test_secrets_are_in_no_message_report_or_journal(
         assert not [text[max(0, text.find(secret) - 150) :][:330] for text in texts if secret in text], secret
 
 
+@pytest.mark.parametrize(
+    ("code", "status"), [(404, "vanished"), (410, "vanished"), (401, "permission_denied"), (503, "unreadable")]
+)
+def test_only_a_file_that_is_missing_has_vanished(code: int, status: str) -> None:
+    class Failing(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(code)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *args: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Failing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with pytest.raises(RemoteError) as found:
+            remote.info(Url(f"http://127.0.0.1:{server.server_address[1]}/a.mp3?key={SECRETS[1]}"))
+        server.shutdown()
+        thread.join()
+    assert found.value.status == status
+    assert SECRETS[1] not in str(found.value)
+
+
+def test_a_server_that_does_not_run_makes_no_file_vanish() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(RemoteError, match="connect") as found:
+        remote.info(Url(f"http://127.0.0.1:{port}/a.mp3"))
+    assert found.value.status == "unreadable"
+
+
 def test_a_server_that_knows_no_ranges(web: Callable[[str], str], tmp_path: Path) -> None:
     path = write_sound(tmp_path / "web" / "long.wav", music(40.0))
     with sound_at(web("long.wav").encode(), -1, whole=False) as file:

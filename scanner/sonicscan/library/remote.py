@@ -26,6 +26,7 @@ _BUCKETS = ("gcs", "gs", "s3", "s3a")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "hf": "hf"}
 _PACKAGES = dict.fromkeys(("abfs", "az"), "adlfs") | dict.fromkeys(("sftp", "ssh"), "paramiko")
 _PACKAGES |= dict.fromkeys(WEB, "aiohttp")
+_HTTP_GONE, _HTTP_DENIED = (404, 410), (401, 403, 407)
 
 
 T = TypeVar("T")
@@ -76,10 +77,12 @@ def reaching(url: Url, what: str) -> Iterator[None]:
 
 
 def _remote_error(url: Url, what: str, error: Exception) -> RemoteError:
+    error = _real_error(url, error)
+    code = getattr(error, "status", None)  # of HTTP
     status: Status = "unreadable"
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) or code in _HTTP_GONE:
         status, why = "vanished", "there is nothing of that name"
-    elif isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
+    elif isinstance(error, PermissionError) or code in _HTTP_DENIED or "Credentials" in type(error).__name__:
         status, why = "permission_denied", "access is denied; its credentials come from the environment or their files"
     elif isinstance(error, MemoryError):
         raise error
@@ -87,6 +90,12 @@ def _remote_error(url: Url, what: str, error: Exception) -> RemoteError:
         lines = scrubbed(str(error), url).strip().splitlines()
         why = f"{type(error).__name__}: {lines[0][:300].rstrip('.')}" if lines else type(error).__name__
     return RemoteError(status, f"{url} cannot be {what} ({why}).")
+
+
+def _real_error(url: Url, error: Exception) -> Exception:
+    """fsspec raises `FileNotFoundError` for every failure of a web server; the failure itself is its cause."""
+    hidden = url.protocol in WEB and isinstance(error, FileNotFoundError)
+    return error.__cause__ if hidden and isinstance(error.__cause__, Exception) else error
 
 
 def info(url: Url, timeout_s: float | None = None) -> dict[str, Any]:
