@@ -20,6 +20,7 @@ from sonicscan.machine import save_address_space
 if TYPE_CHECKING:
     from sonicscan.cli.progress import Tally
     from sonicscan.cli.prometheus import MetricsFile
+    from sonicscan.cli.session import Session
     from sonicscan.library.discovery import Listing
     from sonicscan.library.urls import Location
 
@@ -116,7 +117,9 @@ def run(given: Arguments) -> None:
         unattended = audit is not None and not given.verbose and not sys.stderr.isatty()
         session = Session(scan, tracks, decisions, given.quiet, given.verbose, metrics, unattended)
         if target is None:
-            raise Ended(_exit_code(session.to_stdout(given.out == "-"), given))
+            tally = session.to_stdout(given.out == "-")
+            _say_failed(session, tally, given)
+            raise Ended(_exit_code(tally, given))
         standing = len(scan.notes)
         since, journal, fresh = given.since, given.journal, given.fresh
         if audit is not None:
@@ -142,6 +145,7 @@ def run(given: Arguments) -> None:
             audit.deliver(found)
             newly = len(found.flagged)
         code = _exit_code(tally, given, newly)
+        _say_failed(session, tally, given)
         if code and audit is not None:
             session.release(audit.failed(roots) if code == EXIT_ERRORS else ())
         raise Ended(code)
@@ -193,9 +197,22 @@ def _tracks(given: Arguments, shard: tuple[int, int] | None) -> Listing:
     return dataclasses.replace(tracks, roots=tuple(dict.fromkeys([*tracks.roots, *listed])))
 
 
-def _exit_code(tally: Tally, given: Arguments, newly: int = 0) -> int:
+def _too_many_failed(tally: Tally, given: Arguments) -> bool:
     limit, percent = given.max_errors
-    if tally.failed > (limit / 100 * tally.tracks if percent else limit):
+    return tally.failed > (limit / 100 * tally.tracks if percent else limit)
+
+
+def _say_failed(session: Session, tally: Tally, given: Arguments) -> None:
+    """Say why the exit code is 3, if it is."""
+    if _too_many_failed(tally, given):
+        limit, percent = given.max_errors
+        allowed = f"{limit:g}{'%' * percent}"
+        names = "" if given.verbose or session.unattended else "; -v names them"
+        session.error(f"{tally.failed} of {tally.tracks} tracks failed, and --max-errors allows {allowed}{names}.")
+
+
+def _exit_code(tally: Tally, given: Arguments, newly: int = 0) -> int:
+    if _too_many_failed(tally, given):
         return EXIT_ERRORS
     verdicts = set(given.fail_on & {"flagged", "review"})
     if "review" in verdicts:

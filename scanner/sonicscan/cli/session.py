@@ -135,6 +135,10 @@ class Session:
         elif not self.quiet:
             click.echo(f"sonicscan: {harmless(message)}", err=True)
 
+    def error(self, message: str) -> None:
+        """Print a message on stderr, also if `quiet` or `unattended` is set."""
+        click.echo(f"sonicscan: {harmless(message)}", err=True)
+
     def release(self, failed: Iterable[FileResult] = ()) -> None:
         """Print the stored messages of an unattended scan, because there is news.
 
