@@ -224,6 +224,13 @@ def test_core_commands_do_without_the_extra(report: Path, tmp_path: Path) -> Non
         assert done.returncode == 2 and "pip install 'sonicscan[report]'" in done.stderr
 
 
+def test_commands_that_read_local_files_name_a_url_as_such(tmp_path: Path) -> None:
+    address = "https://me:secret@host/song.mp3"
+    done = CliRunner().invoke(main, ["explain", address, "--out", str(tmp_path / "x.png")])
+    assert done.exit_code == 2
+    assert "https://***@host/song.mp3 is a URL; name a file on this machine." in done.stderr
+
+
 def test_every_command_and_option_is_documented() -> None:
     text = (Path(__file__).parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
     assert "--verbose" in text  # said once: every command takes it

@@ -47,7 +47,7 @@ class LocationType(click.ParamType["Location"]):
 
 
 class FileType(click.Path):
-    """The name of a local file; refuses an empty name, which would mean the working folder."""
+    """The name of a local file; refuses URLs, and an empty name, which would mean the working folder."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
@@ -55,6 +55,12 @@ class FileType(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not str(value):
             self.fail("the name is empty.", param, ctx)
+        if "://" in str(value):  # a `Path` has no double slash
+            from sonicscan.library.urls import Url, located
+
+            value = located(value)
+            if isinstance(value, Url):
+                self.fail(f"{value} is a URL; name a file on this machine.", param, ctx)
         return super().convert(value, param, ctx)
 
 
