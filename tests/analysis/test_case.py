@@ -133,7 +133,11 @@ def test_without_a_key_it_is_said_not_to_be_signed(folder: Path, tmp_path: Path)
     words = ("case", folder / "a song.wav", "--model", folder / "m.onnx", "--examiner", "Ada", "--out", out)
     assert "not signed" in invoke(*words).stderr
     assert report_of(out)["result"]["posterior"] is None
-    assert "It is not signed" in invoke("case", "--verify", out).stdout
+    # Whoever changes report.json alone is not found out, so nothing may be called unchanged.
+    changed = (out / JSON).read_text().replace('"examiner": "Ada"', '"examiner": "Eve"')
+    (out / JSON).write_text(changed)
+    said = invoke("case", "--verify", out).stdout
+    assert "report.json is not signed" in said and "unchanged" not in said
     assert invoke("case", "--verify", out, "--key", folder / "ada.pub").exit_code == 2
     again = invoke(*words)
     assert again.exit_code == 2 and "never written over another" in again.stderr

@@ -71,7 +71,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Verified:
-    """A case file that has not changed since it was made.
+    """A case file whose page is the one that its report names; only a signature shows that the report is unchanged.
 
     Attributes:
         examiner: the person who made it.
@@ -133,7 +133,7 @@ def make_case(order: Order, model: Model, out: Path, key: PrivateKey | None = No
 
 
 def verify(folder: Path, key: PublicKey | None = None) -> Verified:
-    """Check that a case file has not changed since it was made.
+    """Check that a case file has not changed since it was made; without a signature, only its page is checked.
 
     Args:
         folder: the case file.

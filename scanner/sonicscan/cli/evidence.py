@@ -221,10 +221,12 @@ def _verify(folder: Path, key: Path | None) -> None:
 
     found = verify(folder, None if key is None else PublicKey.read(key))
     made = f"{printable(found.examiner)} made it, {printable(found.opened)}"
-    click.echo(f"{click.format_filename(folder)}: unchanged since {made}.")
     if found.fingerprint is None:
-        click.echo("It is not signed: anyone could have changed report.json and report.html together.")
-    elif key is None:
+        click.echo(f"{click.format_filename(folder)}: report.html is the file that report.json names ({made}).")
+        click.echo("report.json is not signed: anyone could have changed it.")
+        return
+    click.echo(f"{click.format_filename(folder)}: unchanged since {made}.")
+    if key is None:
         click.echo(f"Signed by the key in the folder, {found.fingerprint}: compare it with the examiner's key.")
     else:
         click.echo(f"Signed by {found.fingerprint}.")
