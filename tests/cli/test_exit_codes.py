@@ -272,3 +272,14 @@ def test_a_list_from_a_slow_writer_is_read_to_its_end(rows_of_one_file: Path, ti
         writer.join()
     os.close(reading)
     assert len(out.splitlines()) == len(names)
+
+
+def test_the_demo_has_the_exit_codes_of_the_programs(tmp_path: Path) -> None:
+    occupied = tmp_path / "file"
+    occupied.touch()
+    for word, code, said in ((occupied, 2, "cannot be written to"), (None, 2, "Missing argument"), ("--help", 0, "")):
+        words = [sys.executable, "-m", "sonicscan.cli.demo", *([] if word is None else [word])]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == code and said in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr
+    assert not (tmp_path / "--help").exists()

@@ -5,14 +5,17 @@ python -m sonicscan.cli.demo FOLDER
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import av
+import click
 import numpy as np
 import soundfile
 
 from sonicscan.arrays import Float32
+from sonicscan.cli.console import Program
+from sonicscan.cli.parameters import FileType
+from sonicscan.errors import InputError
 from sonicscan.files import replacing
 
 SECONDS = 12.0
@@ -74,7 +77,15 @@ def _write_m4a(path: Path, sound: Float32) -> Path:
     return path
 
 
+@click.command(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("folder", type=FileType())
+def main(folder: Path) -> None:
+    """Synthesise six short tracks into FOLDER, to try sonicscan without music."""
+    try:
+        make_library(folder)
+    except OSError as error:
+        raise InputError(f"the tracks cannot be written to {folder}: {error.strerror or error}.") from error
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m sonicscan.cli.demo FOLDER")
-    make_library(Path(sys.argv[1]))
+    main(prog_name="python -m sonicscan.cli.demo")
