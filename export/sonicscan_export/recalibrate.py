@@ -84,7 +84,8 @@ def from_report(
     chosen = one_of_each(table, group_by)
     scores = [float(table.column("score")[i].as_py()) for i in chosen]
     own = spec.calibration if add else Calibration()
-    check_enough(len(scores) + own.n, max_fpr, f"{report_path} has")
+    counted = f", with one track of each {group_by}," if len(scores) < table.num_rows else ""
+    check_enough(len(scores) + own.n, max_fpr, f"{report_path}{counted} has")
     calibration = _calibration(table.take(pa.array(chosen)), scores, own, spec.calibration, windows, report_path.name)
     provenance = {
         **spec.provenance,

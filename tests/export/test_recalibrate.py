@@ -164,7 +164,7 @@ def test_one_track_of_each_artist_counts(model: Path, tmp_path: Path) -> None:
     assert recalibrate(model, few, tmp_path / "new.onnx", "--group-by", "none").exit_code == 0
     assert spec_of(tmp_path / "new.onnx").calibration.n == 320
     (tmp_path / "new.onnx").unlink()
-    words = "20 tracks, and a false-positive rate of 0.01 takes 299"
+    words = "with one track of each artist, has 20 tracks, and a false-positive rate of 0.01 takes 299"
     refused(recalibrate(model, few, tmp_path / "new.onnx"), words, tmp_path)
 
 

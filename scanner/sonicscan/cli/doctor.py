@@ -158,7 +158,7 @@ def _providers(problems: list[str]) -> dict[str, str]:
             load_model(chosen_model(None), Device(kind), 1, 1)
             found[kind] = "starts"
         except SonicscanError as error:
-            found[kind] = f"does not start: {error}"
+            found[kind] = f"does not start: {str(error).removeprefix(f'--device {Device(kind)} does not start: ')}"
             if kind == "cpu":
                 problems.append(f"no model runs on the CPU: {error}")
     return found
