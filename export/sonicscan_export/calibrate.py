@@ -25,7 +25,7 @@ from sonicscan_export.recalibrate import check_enough
 from sonicscan_export.tables import thresholds_of
 from sonicscan_export.verify import agreement
 from sonicscan_train.data.clips import Clip
-from sonicscan_train.judge.calibration import one_clip_of_each_group
+from sonicscan_train.judge.calibration import calibration_of, one_of_each_group
 from sonicscan_train.judge.scoring import SCORING_BATCH, TrackLogits, scored, track_logits
 from sonicscan_train.metrics import auc
 
@@ -62,15 +62,15 @@ def rescore(reference: Model, converted: Model, data: CalibrationData, say: Say)
     before, after, skipped = _score_both(reference, converted, clips)
     if skipped > _MAX_SKIPPED * len(clips):
         raise InputError(f"{skipped} of the {len(clips)} tracks of {data.name} cannot be scored; correct the manifest.")
-    human = np.array([clip.label == "human" for clip, _ in before])
-    old = np.array([score for _, score in before])
-    new = np.array([score for _, score in after])
+    human = np.array([track.clip.human for track in before])
+    old, new = (np.array([scored(track, spec).score for track in tracks]) for tracks in (before, after))
     # A certificate needs independent draws, as in training: one track of each group.
-    drawn = {clip.path for clip in one_clip_of_each_group([c for c, _ in before if c.label == "human"], seed=0)}
-    independent = np.array([clip.path in drawn for clip, _ in before])
+    people, ai = (one_of_each_group([t for t in after if t.clip.human is of_people], 0) for of_people in (True, False))
+    drawn = {track.clip.path for track in people}
+    independent = np.array([track.clip.path in drawn for track in before])
     if spec.calibration.n:
         what = f"{len(drawn)} tracks of {data.name}, one of each group, {PLAN} windows each"
-        calibration = Calibration.of(new[independent].tolist(), what, ai_scores=new[~human].tolist(), windows=str(PLAN))
+        calibration = calibration_of(people, ai, spec, data=what, windows=str(PLAN))
         spec = dataclasses.replace(spec, calibration=calibration, caught=caught_at_rates(calibration))
         check_enough(spec.calibration.n, 0.5, f"{data.name} has")
     # Each file gets verdicts by its own thresholds, on the same tracks, as in later scans.
@@ -111,8 +111,8 @@ def too_far(facts: dict[str, Any]) -> str:
 
 def _score_both(
     reference: Model, converted: Model, clips: list[Clip]
-) -> tuple[list[tuple[Clip, float]], list[tuple[Clip, float]], int]:
-    """Scores under both models, from one decoding, and how many tracks have none."""
+) -> tuple[list[TrackLogits], list[TrackLogits], int]:
+    """Logits of both models, from one decoding, and how many tracks have none."""
     detectors = [Detector(model, SCORING_BATCH) for model in (reference, converted)]
     classes = len(reference.spec.classes)
     skipped: list[str] = []
@@ -121,13 +121,12 @@ def _score_both(
         batch = np.ascontiguousarray(images.numpy())
         return torch.from_numpy(np.concatenate([d.logits(batch, len(batch)) for d in detectors], axis=1))
 
-    before: list[tuple[Clip, float]] = []
-    after: list[tuple[Clip, float]] = []
+    before: list[TrackLogits] = []
+    after: list[TrackLogits] = []
     tracks = track_logits(
         forward, clips, reference.spec.audio, PLAN, skipped=lambda clip, why: skipped.append(clip.path)
     )
     for track in tracks:
-        for scores, logits in ((before, track.logits[:, :classes]), (after, track.logits[:, classes:])):
-            half = TrackLogits(track.clip, logits, track.format)
-            scores.append((track.clip, scored(half, converted.spec).score))
+        before.append(dataclasses.replace(track, logits=track.logits[:, :classes]))
+        after.append(dataclasses.replace(track, logits=track.logits[:, classes:]))
     return before, after, len(skipped)

@@ -90,6 +90,9 @@ def test_conversion_is_verified_and_calibrated_again(wanted: str, trained: Path,
     spec = onnxfile.read_spec(model, out)
     assert spec.calibration.n == HUMAN_TRACKS
     assert spec.calibration.data == f"{HUMAN_TRACKS} tracks of tracks.csv, one of each group, 12 windows each"
+    # A scan with this file can tell whether its tracks are like those of the calibration.
+    assert spec.calibration.material is not None
+    assert spec.calibration.material.codecs == {"pcm_16": HUMAN_TRACKS}
     assert spec.data_digest == "d1"
     assert spec.provenance["precision"] == wanted
     assert spec.provenance["weights_digest"] == checkpoint.weights_digest(trained)
@@ -110,6 +113,18 @@ def test_conversion_is_verified_and_calibrated_again(wanted: str, trained: Path,
     # int8 takes a quarter of float32 and fp16 half, but for the layers that stay.
     stored = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     assert stored < 0.6 * 4 * sum(p.numel() for p in build("test_resnet").parameters())
+
+
+def test_one_ai_track_of_each_group_counts_after_a_conversion(trained: Path, tracks: Path, tmp_path: Path) -> None:
+    rows = [
+        (str(tracks.parent / f"{k}.wav"), "ai" if k >= HUMAN_TRACKS else "human", "album" if k >= HUMAN_TRACKS else "")
+        for k in range(HUMAN_TRACKS + AI_TRACKS)
+    ]
+    manifest = write_manifest(tmp_path / "m.csv", rows, ("path", "label", "group"))
+    result = run(trained, "--out", tmp_path / "m.onnx", "--precision", "fp16", "--calibration-data", manifest)
+    assert result.exit_code == 0, result.output
+    calibration = onnxfile.read_spec(onnxfile.read(tmp_path / "m.onnx"), tmp_path / "m.onnx").calibration
+    assert (calibration.n, calibration.n_ai) == (HUMAN_TRACKS, 1)
 
 
 def test_half_keeps_float32_at_its_ends(graph: onnx.ModelProto, network: DetectorNet, windows: data.WindowSet) -> None:

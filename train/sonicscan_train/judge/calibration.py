@@ -73,18 +73,42 @@ def calibrated(
     spec = dataclasses.replace(spec, temperature=temperature, offset=offset)
     known = [track for track in tracks if not track.clip.human]
     counted, counted_ai = (of if all_tracks else one_of_each_group(of, seed) for of in (human, known))
-    facts = [track.facts for track in counted if track.facts is not None]
-    scores = [scored(t, spec).score for t in counted]
+    calibration = calibration_of(counted, counted_ai, spec, data=data, windows=windows, kinds=kinds)
+    spec = dataclasses.replace(spec, calibration=calibration, caught=caught_at_rates(calibration))
+    if not spec.multiclass:
+        return spec
+    return dataclasses.replace(spec, unknown_below=fit_unknown(known, unknown, spec))
+
+
+def calibration_of(
+    people: Sequence[TrackLogits],
+    ai: Sequence[TrackLogits],
+    spec: ModelSpec,
+    *,
+    data: str,
+    windows: str,
+    kinds: Callable[[TrackLogits], Iterable[str]] = lambda track: (),
+) -> Calibration:
+    """The scores of independent tracks, and what those by people are like.
+
+    Args:
+        people: tracks by people.
+        ai: AI tracks.
+        spec: the model's contract; its calibration does not count.
+        data, windows, kinds: as in `calibrated`.
+    """
+    facts = [track.facts for track in people if track.facts is not None]
+    scores = [scored(track, spec).score for track in people]
     members: defaultdict[str, list[float]] = defaultdict(list)
-    for track, score in zip(counted, scores, strict=True):
+    for track, score in zip(people, scores, strict=True):
         for kind in kinds(track):
             members[kind].append(score)
     of_kinds = (Category.of("material", name, members[name]) for name in sorted(members))
-    codecs = [None if track.facts is None else track.facts.codec for track in counted]
-    calibration = Calibration.of(
+    codecs = [None if track.facts is None else track.facts.codec for track in people]
+    return Calibration.of(
         scores,
         data,
-        ai_scores=[scored(t, spec).score for t in counted_ai],
+        ai_scores=[scored(track, spec).score for track in ai],
         windows=windows,
         material=Material.of(
             [f.codec for f in facts],
@@ -97,10 +121,6 @@ def calibrated(
         else None,
         categories=[*codec_categories(scores, codecs), *(found for found in of_kinds if found is not None)],
     )
-    spec = dataclasses.replace(spec, calibration=calibration, caught=caught_at_rates(calibration))
-    if not spec.multiclass:
-        return spec
-    return dataclasses.replace(spec, unknown_below=fit_unknown(known, unknown, spec))
 
 
 def fit_scale(means: Float64, factors: Float64, truth: npt.NDArray[np.bool_]) -> tuple[float, float]:
