@@ -55,9 +55,10 @@ def test_what_is_not_a_report_is_said_in_a_sentence(tmp_path: Path, command: str
     for name, said in (
         ("x.parquet", "cannot be read"),
         ("x.csv", "only a .parquet report"),
-        ("none", "cannot be read"),
+        ("none", "none cannot be read: No such file or directory.\n"),
     ):
         result = run(command, tmp_path / name)
+        assert ".." not in result.stderr
         assert result.exit_code == 2 and said in result.stderr and "Traceback" not in result.stderr
 
 

@@ -6,6 +6,7 @@ is read as dictionaries, which store a repeated value once, so each batch is mea
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sonicscan.errors import ReportError
+from sonicscan.library.urls import Location
 from sonicscan.report.pages import DamagedPageError, expanded_bytes
 
 BATCH_ROWS, SMALL_BATCH_ROWS = 16_384, 128
@@ -49,7 +51,15 @@ def schema_of(path: Path) -> pa.Schema:
     try:
         return pq.read_schema(path)
     except (OSError, pa.ArrowException) as error:
-        raise ReportError(f"the report {path} cannot be read: {' '.join(str(error).split())}.") from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Location, error: Exception) -> ReportError:
+    """The error for a report that the system or Arrow cannot read."""
+    why = " ".join(str(error).split()).rstrip(".")
+    if isinstance(error, OSError) and error.errno:  # Arrow's own words repeat number and path
+        why = os.strerror(error.errno)
+    return ReportError(f"the report {path} cannot be read: {why}.")
 
 
 def _wanted(path: Path, columns: list[str] | None) -> pa.Schema:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from sonicscan.errors import ReportError
 from sonicscan.library import remote
 from sonicscan.library.urls import Location, Url
-from sonicscan.report.bounded import read_bounded, schema_of
+from sonicscan.report.bounded import read_bounded, schema_of, unreadable
 from sonicscan.report.checks import check_rows
 from sonicscan.report.schema import sort_rows
 from sonicscan.report.versions import check_version, upgraded
@@ -35,7 +35,7 @@ def read_report(path: Location) -> pa.Table:
         else:
             table = pa.concat_tables([read_file(file) for file in part_files(path)])
     except (OSError, pa.ArrowException) as error:
-        raise ReportError(f"the report {path} cannot be read: {' '.join(str(error).split())}.") from error
+        raise unreadable(path, error) from error
     check_version(table.schema, path)
     table = upgraded(table, path)
     check_rows(table, path)
