@@ -13,6 +13,7 @@ from sonicscan.report.readers import read_report
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import to_batch, to_results
 from sonicscan.scanning.reportfile import FileSink
+from sonicscan.scanning.resumable import ResumableScan
 from sonicscan.scanning.scan import Scan, ScanOptions
 from sonicscan.scanning.sinks import Origin
 
@@ -39,3 +40,16 @@ def test_the_report_has_all_rows_by_path(origin: Origin, tmp_path: Path) -> None
     sink.finish([pa.Table.from_batches([to_batch([row("c")])])])
     assert list(to_results(read_report(out))) == [row(name) for name in "abcdef"]
     assert [path.name for path in tmp_path.iterdir()] == ["r.parquet"]
+
+
+def test_rows_of_an_interrupted_scan_of_another_library_are_not_lost_silently(origin: Origin, tmp_path: Path) -> None:
+    scan = Scan(ScanOptions(model=Path(origin.metadata(()).options["model"]), provenance=False))
+    interrupted = FileSink(origin, tmp_path / "r.parquet")
+    interrupted.append([row("f"), row("b")])
+    interrupted.close()
+    sink = FileSink(origin, tmp_path / "r.parquet")
+    resumed = ResumableScan(scan, listing([]), sink)
+    assert "none of the 2 rows of the interrupted scan was used" in str(resumed.nothing_resumed())
+    sink.known.take(Track(b"f", 1, 1))
+    assert resumed.nothing_resumed() is None
+    sink.close()

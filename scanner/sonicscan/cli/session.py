@@ -86,7 +86,7 @@ class Session:
                     progress.update()
 
                 reported.run(each)
-            if (without_effect := reported.nothing_carried()) is not None:
+            for without_effect in filter(None, (reported.nothing_resumed(), reported.nothing_carried())):
                 self.say(without_effect)
             tally.carried = 0
             for rows in reported.carried():

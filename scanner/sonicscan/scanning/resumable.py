@@ -81,6 +81,15 @@ class ResumableScan:
             "or have changed; name the folder that was scanned then."
         )
 
+    def nothing_resumed(self) -> str | None:
+        """Returns a warning if the finished scan used no row of the interrupted one; None if it used some."""
+        if not self.sink.resumed or len(self.sink.known):
+            return None
+        return (
+            f"none of the {self.sink.resumed} rows of the interrupted scan was used: their files are not in this scan, "
+            "or have changed. The rows are discarded; use one --out for each library."
+        )
+
     def carried(self) -> Iterator[pa.Table]:
         """Rows taken over from the interrupted scan and the earlier report; complete once `run` is."""
         yield from self.sink.carried()
