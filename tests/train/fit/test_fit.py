@@ -162,6 +162,32 @@ def test_a_file_that_goes_while_training_is_one_sentence(clips: list[Clip], tmp_
         fit(gone, config(gone), tmp_path / "run", workers=workers)
 
 
+def test_the_mean_over_epochs_is_kept_and_resumed(clips: list[Clip], tmp_path: Path) -> None:
+    asked, run = config(clips, mean_from=0.5, best="last"), tmp_path / "run"
+
+    class Stopped(Exception):
+        pass
+
+    def stop_in_the_third_epoch(epoch: int, steps: int) -> None:
+        if epoch == 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        fit(clips, asked, run, watcher=Watcher(began=stop_in_the_third_epoch))
+    second = torch.load(run / "state.pt", weights_only=True)
+    assert second["mean_epochs"] == 1  # the first of three epochs ends before half of the run
+    fit(clips, asked, run, resume=True)
+    third = torch.load(run / "state.pt", weights_only=True)
+    assert third["mean_epochs"] == 2
+    mean = {name: (value + third["averaged"][name]) / 2 for name, value in second["averaged"].items()}
+    assert not torch.equal(mean["head.weight"], third["averaged"]["head.weight"])
+    for name, value in third["mean"].items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, mean[name])
+    model, _ = checkpoint.load(run / "best")
+    torch.testing.assert_close(model.head.weight.detach(), mean["head.weight"])
+
+
 def test_several_classes_are_the_sources(clips: list[Clip], tmp_path: Path) -> None:
     recipe = short(epochs=1, steps_per_epoch=1, batch_size=4)
     asked = FitConfig(TINY, "none", recipe, classes="source", families={"beta": "gamma"})

@@ -113,10 +113,12 @@ def fit(
         watch.began(progress.epoch + 1, steps)
         loss, taken = _train_epoch(session, config, progress.epoch, source, schedule, teacher, watch)
         trained_s = time.monotonic() - began
-        model = session.synchronised()
+        session.synchronise()
+        if recipe.mean_from is not None and schedule.progress((progress.epoch + 1) * steps) > recipe.mean_from:
+            session.mean.add(session.averaged.model)
         result = None
         if recipe.best != "last":
-            result = validate(model, valid, spec, config, accelerator, workers, watch.skipped)
+            result = validate(session.kept, valid, spec, config, accelerator, workers, watch.skipped)
         row = {
             "epoch": progress.epoch + 1,
             "steps": session.averaged.steps,
@@ -240,7 +242,7 @@ def _write(
         metrics = {} if result is None else {"validation": {"epoch": row["epoch"], **result.figures()}}
         provenance = {**spec.provenance, "steps": row["steps"]}
         kept = dataclasses.replace(spec, metrics=metrics, provenance=provenance)
-        checkpoint.save(folder.best, session.averaged.model, kept)
+        checkpoint.save(folder.best, session.kept, kept)
     if progress.best is row and result is not None:
         draw_roc({"validation tracks": (result.truth, result.scores)}, folder.path / "roc.png")
     draw_curves(progress.history, folder.path / "loss.png")

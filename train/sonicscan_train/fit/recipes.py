@@ -83,6 +83,7 @@ class Recipe:
         mixup: alpha of the Beta distribution that mixes pairs of windows; 0 is none.
         mixup_share: share of windows that are mixed, each in its own proportion; None mixes whole batches equally.
         ema: decay of the weights' moving average, which then is the model; 0 is none.
+        mean_from: share of the run after which the model is the mean of the epochs' weights; None takes the last ones.
         clip_norm: largest norm of the gradient; 0 is any.
         dropout: before the head.
         narrow_frames, wide_share: frames of the images, drawn from the window, until the last `wide_share` of the run.
@@ -117,6 +118,7 @@ class Recipe:
     mixup: float = 0.0
     mixup_share: float | None = None
     ema: float = 0.0
+    mean_from: float | None = None
     clip_norm: float = 0.0
     dropout: float = 0.0
     narrow_frames: int | None = None

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 
 from sonicscan.spec import ModelSpec
-from sonicscan_train.fit.average import Averaged
+from sonicscan_train.fit.average import Averaged, EpochMean
 from sonicscan_train.fit.run import FitConfig, RunFolder, TrainingProgress
 from sonicscan_train.nets.backbones import DetectorNet, build
 from sonicscan_train.nets.depthwise import quicken
@@ -25,7 +25,8 @@ class Session:
         detector: the network.
         model: the same as accelerate wraps it for several processes.
         optimizer: as accelerate wraps it.
-        averaged: the network that is validated and kept.
+        averaged: its moving average over steps.
+        mean: the mean of `averaged` over epochs; empty if the recipe has no `mean_from`, and before that.
         accelerator: device, precision and processes.
     """
 
@@ -33,14 +34,20 @@ class Session:
     model: torch.nn.Module
     optimizer: torch.optim.Optimizer
     averaged: Averaged
+    mean: EpochMean
     accelerator: Accelerator
 
-    def synchronised(self) -> DetectorNet:
-        """The averaged network in evaluation mode, equal in every process."""
+    def synchronise(self) -> None:
+        """Makes the averaged network equal in every process, and puts it into evaluation mode."""
         # Each process has different batches and so different batch statistics; those of the first process are used.
         for buffer in self.averaged.model.buffers():
             buffer.copy_(broadcast(buffer))
-        return self.averaged.model.eval()
+        self.averaged.model.eval()
+
+    @property
+    def kept(self) -> DetectorNet:
+        """The network that is validated and kept, in evaluation mode."""
+        return self.mean.model.eval() if self.mean.epochs else self.averaged.model
 
     def state(self) -> dict[str, Any]:
         """The state that the next epoch depends on, without the configuration."""
@@ -48,6 +55,7 @@ class Session:
             "model": self.detector.state_dict(),
             "averaged": self.averaged.model.state_dict(),
             "steps": self.averaged.steps,
+            **({"mean": self.mean.model.state_dict(), "mean_epochs": self.mean.epochs} if self.mean.epochs else {}),
             "optimizer": self.optimizer.state_dict(),
         }
         if self.accelerator.scaler is not None:
@@ -68,18 +76,21 @@ def begin(folder: RunFolder, spec: ModelSpec, config: FitConfig) -> tuple[Sessio
     optimizer = torch.optim.AdamW(
         detector.parameters(), lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, weight_decay=recipe.weight_decay
     )
-    averaged = Averaged(detector, recipe.ema)
+    averaged, mean = Averaged(detector, recipe.ema), EpochMean(detector)
     progress = TrainingProgress(began=time.time())
     if found := folder.read():
         progress, state = found
         detector.load_state_dict(state["model"])
         averaged.model.load_state_dict(state["averaged"])
         averaged.steps = state["steps"]
+        if "mean" in state:
+            mean.model.load_state_dict(state["mean"])
+            mean.epochs = state["mean_epochs"]
         optimizer.load_state_dict(state["optimizer"])
         if accelerator.scaler is not None:
             accelerator.scaler.load_state_dict(state["scaler"])
     model = cast(torch.nn.Module, accelerator.prepare(detector))
-    return Session(detector, model, accelerator.prepare(optimizer), averaged, accelerator), progress
+    return Session(detector, model, accelerator.prepare(optimizer), averaged, mean, accelerator), progress
 
 
 def _precision(amp: bool) -> str:
