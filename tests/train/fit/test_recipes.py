@@ -155,16 +155,17 @@ def test_mixup_and_smoothing_keep_targets_probabilities() -> None:
     assert not torch.allclose(mixed, images)
 
 
-def test_a_run_by_the_clock_has_a_plateau_and_ends_at_zero_with_whole_windows() -> None:
+def test_the_rate_of_a_run_by_the_clock_follows_the_time() -> None:
     recipe = recipe_of("small", "tf_efficientnet_lite0")
     clock = [1000.0]
     schedule = Schedule(recipe, 0, began=1000.0, until=2000.0, now=lambda: clock[0])
     assert schedule.rate(0) == pytest.approx(recipe.lr / 150) and schedule.rate(400) == recipe.lr
+    falling = dataclasses.replace(schedule, recipe=dataclasses.replace(recipe, schedule="cosine"))
     seen = []
-    for clock[0] in (1499.0, 1750.0, 1840.0, 1860.0, 2000.0):
-        seen.append((schedule.rate(400) / recipe.lr, schedule.frames(400, 256)))
-    assert [frames for _, frames in seen] == [128, 128, 128, 256, 256]
-    assert [rate for rate, _ in seen] == pytest.approx([1.0, 0.5, 0.2321, 0.1813, 0.0], abs=1e-3)
+    for clock[0] in (1250.0, 1500.0, 2000.0):
+        seen.append((schedule.rate(400) / recipe.lr, falling.rate(400) / recipe.lr))
+    assert [constant for constant, _ in seen] == [1.0, 1.0, 1.0]
+    assert [cosine for _, cosine in seen] == pytest.approx([0.8536, 0.5, 0.0], abs=1e-3)
 
 
 def test_boosts_are_by_name_or_pattern_and_references_count_more() -> None:

@@ -18,7 +18,6 @@ from sonicscan_train.data.caches import MelFrames, Version, start_frames, window
 from sonicscan_train.data.clips import Clip
 from sonicscan_train.fit.recipes import CachePlan, Recipe
 from sonicscan_train.fit.sampling import sampling_weights
-from sonicscan_train.fit.schedule import Schedule
 from sonicscan_train.fit.windows import soft_targets
 from sonicscan_train.sound.spectrogram import TO_NEPER, SpectrogramAugmentation, augment_decibels
 
@@ -151,16 +150,14 @@ def layered(decibels: Tensor, half: int, plan: CachePlan, rng: np.random.Generat
     return mixed
 
 
-def prefetched(
-    batches: CachedBatches, schedule: Schedule, first: int, steps: int, frames: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """`steps` batches from step `first` on, each made while the one before it is trained on."""
+def prefetched(batches: CachedBatches, first: int, steps: int, frames: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """`steps` batches from step `first` on, `frames` wide, each made while the one before it is trained on."""
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(batches, first, schedule.frames(first, frames))
+        coming = pool.submit(batches, first, frames)
         for step in range(first, first + steps):
             batch = coming.result()
             if step + 1 < first + steps:
-                coming = pool.submit(batches, step + 1, schedule.frames(step + 1, frames))
+                coming = pool.submit(batches, step + 1, frames)
             yield batch
 
 

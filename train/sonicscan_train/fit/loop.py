@@ -195,7 +195,7 @@ def _train_epoch(
     on_cpu = accelerator.device.type == "cpu" and recipe.cpu_bfloat16
     first = epoch * source.steps(epoch)
     total, taken = 0.0, 0
-    for step, (raw_images, raw_targets) in enumerate(source.epoch(epoch, schedule)):
+    for step, (raw_images, raw_targets) in enumerate(source.epoch(epoch)):
         if taken and schedule.until is not None and schedule.progress(first + step) >= 1.0:
             break
         for group in session.optimizer.param_groups:

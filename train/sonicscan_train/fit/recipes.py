@@ -78,7 +78,6 @@ class Recipe:
         steps_per_epoch: None is one pass over the training clips.
         schedule: `constant`, or half a `cosine` to zero.
         warmup, warmup_steps: share of all steps, or number of steps, in which the rate rises linearly.
-        plateau: share of the run after which the cosine begins.
         label_smoothing: share of the target spread over all classes.
         mixup: alpha of the Beta distribution that mixes pairs of windows; 0 is none.
         mixup_share: share of windows that are mixed, each in its own proportion; None mixes whole batches equally.
@@ -86,8 +85,7 @@ class Recipe:
         mean_from: share of the run after which the model is the mean of the epochs' weights; None takes the last ones.
         clip_norm: largest norm of the gradient; 0 is any.
         dropout: before the head.
-        narrow_frames, wide_share: frames of the images, drawn from the window, until the last `wide_share` of the run.
-            With None, images are whole windows throughout.
+        narrow_frames: width of the images, which are drawn from the windows; None takes whole windows.
         crop: `first` window of a track, or a `random` one in each epoch.
         sampling: None shuffles the clips.
         cache: train from cached excerpts; None reads crops from the files.
@@ -113,7 +111,6 @@ class Recipe:
     schedule: Literal["constant", "cosine"] = "constant"
     warmup: float = 0.0
     warmup_steps: int = 0
-    plateau: float = 0.0
     label_smoothing: float = 0.0
     mixup: float = 0.0
     mixup_share: float | None = None
@@ -122,7 +119,6 @@ class Recipe:
     clip_norm: float = 0.0
     dropout: float = 0.0
     narrow_frames: int | None = None
-    wide_share: float = 1.0
     crop: Literal["first", "random"] = "first"
     sampling: Sampling | None = None
     cache: CachePlan | None = None

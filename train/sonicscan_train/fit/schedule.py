@@ -1,4 +1,4 @@
-"""The progress of a run, and the values that depend on it: learning rate, image width and end of the run."""
+"""The progress of a run, and the values that depend on it: learning rate and end of the run."""
 
 from __future__ import annotations
 
@@ -33,18 +33,13 @@ class Schedule:
             return step / self.total
         return (self.now() - self.began) / max(self.until - self.began, 1e-9)
 
-    def frames(self, step: int, whole: int) -> int:
-        """Width of the images of a step; `whole` is the window's."""
-        narrow = self.recipe.narrow_frames
-        return narrow if narrow is not None and self.progress(step) < 1.0 - self.recipe.wide_share else whole
-
     def rate(self, step: int) -> float:
-        """The learning rate of a step: linear warm-up, then constant, or a plateau and half a cosine to zero."""
+        """The learning rate of a step: linear warm-up, then constant or half a cosine to zero."""
         recipe = self.recipe
         warmup = recipe.warmup_steps or (round(recipe.warmup * self.total) if self.until is None else 0)
         rising = min(1.0, (step + 1) / warmup) if warmup else 1.0
         if recipe.schedule == "constant":
             return recipe.lr * rising
-        begins = recipe.plateau if self.until is not None else max(recipe.plateau, warmup / self.total)
+        begins = 0.0 if self.until is not None else warmup / self.total
         fallen = min(1.0, max(0.0, (self.progress(step) - begins) / max(1.0 - begins, 1e-9)))
         return recipe.lr * min(rising, 0.5 * (1.0 + math.cos(math.pi * fallen)))

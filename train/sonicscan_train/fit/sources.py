@@ -19,7 +19,6 @@ from sonicscan_train.data.clips import Clip, class_of
 from sonicscan_train.fit.batches import CachedBatches, prefetched
 from sonicscan_train.fit.recipes import CachePlan
 from sonicscan_train.fit.run import FitConfig
-from sonicscan_train.fit.schedule import Schedule
 from sonicscan_train.fit.windows import MIXUP, WindowDataset, batches, epoch_draws, epoch_loader, mix, soft_targets
 from sonicscan_train.sound.variants import Variants, vary
 
@@ -33,7 +32,7 @@ class BatchSource(Protocol):
         """Steps of a 0-based epoch."""
         ...
 
-    def epoch(self, epoch: int, schedule: Schedule) -> Iterator[Batch]:
+    def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of a 0-based epoch."""
         ...
 
@@ -63,7 +62,7 @@ class FileSource:
         n = len(self._clips) if recipe.steps_per_epoch is None else recipe.steps_per_epoch * recipe.batch_size
         return -(-n // recipe.batch_size)
 
-    def epoch(self, epoch: int, schedule: Schedule) -> Iterator[Batch]:
+    def epoch(self, epoch: int) -> Iterator[Batch]:
         recipe, seed = self._config.recipe, self._config.seed
         draws = epoch_draws(self._clips, recipe, seed, epoch)
         own = batches(draws, recipe.batch_size, self._rank, self._world)
@@ -85,9 +84,9 @@ class CacheSource:
     def steps(self, epoch: int) -> int:
         return self._steps
 
-    def epoch(self, epoch: int, schedule: Schedule) -> Iterator[Batch]:
+    def epoch(self, epoch: int) -> Iterator[Batch]:
         own = slice(self._rank, None, self._world)
-        for images, soft in prefetched(self._drawn, schedule, epoch * self._steps, self._steps, self._frames):
+        for images, soft in prefetched(self._drawn, epoch * self._steps, self._steps, self._frames):
             yield images[own], soft[own]
 
 
@@ -131,7 +130,7 @@ def cache_source(
     drawn = CachedBatches(
         train, [row[c.path] for c in train], targets, len(spec.classes), versions, spec.audio, recipe, config.seed
     )
-    return CacheSource(drawn, config, spec.audio.n_frames, rank, world)
+    return CacheSource(drawn, config, recipe.narrow_frames or spec.audio.n_frames, rank, world)
 
 
 VARIANT_SEED = 20261126  # of the fixed variants, which all members of a model share
