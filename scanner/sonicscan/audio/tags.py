@@ -31,6 +31,7 @@ MAX_SECONDS = 1.0
 MAX_BYTES = 4 << 20
 _MAX_TAG = 2000  # characters of one tag
 _MAX_TEXTS = 500
+_PROBED_BYTES = 1 << 16  # FFmpeg looks for other codecs in all of them, if a WAV claims to hold PCM: 15 ms for 1 MB
 # FFmpeg's names of the four tags, lower case, in the order in which they are looked for.
 _NAMES = {
     "title": ("title", "tit2", "inam"),
@@ -204,7 +205,7 @@ def _by_ffmpeg(file: _BoundedFile) -> Tags:
         with av.open(
             View(file, behind_id3(file)),
             mode="r",
-            options={"format_whitelist": CONTAINERS, "protocol_whitelist": "", "probesize": str(MAX_BYTES // 4)},
+            options={"format_whitelist": CONTAINERS, "protocol_whitelist": "", "probesize": str(_PROBED_BYTES)},
             metadata_errors="replace",
             timeout=MAX_SECONDS,
         ) as container:
