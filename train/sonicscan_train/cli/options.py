@@ -19,7 +19,7 @@ map_option = click.option(
     "maps",
     multiple=True,
     metavar="NAME=LABEL",
-    help="Another label for a label or a source; codec=drop leaves clips out.",
+    help="Relabel a label or a source; codec=drop leaves clips out.",
 )
 max_bad_option = click.option(
     "--max-bad", default="1%", show_default=True, metavar="N|P%", help="Missing or unreadable files allowed."

@@ -2,10 +2,9 @@
 
 Labels. `human` is reserved for music by people. In a binary model the other class is `ai`. Any other label must be
 mapped (`--map suno=ai`) or dropped (`--map codec=drop`), so that no label becomes AI by accident. `--map` also corrects
-the label of a source. With `--classes
-source` a clip labelled `ai` belongs to the class of its source, and any other label is a class name of its own. `codec`
-is music by people that went through a neural codec. `evaluate` reports it separately, and training on it needs a
-`--map`.
+the label of a source. With `--classes source` a clip labelled `ai` belongs to the class of its source, and any other
+label is a class name of its own. `codec` is music by people that went through a neural codec. `evaluate` reports it
+separately, and training on it needs a `--map`.
 """
 
 from __future__ import annotations
