@@ -133,7 +133,7 @@ class Session:
         if self.unattended:
             self._held.append(message)
         elif not self.quiet:
-            click.echo(f"sonicscan: {harmless(message)}", err=True)
+            self.error(message)
 
     def error(self, message: str) -> None:
         """Print a message on stderr, also if `quiet` or `unattended` is set."""
@@ -150,7 +150,7 @@ class Session:
         for result in itertools.islice(failed, _NAMED):
             self._note_failed(result)
         for message in self._held:
-            click.echo(f"sonicscan: {harmless(message)}", err=True)
+            self.error(message)
         self._held.clear()
 
     def _progress(self, tally: Tally, shown: bool) -> Progress:

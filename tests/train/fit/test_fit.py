@@ -68,6 +68,15 @@ def without_times(history: list[dict[str, object]]) -> list[dict[str, object]]:
     return [{k: v for k, v in row.items() if k not in ("seconds", "windows_per_s")} for row in history]
 
 
+class Stopped(Exception):
+    pass
+
+
+def stop_in_the_third_epoch(epoch: int, steps: int) -> None:
+    if epoch == 3:
+        raise Stopped
+
+
 def test_a_network_learns_and_leaves_a_checkpoint(clips: list[Clip], tmp_path: Path) -> None:
     recipe = short(epochs=3, steps_per_epoch=8, batch_size=6, lr=3e-3, ema=0.9, mixup=0.0, spec_augment=None)
     recipe = dataclasses.replace(recipe, augmentation=None)
@@ -92,13 +101,6 @@ def test_a_network_learns_and_leaves_a_checkpoint(clips: list[Clip], tmp_path: P
 def test_a_resumed_run_ends_bit_for_bit_as_an_uninterrupted_one(clips: list[Clip], tmp_path: Path) -> None:
     asked = config(clips)
     whole = fit(clips, asked, tmp_path / "whole")
-
-    class Stopped(Exception):
-        pass
-
-    def stop_in_the_third_epoch(epoch: int, steps: int) -> None:
-        if epoch == 3:
-            raise Stopped
 
     with pytest.raises(Stopped):
         fit(clips, asked, tmp_path / "cut", watcher=Watcher(began=stop_in_the_third_epoch))
@@ -164,13 +166,6 @@ def test_a_file_that_goes_while_training_is_one_sentence(clips: list[Clip], tmp_
 
 def test_the_mean_over_epochs_is_kept_and_resumed(clips: list[Clip], tmp_path: Path) -> None:
     asked, run = config(clips, mean_from=0.5, best="last"), tmp_path / "run"
-
-    class Stopped(Exception):
-        pass
-
-    def stop_in_the_third_epoch(epoch: int, steps: int) -> None:
-        if epoch == 3:
-            raise Stopped
 
     with pytest.raises(Stopped):
         fit(clips, asked, run, watcher=Watcher(began=stop_in_the_third_epoch))

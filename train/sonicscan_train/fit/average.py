@@ -29,13 +29,7 @@ class Averaged:
         self.steps += 1
         if not self._decay:
             return
-        decay = min(self._decay, self.steps / (9 + self.steps))
-        latest = self._followed.state_dict()
-        for name, mine in self.model.state_dict().items():
-            if mine.is_floating_point():
-                mine.lerp_(latest[name], 1.0 - decay)
-            else:
-                mine.copy_(latest[name])
+        _move(self.model, self._followed, 1.0 - min(self._decay, self.steps / (9 + self.steps)))
 
 
 class EpochMean:
@@ -57,9 +51,14 @@ class EpochMean:
     def add(self, model: DetectorNet) -> None:
         """Count the weights of another epoch."""
         self.epochs += 1
-        latest = model.state_dict()
-        for name, mine in self.model.state_dict().items():
-            if mine.is_floating_point():
-                mine.lerp_(latest[name], 1.0 / self.epochs)
-            else:
-                mine.copy_(latest[name])
+        _move(self.model, model, 1.0 / self.epochs)
+
+
+def _move(model: DetectorNet, target: DetectorNet, share: float) -> None:
+    """Moves all numbers of `model` by `share` of the way to those of `target`; counters are copied."""
+    latest = target.state_dict()
+    for name, mine in model.state_dict().items():
+        if mine.is_floating_point():
+            mine.lerp_(latest[name], share)
+        else:
+            mine.copy_(latest[name])

@@ -114,7 +114,7 @@ def fit(
         loss, taken = _train_epoch(session, config, progress.epoch, source, schedule, teacher, watch)
         trained_s = time.monotonic() - began
         session.synchronise()
-        if recipe.mean_from is not None and schedule.progress((progress.epoch + 1) * steps) > recipe.mean_from:
+        if session.mean is not None and schedule.in_mean((progress.epoch + 1) * steps):
             session.mean.add(session.averaged.model)
         result = None
         if recipe.best != "last":

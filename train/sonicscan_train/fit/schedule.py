@@ -1,4 +1,4 @@
-"""The progress of a run, and the values that depend on it: learning rate and end of the run."""
+"""The progress of a run, and the values that depend on it: learning rate, mean over epochs and end of the run."""
 
 from __future__ import annotations
 
@@ -32,6 +32,10 @@ class Schedule:
         if self.until is None:
             return step / self.total
         return (self.now() - self.began) / max(self.until - self.began, 1e-9)
+
+    def in_mean(self, steps: int) -> bool:
+        """Whether the weights after `steps` steps of the run count for the mean over epochs."""
+        return self.recipe.mean_from is not None and self.progress(steps) > self.recipe.mean_from
 
     def rate(self, step: int) -> float:
         """The learning rate of a step: linear warm-up, then constant or half a cosine to zero."""

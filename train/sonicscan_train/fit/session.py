@@ -26,7 +26,7 @@ class Session:
         model: the same as accelerate wraps it for several processes.
         optimizer: as accelerate wraps it.
         averaged: its moving average over steps.
-        mean: the mean of `averaged` over epochs; empty if the recipe has no `mean_from`, and before that.
+        mean: the mean of `averaged` over epochs; None if the recipe has no `mean_from`.
         accelerator: device, precision and processes.
     """
 
@@ -34,7 +34,7 @@ class Session:
     model: torch.nn.Module
     optimizer: torch.optim.Optimizer
     averaged: Averaged
-    mean: EpochMean
+    mean: EpochMean | None
     accelerator: Accelerator
 
     def synchronise(self) -> None:
@@ -47,7 +47,7 @@ class Session:
     @property
     def kept(self) -> DetectorNet:
         """The network that is validated and kept, in evaluation mode."""
-        return self.mean.model.eval() if self.mean.epochs else self.averaged.model
+        return self.mean.model.eval() if self.mean is not None and self.mean.epochs else self.averaged.model
 
     def state(self) -> dict[str, Any]:
         """The state that the next epoch depends on, without the configuration."""
@@ -55,9 +55,10 @@ class Session:
             "model": self.detector.state_dict(),
             "averaged": self.averaged.model.state_dict(),
             "steps": self.averaged.steps,
-            **({"mean": self.mean.model.state_dict(), "mean_epochs": self.mean.epochs} if self.mean.epochs else {}),
             "optimizer": self.optimizer.state_dict(),
         }
+        if self.mean is not None:
+            state |= {"mean": self.mean.model.state_dict(), "mean_epochs": self.mean.epochs}
         if self.accelerator.scaler is not None:
             state["scaler"] = self.accelerator.scaler.state_dict()
         return state
@@ -76,14 +77,15 @@ def begin(folder: RunFolder, spec: ModelSpec, config: FitConfig) -> tuple[Sessio
     optimizer = torch.optim.AdamW(
         detector.parameters(), lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, weight_decay=recipe.weight_decay
     )
-    averaged, mean = Averaged(detector, recipe.ema), EpochMean(detector)
+    averaged = Averaged(detector, recipe.ema)
+    mean = None if recipe.mean_from is None else EpochMean(detector)
     progress = TrainingProgress(began=time.time())
     if found := folder.read():
         progress, state = found
         detector.load_state_dict(state["model"])
         averaged.model.load_state_dict(state["averaged"])
         averaged.steps = state["steps"]
-        if "mean" in state:
+        if mean is not None:
             mean.model.load_state_dict(state["mean"])
             mean.epochs = state["mean_epochs"]
         optimizer.load_state_dict(state["optimizer"])
