@@ -25,8 +25,8 @@ from sonicscan.arrays import Float32
 from sonicscan.machine import usable_cpus
 from sonicscan.model.loading import Model
 from sonicscan_export import data, onnxfile, verify
-from sonicscan_export.convert import MAX_DRIFT, int8_quantiser
-from sonicscan_export.graph import narrow_indices, to_onnx
+from sonicscan_export.convert import MAX_DRIFT, float32_graph, int8_quantiser
+from sonicscan_export.graph import narrow_indices
 from sonicscan_export.networks import Network, from_checkpoint, untrained
 from sonicscan_export.precision import Precision, to_half
 
@@ -45,7 +45,7 @@ def measure(network: Network, manifest: Path, rounds: int, max_drift: float) -> 
     windows = data.real_windows(found.ranging, network.spec.audio, n + data.VERIFYING_WINDOWS, manifest.name)
     checking = data.WindowSet(windows.images[n:], windows.what, real=True)
     reference = verify.reference_outputs(network.detector, checking.images)
-    full = to_onnx(network.detector)
+    full = float32_graph(network.detector, "fp32")
     with tempfile.TemporaryDirectory() as folder:
 
         def load(graph: onnx.ModelProto, name: str) -> Model:
@@ -57,7 +57,11 @@ def measure(network: Network, manifest: Path, rounds: int, max_drift: float) -> 
             return verify.drift(reference.logits, verify.run(load(graph, "try"), checking.images, BATCH).logits)
 
         int8 = int8_quantiser(network.detector, full, windows.images[:n]).within(max_drift, drift, print)
-        graphs: dict[Precision, onnx.ModelProto] = {"fp32": full, "fp16": to_half(full), "int8": int8.model}
+        graphs: dict[Precision, onnx.ModelProto] = {
+            "fp32": full,
+            "fp16": to_half(float32_graph(network.detector, "fp16")),
+            "int8": int8.model,
+        }
         for graph in graphs.values():
             narrow_indices(graph)
         models = {precision: load(graphs[precision], precision) for precision in graphs}

@@ -93,7 +93,7 @@ def export(
         )
         ranging, windows = _parted(found, n_ranging)
     say(f"exporting {network.spec.architecture}.")
-    full = to_onnx(network.detector)
+    full = float32_graph(network.detector, wanted)
     reference = verify.reference_outputs(network.detector, windows.images)
     provenance: dict[str, Any] = {
         **network.spec.provenance,
@@ -217,17 +217,26 @@ def _converted(
     }
 
 
+def float32_graph(detector: DetectorNet, wanted: Precision) -> onnx.ModelProto:
+    """A network's graph in float32, from which the precision is made.
+
+    Window attention is one operator, which is faster on CPUs. fp16 is for GPUs and leaves it as it is, because the
+    operator has not been measured there.
+    """
+    if wanted != "fp16" and attention.has_window_attention(detector):
+        return to_onnx(attention.with_fused_attention(detector), attention.OPSET)
+    return to_onnx(detector)
+
+
 def int8_quantiser(detector: DetectorNet, full: onnx.ModelProto, images: Float32) -> Quantiser:
     """The quantiser that suits a network: linear layers alone beside window attention, else the whole graph.
 
     Args:
         detector: the network.
-        full: its graph in float32.
+        full: its `float32_graph` for int8.
         images: float32 [n, n_mels, n_frames], real windows.
     """
-    if attention.has_window_attention(detector):
-        return LinearQuantiser(to_onnx(attention.with_fused_attention(detector), attention.OPSET), images)
-    return GraphQuantiser(full, images)
+    return LinearQuantiser(full, images) if attention.has_window_attention(detector) else GraphQuantiser(full, images)
 
 
 def _verified(

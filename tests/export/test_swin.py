@@ -1,4 +1,4 @@
-"""Swin in int8: window attention as one operator, and linear layers in int8, on a Swin of a few thousand weights."""
+"""Swin: window attention as one operator, and linear layers in int8, on a Swin of a few thousand weights."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from timm.models.swin_transformer_v2 import SwinTransformerV2
 from sonicscan.arrays import Float32
 from sonicscan.spec import AudioSpec
 from sonicscan_export import attention, data, verify
-from sonicscan_export.convert import int8_quantiser
+from sonicscan_export.convert import float32_graph, int8_quantiser
 from sonicscan_export.graph import head_nodes
 from sonicscan_export.int8_linear import LinearQuantiser, _rounded
+from sonicscan_export.precision import Precision
 from sonicscan_train.nets.backbones import DetectorNet, prepare_untrained
 
 
@@ -41,7 +42,7 @@ def network(images: Float32) -> DetectorNet:
 
 @pytest.fixture(scope="module")
 def quantiser(network: DetectorNet, images: Float32) -> LinearQuantiser:
-    made = int8_quantiser(network, onnx.ModelProto(), images[:8])
+    made = int8_quantiser(network, float32_graph(network, "int8"), images[:8])
     assert isinstance(made, LinearQuantiser)
     return made
 
@@ -52,10 +53,9 @@ def outputs(model: onnx.ModelProto, images: Float32) -> list[Float32]:
     return found
 
 
-def test_fused_attention_is_the_same_function(
-    network: DetectorNet, quantiser: LinearQuantiser, images: Float32
-) -> None:
-    fused = quantiser.model
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_fused_attention_is_the_same_function(network: DetectorNet, images: Float32, precision: Precision) -> None:
+    fused = float32_graph(network, precision)
     wanted = verify.reference_outputs(network, images[:3])
     kinds = [node.op_type for node in fused.graph.node]
     assert kinds.count("Attention") == 5 and "Softmax" not in kinds
@@ -63,6 +63,12 @@ def test_fused_attention_is_the_same_function(
     assert np.abs(logits - wanted.logits).max() < 1e-5 * np.abs(wanted.logits).max()
     assert np.abs(maps - wanted.maps).max() < 1e-5 * np.abs(wanted.maps).max()
     assert attention.has_window_attention(network)  # the network itself is unchanged
+
+
+def test_fp16_has_no_fused_attention(network: DetectorNet) -> None:
+    """It is for GPUs, where the operator was not measured."""
+    kinds = [node.op_type for node in float32_graph(network, "fp16").graph.node]
+    assert "Attention" not in kinds and kinds.count("Softmax") == 5
 
 
 def test_all_linear_layers_and_nothing_else_are_in_int8(quantiser: LinearQuantiser) -> None:
