@@ -17,7 +17,7 @@ from sonicscan.arrays import Float32
 from sonicscan.errors import InputError, ModelError
 from sonicscan.spec import ModelSpec
 from sonicscan_export import attention, calibrate, data, onnxfile, precision, verify
-from sonicscan_export.graph import narrow_indices, to_onnx
+from sonicscan_export.graph import layer_names, narrow_indices, to_onnx
 from sonicscan_export.int8 import GraphQuantiser, Quantiser
 from sonicscan_export.int8_linear import LinearQuantiser
 from sonicscan_export.networks import Network
@@ -201,16 +201,24 @@ def _converted(
         model = verify.load_for_cpu(_saved(candidate, network.spec, scratch))
         return verify.drift(reference.logits, verify.run(model, windows.images, 8).logits)
 
-    quantised = quantiser.within(allowed, measure, say)
-    if network.scored_as is not None and len(quantised.kept) != network.float32_layers:
-        raise InputError(
-            f"the mean keeps {len(quantised.kept)} layers in float32, and the members that were cross-fitted keep "
-            f"{network.float32_layers}, so its scores would differ; export the members with a larger --max-drift."
-        )
+    names = layer_names(quantiser.model)
+    if network.scored_as is None:
+        quantised = quantiser.within(allowed, measure, say)
+    else:
+        # The members' scores count, so the mean has the arithmetic of the members.
+        known = {name: node for node, name in names.items()}
+        unknown = [name for name in network.float32_layers if name not in known]
+        fixed = [names[node] for node in quantiser.fixed if names[node] not in network.float32_layers]
+        if unknown or fixed:
+            raise InputError(
+                "the cross-fitted members and their mean cannot keep the same layers in float32 "
+                f"({(unknown + fixed)[0]}); export and cross-fit the members again."
+            )
+        quantised = quantiser.keeping([known[name] for name in network.float32_layers], measure)
     return quantised.model, {
         "int8": {
             "layers": len(quantiser.layers),
-            "float32_layers": ["head", *quantised.kept],
+            "float32_layers": ["head", *(names[node] for node in quantised.kept)],
             "ranging_windows": len(ranging.images),
             "weights": "symmetric, per channel, 7 bits",
         }

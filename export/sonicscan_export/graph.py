@@ -205,6 +205,22 @@ def early_layers(model: onnx.ModelProto, n: int = 2) -> list[str]:
     return early
 
 
+def layer_names(model: onnx.ModelProto) -> dict[str, str]:
+    """Stable names of the layers, by the names of their nodes: the parameter that a layer multiplies by.
+
+    Names of nodes are numbered anew in each export; those of parameters are PyTorch's. A product without a parameter
+    keeps the name of its node.
+    """
+    parameters = {tensor.name for tensor in model.graph.initializer}
+    nodes = [node for node in model.graph.node if node.op_type in WEIGHTY]
+    return {node.name: node.input[1] if node.input[1] in parameters else node.name for node in nodes}
+
+
+def name_in_mean(layer: str, member: int) -> str:
+    """The `layer_names` name that the layer of a detector has where the detector is a member of a mean."""
+    return f"detector.backbone.members.{member}.{layer.removeprefix('detector.')}"
+
+
 def has_depthwise(model: onnx.ModelProto) -> bool:
     """Whether a convolution of the graph has several groups."""
     attributes = (a for node in model.graph.node if node.op_type == "Conv" for a in node.attribute)

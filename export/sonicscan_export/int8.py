@@ -47,9 +47,11 @@ class Quantiser(ABC):
     """Makes int8 versions of one graph; activations are ranged once.
 
     Attributes:
+        model: the float32 graph.
         fixed: the layers that always stay in float32.
     """
 
+    model: onnx.ModelProto
     fixed: tuple[str, ...] = ()
 
     @property
@@ -60,6 +62,16 @@ class Quantiser(ABC):
     @abstractmethod
     def quantise(self, kept: Sequence[str] = ()) -> onnx.ModelProto:
         """The int8 graph, with the layers `kept` in float32."""
+
+    def keeping(self, kept: Sequence[str], measure: Callable[[onnx.ModelProto], float]) -> Quantised:
+        """The int8 graph with exactly the layers `kept` in float32, the fixed ones among them.
+
+        Args:
+            kept: names of nodes.
+            measure: as for `within`.
+        """
+        model = self.quantise([layer for layer in kept if layer not in self.fixed])
+        return Quantised(model, tuple(kept), measure(model))
 
     def within(
         self, max_drift: float, measure: Callable[[onnx.ModelProto], float], say: Callable[[str], None]
@@ -114,7 +126,7 @@ class GraphQuantiser(Quantiser):
     """
 
     def __init__(self, model: onnx.ModelProto, images: Float32) -> None:
-        self._model = model
+        self.model = model
         self._head = head_nodes(model)
         self.fixed = tuple(early_layers(model)) if has_depthwise(model) else ()
         self._ranges = self._measure_ranges(images)
@@ -122,14 +134,14 @@ class GraphQuantiser(Quantiser):
     @property
     def layers(self) -> list[str]:
         fixed = {*self._head, *self.fixed}
-        return [n.name for n in self._model.graph.node if n.op_type in WEIGHTY and n.name not in fixed]
+        return [n.name for n in self.model.graph.node if n.op_type in WEIGHTY and n.name not in fixed]
 
     def quantise(self, kept: Sequence[str] = ()) -> onnx.ModelProto:
         from onnxruntime.quantization import QuantType
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
         copy = onnx.ModelProto()
-        copy.CopyFrom(self._model)
+        copy.CopyFrom(self.model)
         quantizer = QDQQuantizer(
             copy,
             per_channel=True,
@@ -164,7 +176,7 @@ class GraphQuantiser(Quantiser):
 
         with tempfile.TemporaryDirectory(prefix="sonicscan-export-") as folder:
             source = Path(folder) / "model.onnx"
-            onnx.save_model(self._model, source)
+            onnx.save_model(self.model, source)
             calibrator = create_calibrator(
                 source,
                 list(_QUANTISED),

@@ -104,11 +104,8 @@ class LinearQuantiser(Quantiser):
     Weights are rounded so that the outputs change least on the windows. The mean error that is left is subtracted from
     the bias: (W - W') times the mean input.
 
-    Attributes:
-        model: the float32 graph, with shapes of its values.
-
     Args:
-        model: that graph.
+        model: the float32 graph, with shapes of its values.
         images: float32 [n, n_mels, n_frames], real windows.
     """
 

@@ -14,6 +14,7 @@ import sonicscan
 from sonicscan.errors import InputError, ModelError
 from sonicscan.spec import HUMAN, ModelSpec
 from sonicscan_export import data
+from sonicscan_export.graph import name_in_mean
 from sonicscan_train.judge.members import Scale, read_fit
 from sonicscan_train.nets import checkpoint
 from sonicscan_train.nets.backbones import DetectorNet, build, full_name, prepare_untrained
@@ -31,14 +32,14 @@ class Network:
         spec: its contract.
         origin: where the weights come from, for provenance.
         scored_as: the precision in which cross-fitting scored its members; None where the calibration is the network's.
-        float32_layers: how many layers of these int8 members stayed in float32, in all.
+        float32_layers: which layers of these int8 members stayed in float32, by their `layer_names` in the mean.
     """
 
     detector: DetectorNet
     spec: ModelSpec
     origin: dict[str, Any]
     scored_as: str | None = None
-    float32_layers: int = 0
+    float32_layers: tuple[str, ...] = ()
 
 
 def from_checkpoint(folder: Path) -> Network:
@@ -71,7 +72,7 @@ def from_checkpoints(folders: Sequence[Path], name: str, crossfit: Path | None =
             raise ModelError(f"{folder} has another AudioSpec or other classes than {folders[0]}.")
     digests = [checkpoint.weights_digest(folder) for folder in folders]
     scored_as: str | None = None
-    float32_layers = 0
+    float32_layers: list[str] = []
     if crossfit is None:
         scales = [Scale(spec.temperature, spec.offset) for _, spec in loaded]
         contract = ModelSpec(
@@ -83,17 +84,18 @@ def from_checkpoints(folders: Sequence[Path], name: str, crossfit: Path | None =
         )
     else:
         contract, fitted = read_fit(crossfit)
-        known = {member.weights_digest: member.scale for member in fitted}
+        known = {member.weights_digest: member for member in fitted}
         precisions = sorted({member.precision for member in fitted})
         if len(precisions) > 1:
             raise InputError(f"the cross-fitting in {crossfit} scored members as {' and '.join(precisions)}; use one.")
         scored_as = precisions[0]
-        float32_layers = sum(member.float32_layers for member in fitted)
         missing = [folder for folder, digest in zip(folders, digests, strict=True) if digest not in known]
         if missing or len(known) != len(folders) or (contract.audio, contract.classes) != (first.audio, first.classes):
             what = f"does not know {missing[0]}" if missing else f"is of {len(known)} members like these"
             raise InputError(f"the cross-fitting in {crossfit} {what}; export the members that it scored.")
-        scales = [known[digest] for digest in digests]
+        scales = [known[digest].scale for digest in digests]
+        for k, digest in enumerate(digests):
+            float32_layers += [name_in_mean(layer, k) for layer in known[digest].float32_layers]
         contract = dataclasses.replace(contract, architecture=name)
     members = [
         {
@@ -108,7 +110,7 @@ def from_checkpoints(folders: Sequence[Path], name: str, crossfit: Path | None =
     ]
     temperatures, offsets = [scale.temperature for scale in scales], [scale.offset for scale in scales]
     detector = mean_of([network for network, _ in loaded], temperatures, name, offsets)
-    return Network(detector, contract, {"members": members}, scored_as, float32_layers)
+    return Network(detector, contract, {"members": members}, scored_as, tuple(float32_layers))
 
 
 def untrained(backbone: str, weights: str, seed: int, classes: tuple[str, ...]) -> Network:

@@ -89,7 +89,7 @@ def test_one_file_holds_all_members_and_the_cross_fitted_calibration(
 
     def write(*precisions: str) -> None:
         fitted = [
-            Member(d, p, 0, Scale(2.0, 0.1 * k)) for k, (d, p) in enumerate(zip(digests, precisions, strict=True))
+            Member(d, p, (), Scale(2.0, 0.1 * k)) for k, (d, p) in enumerate(zip(digests, precisions, strict=True))
         ]
         write_fit(found, fitted, tmp_path / "fit")
 

@@ -36,13 +36,13 @@ class Member:
     Attributes:
         weights_digest: which training result it is.
         precision: of the file that scored its fold; `fp32` for a checkpoint.
-        float32_layers: how many layers of an int8 file stay in float32.
+        float32_layers: names of the layers of an int8 file that stay in float32, without the head.
         scale: of its margins.
     """
 
     weights_digest: str
     precision: str
-    float32_layers: int
+    float32_layers: tuple[str, ...]
     scale: Scale
 
 
@@ -55,18 +55,21 @@ def member_of(path: Path, spec: ModelSpec, scale: Scale) -> Member:
         scale: of its margins.
     """
     if path.is_dir():
-        return Member(checkpoint.weights_digest(path), "fp32", 0, scale)
+        return Member(checkpoint.weights_digest(path), "fp32", (), scale)
     made = spec.provenance
     int8 = made.get("int8")
     kept = int8.get("float32_layers") if isinstance(int8, dict) else None
-    n = len(kept) - 1 if isinstance(kept, list) else 0  # the head is in the list, and it is never quantised
-    return Member(str(made.get("weights_digest", "")), str(made.get("precision", "fp32")), n, scale)
+    layers = tuple(str(name) for name in kept if name != "head") if isinstance(kept, list) else ()
+    return Member(str(made.get("weights_digest", "")), str(made.get("precision", "fp32")), layers, scale)
 
 
 def write_fit(spec: ModelSpec, members: Sequence[Member], folder: Path) -> None:
     """`spec.json`, the mean's contract, and `members.csv`, in `folder`."""
     write_whole(folder / "spec.json", spec.to_json())
-    rows = [(m.weights_digest, m.precision, m.float32_layers, m.scale.temperature, m.scale.offset) for m in members]
+    rows = [
+        (m.weights_digest, m.precision, " ".join(m.float32_layers), m.scale.temperature, m.scale.offset)
+        for m in members
+    ]
     write_table(folder / "members.csv", _COLUMNS, rows)
 
 
@@ -83,7 +86,7 @@ def read_fit(folder: Path) -> tuple[ModelSpec, list[Member]]:
             Member(
                 row["weights_digest"],
                 row["precision"],
-                int(row["float32_layers"]),
+                tuple(row["float32_layers"].split()),
                 Scale(float(row["temperature"]), float(row["offset"])),
             )
             for row in read_table(folder / "members.csv")
