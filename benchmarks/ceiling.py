@@ -22,7 +22,7 @@ from paired import parser
 from sonicscan.machine import usable_cpus
 
 BATCH, SIZE = 4, 2048
-PRODUCTS = ("MatMul", "FusedMatMul", "Gemm", "Conv", "FusedConv")
+PRODUCTS = ("MatMul", "FusedMatMul", "Gemm", "Conv", "FusedConv", "Attention")  # the last has a softmax between two
 
 
 def numpy_rate(rounds: int) -> float:
