@@ -18,17 +18,17 @@ from typing import Any
 import numpy as np
 import obvious_script
 import torch
+from adaptive_windows import windows_taken
 from material import add_folders, exported, library, quiet_decoders, sound_files, tracks
 from paired import Claim, conclude, in_turns, median, parser, ratio, wall
 
-from sonicscan.audio.windows import ADAPTIVE_WINDOWS, ALL_WINDOWS, FIRST_ROUND, WindowPlan, spread_order
+from sonicscan.audio.windows import ADAPTIVE_WINDOWS, ALL_WINDOWS, WindowPlan
 from sonicscan.library.discovery import listing
 from sonicscan.machine import usable_cpus
 from sonicscan.model.sessions import Device
 from sonicscan.report.row import FileResult
 from sonicscan.scanning.scan import Scan, ScanOptions
 from sonicscan.scoring import aggregate
-from sonicscan.scoring.adaptive import next_part
 from sonicscan.scoring.thresholds import Thresholds
 from sonicscan.spec import AudioSpec
 from sonicscan_export.precision import Precision
@@ -67,20 +67,14 @@ def margin_gap(rows: Sequence[FileResult], margins: dict[str, np.ndarray]) -> fl
     return max(gaps)
 
 
-def windows_taken(margins: np.ndarray, threshold: float) -> int:
-    """How many windows adaptive takes of a track with these margins."""
-    order, end = spread_order(len(margins)), min(FIRST_ROUND, len(margins))
-    while (part := next_part(margins[order[:end]], 0, len(margins), Thresholds(threshold))) is not None:
-        end = part[1]
-    return end
-
-
 def honest_threshold(rows: Sequence[FileResult]) -> float:
     """The score at which adaptive windows are the fewest that are still a third of all."""
     margins = [np.array(row.window_margins) for row in rows]
     center, spread = np.mean([m.mean() for m in margins]), np.mean([m.std() for m in margins])
     scores = [aggregate.score_of(center + spread * k) for k in np.linspace(0, 3, 61)]
-    taken = {score: sum(windows_taken(m, score) for m in margins) / sum(map(len, margins)) for score in scores}
+    taken = {
+        score: sum(windows_taken(m, Thresholds(score)) for m in margins) / sum(map(len, margins)) for score in scores
+    }
     return min((share, score) for score, share in taken.items() if share >= 1 / 3)[1]
 
 

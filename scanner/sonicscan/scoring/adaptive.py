@@ -34,7 +34,12 @@ _GROWTH = 1.5  # most windows after a round, as a multiple of those before it: f
 
 
 def next_part(
-    margins: npt.ArrayLike, silent: int, whole: int, thresholds: Thresholds, shrink: float = 0.0
+    margins: npt.ArrayLike,
+    silent: int,
+    whole: int,
+    thresholds: Thresholds,
+    shrink: float = 0.0,
+    error_rate: float = ERROR_RATE,
 ) -> tuple[int, int] | None:
     """The part of the spread order that must still be read; None once the verdict is decided.
 
@@ -44,12 +49,15 @@ def next_part(
         whole: windows that the track holds.
         thresholds: what the verdict depends on.
         shrink: the model's.
+        error_rate: share of the early verdicts that may differ from those of all windows.
     """
     known = np.asarray(margins, dtype=np.float64)
     seen = len(known) + silent
     if seen >= whole:
         return None
-    needed = windows_needed(known, whole * len(known) / seen, thresholds, shrink) if len(known) else math.inf
+    needed = (
+        windows_needed(known, whole * len(known) / seen, thresholds, shrink, error_rate) if len(known) else math.inf
+    )
     if needed <= len(known):
         return None
     most = max(seen + _AT_LEAST, math.floor(_GROWTH * seen))
@@ -58,7 +66,11 @@ def next_part(
 
 
 def windows_needed(
-    margins: npt.NDArray[np.float64], population: float, thresholds: Thresholds, shrink: float = 0.0
+    margins: npt.NDArray[np.float64],
+    population: float,
+    thresholds: Thresholds,
+    shrink: float = 0.0,
+    error_rate: float = ERROR_RATE,
 ) -> float:
     """Number of windows that decide the verdict, if further ones are similar; at most `len(margins)` once decided.
 
@@ -68,6 +80,7 @@ def windows_needed(
         thresholds: scores at which the verdict changes.
         shrink: the model's. The margins of n windows and of all windows are shrunk differently; both must lie on the
             same side of each threshold.
+        error_rate: as for `next_part`.
     """
     n = len(margins)
     if n < 2:
@@ -83,7 +96,7 @@ def windows_needed(
     if any((mean * now >= limit) != (mean * at_last >= limit) for limit in limits):
         return population
     distance = min(abs(mean - limit / at_last) for limit in limits)
-    reach = float(scipy.special.stdtrit(left - 1, 1.0 - ERROR_RATE)) * deviation
+    reach = float(scipy.special.stdtrit(left - 1, 1.0 - error_rate)) * deviation
     if math.isinf(distance) or not reach:
         return n if distance else population
     return 1.0 / ((distance / reach) ** 2 + 1.0 / population)
