@@ -73,11 +73,9 @@ def at_rate(rows: Sequence[dict[str, Any]], report: ReportMetadata, error_rate: 
     for row in rows:
         margins = np.array(row["window_margins"])
         n = windows_taken(margins, thresholds, spec.shrink, error_rate)
-        some, whole = (
-            thresholds.verdict(aggregate.score_of(aggregate.track_margin(part, spec.shrink)))
-            for part in (margins[spread_order(len(margins))[:n]], margins)
-        )
-        taken, total, equal = taken + n, total + len(margins), equal + (some == whole)
+        margin = aggregate.track_margin(margins[spread_order(len(margins))[:n]], spec.shrink)
+        equal += thresholds.verdict(aggregate.score_of(margin)) == row["verdict"]
+        taken, total = taken + n, total + len(margins)
     return total / taken, equal / len(rows)
 
 

@@ -70,7 +70,7 @@ class Quantiser(ABC):
             kept: names of nodes.
             measure: as for `within`.
         """
-        model = self.quantise([layer for layer in kept if layer not in self.fixed])
+        model = self.quantise(kept)
         return Quantised(model, tuple(kept), measure(model))
 
     def within(

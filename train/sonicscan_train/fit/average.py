@@ -36,8 +36,8 @@ class EpochMean:
     """The mean of a network's weights and batch statistics at the ends of several epochs.
 
     Weights that are averaged while the learning rate is still high lie in a flatter minimum than those of one moment.
-    Such a network detects more in data from unseen sources (Izmailov et al., "Averaging weights leads to wider optima",
-    2018; Cha et al., "SWAD: domain generalization by seeking flat minima", 2021).
+    Such a network detects more in data from unseen sources. Sources: Izmailov et al., "Averaging weights leads to wider
+    optima", 2018; Cha et al., "SWAD: domain generalization by seeking flat minima", 2021.
 
     Args:
         model: a network of the same architecture; its weights do not count.
