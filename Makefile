@@ -83,6 +83,8 @@ corpus := $(patsubst ~%,$(HOME)%,$(CORPUS))
 members := $(foreach k,$(FOLDS),$(RUN)/member-$(k))
 # The "originals" of this page went through the decoder of AudioLDM2 (docs/training-log.md), so they are decoded music.
 corrected := --map "ZoME/MusicCaps clips (editing survey)=codec"
+families := --families techniques
+classes := --classes source $(families)
 int8 := --precision int8 --calibration-data "$(corpus)/manifest.csv"
 
 # glibc then keeps freed memory for the next step, which takes two thirds of the time (docs/training-log.md).
@@ -101,14 +103,14 @@ $(RUN)/folds.csv: | $(VENV)/.weights
 	$(if $(FROM),cp "$(FROM)/folds.csv" "$@",$(BIN)/sonicscan-train folds "$(corpus)" --plan small --out "$@")
 
 $(members:%=%.onnx): $(RUN)/member-%.onnx: $(RUN)/folds.csv | $(VENV)/.weights
-	$(BIN)/sonicscan-train fit --data "$(corpus)" $(corrected) --map codec=ai --backbone lite0 --recipe small \
+	$(BIN)/sonicscan-train fit --data "$(corpus)" $(corrected) $(classes) --backbone lite0 --recipe small \
 	--weights $(if $(FROM),"$(FROM)/member-$*/best/model.safetensors",pretrained) \
 	--folds "$<" --fold $* --seed $$(($(SEED) + 1000 * $*)) --cache "$(RUN)/cache" --out "$(RUN)/member-$*" \
 	--license-note "$(TERMS)" $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(UNTIL),--until $(UNTIL)) $$([ -e "$(RUN)/member-$*/fit.json" ] && echo --resume)
 	$(BIN)/sonicscan-export -q "$(RUN)/member-$*/best" $(int8) --out "$@"
 
 $(RUN)/crossfit/card.md: $(members:%=%.onnx)
-	$(BIN)/sonicscan-train crossfit $^ --data "$(corpus)" $(corrected) --folds "$(RUN)/folds.csv" --name $(MODEL) \
+	$(BIN)/sonicscan-train crossfit $^ --data "$(corpus)" $(corrected) $(families) --folds "$(RUN)/folds.csv" --name $(MODEL) \
 	--stress-tracks $(STRESS) --license-note "$(TERMS)" --card docs/model-card.md --out "$(RUN)/crossfit"
 
 $(RUN)/$(MODEL).onnx: $(RUN)/crossfit/card.md

@@ -155,7 +155,7 @@ def test_the_command_scores_each_fold_with_the_scanner_and_writes_contract_and_c
     assert crossfit(corpus, tmp_path / "again", [tmp_path / "plain.onnx", members[1]]).exit_code == 0
     with (tmp_path / "again" / "fold-0.csv").open() as file:
         plain = list(csv.DictReader(file))
-    assert np.allclose(json.loads(rows[3]["margins"]), json.loads(plain[3]["margins"]), atol=1e-4)
+    assert np.allclose(json.loads(rows[3]["logits"]), json.loads(plain[3]["logits"]), atol=1e-4)
     card = (out / "card.md").read_text()
     assert "# Model card: two-v1" in card and "| mp3 64 |" in card and "$" not in card
     with (out / "by-source.csv").open() as file:
@@ -166,6 +166,60 @@ def test_the_command_scores_each_fold_with_the_scanner_and_writes_contract_and_c
     assert crossfit(corpus, out, members).exit_code == 0
     assert crossfit(corpus, out, members[::-1]).exit_code == 2
     assert crossfit(corpus, out, members[:1]).exit_code == 2
+
+
+def families_track(clip: Clip, margins: list[float], shares: list[float]) -> TrackLogits:
+    """A track whose windows have these margins, and these shares of two families."""
+    others = np.array(margins)[:, None] + np.log(shares)
+    return TrackLogits(clip, np.concatenate([np.zeros((len(margins), 1)), others], axis=1), "wav 22050")
+
+
+def test_a_member_of_several_classes_is_scaled_inside_the_logarithm() -> None:
+    rng = np.random.default_rng(3)
+    plain: list[TrackLogits] = []
+    for i in range(1200):
+        human = i % 2 == 0
+        name = "human" if human else ("suno", "other")[i // 2 % 2]
+        margins = rng.normal(rng.normal(-1.0 if human else 1.0, 1.0), 0.3, 3)
+        sure = rng.uniform(0.5, 0.99)
+        right = rng.random() < 0.8
+        shares = [sure, 1.0 - sure] if (name == "suno") == right else [1.0 - sure, sure]
+        clip = Clip(f"{i}", "human" if human else "ai", name, f"g{i}")
+        plain.append(families_track(clip, margins.tolist(), shares))
+    stretched = [
+        dataclasses.replace(t, logits=np.concatenate([t.logits[:, :1], 3.0 * t.logits[:, 1:] + 2.0], axis=1))
+        for t in plain
+    ]
+    spec = ModelSpec("two", classes=("human", "suno", "other"))
+    one, two = (
+        cross_fitted([tracks], spec, plan=PLAN, data="", shrink=0.0, families={}) for tracks in (plain, stretched)
+    )
+    assert two.scales[0].temperature / one.scales[0].temperature == pytest.approx(3.0, rel=1e-4)
+    first, second = ([scored(t, fit.spec).score for t in fit.tracks] for fit in (one, two))
+    assert np.allclose(first, second, atol=1e-4)
+    # The limit lies inside the range of shares, and at it more names are right than without it.
+    assert one.spec.unknown_below is not None and 0.5 <= one.spec.unknown_below <= 1.0
+    assert one.spec.unknown_below == pytest.approx(two.spec.unknown_below, abs=1e-3)
+
+
+def test_members_of_several_classes_are_scored_and_the_card_names_families(corpus: Path, tmp_path: Path) -> None:
+    classes = ("human", "one", "two")
+    members = [
+        write_model(tmp_path / f"m{k}.onnx", ModelSpec("tiny", classes=classes, provenance={"fold": k}), gain=10.0)
+        for k in range(2)
+    ]
+    families = ["--family", "ai*=one", "--family", "ai2=two"]
+    assert crossfit(corpus, tmp_path / "out", members, *families).exit_code == 0
+    spec, _ = read_fit(tmp_path / "out")
+    assert spec.classes == classes and spec.unknown_below is not None
+    with (tmp_path / "out" / "fold-0.csv").open() as file:
+        logits = np.array(json.loads(next(csv.DictReader(file))["logits"]))
+    assert logits.shape[1] == 2 and np.allclose(logits[:, 0] - logits[:, 1], 1.0)  # as `write_model` makes them
+    card = (tmp_path / "out" / "card.md").read_text()
+    assert "| one | " in card and "| codec | 1 |" in card and "names no family" not in card
+    other = write_model(tmp_path / "o.onnx", ModelSpec("tiny", classes=("human", "one"), provenance={"fold": 1}))
+    refused = crossfit(corpus, tmp_path / "no", [members[0], other])
+    assert refused.exit_code == 2 and "has other classes than" in refused.stderr
 
 
 def test_other_folders_are_refused(tmp_path: Path) -> None:

@@ -348,7 +348,7 @@ def test_an_onnx_model_is_evaluated_and_stressed_through_the_scanner(tmp_path: P
     found = json.loads((out / "evaluation.json").read_text())
     part = found["parts"]["all"]
     assert part["counts"]["codec"] == 1 and part["codec"][0]["source"] == "encodec"
-    assert part["confusion"][0] == ["human", "suno", "udio", "beta"]
+    assert part["confusion"][0] == ["human", "suno", "udio", "beta", "codec"]
     assert list(found["stress"]["all"]) == list(CONDITIONS)
     assert found["stress"]["all"]["clean"]["moved"] == 0.0 and found["stress"]["all"]["low-pass 6 kHz"]["moved"] > 0
     for name in ("confusion-all.png", "stress-all.png", "roc.png"):

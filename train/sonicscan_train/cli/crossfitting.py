@@ -4,8 +4,8 @@ writes."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
@@ -49,6 +49,7 @@ class CrossfitOptions:
     folds: Path
     plan: FoldPlan
     windows: WindowPlan
+    families: Mapping[str, str] = field(default_factory=dict)
     shrink: float | None = None
     rate: float = 0.01
     stress_tracks: int = 0
@@ -74,6 +75,8 @@ def run_crossfit(members: Sequence[Path], clips: Sequence[Clip], options: Crossf
         raise InputError(f"{options.folds} has the folds {sorted(set(folds))}; give one member for each, in order.")
     specs = [_spec(member) for member in members]
     for k, (member, spec) in enumerate(zip(members, specs, strict=True)):
+        if spec.classes != specs[0].classes:
+            raise InputError(f"{member} has other classes than {members[0]}: {', '.join(spec.classes)}.")
         if spec.provenance.get("fold", k) != k:
             raise InputError(f"{member} was trained without fold {spec.provenance['fold']}, not {k}; order by fold.")
     out.mkdir(parents=True, exist_ok=True)
@@ -87,6 +90,7 @@ def run_crossfit(members: Sequence[Path], clips: Sequence[Clip], options: Crossf
             )
     contract = ModelSpec(
         architecture=options.name,
+        classes=specs[0].classes,
         audio=specs[0].audio,
         data_digest=data_digest(clips),
         tool_version=sonicscan.__version__,
@@ -100,10 +104,16 @@ def run_crossfit(members: Sequence[Path], clips: Sequence[Clip], options: Crossf
         f"of {len(members)} members that was not trained on its fold"
     )
     fit = cross_fitted(
-        by_fold, contract, plan=options.windows, data=data, shrink=options.shrink, categories=options.plan.categories
+        by_fold,
+        contract,
+        plan=options.windows,
+        data=data,
+        shrink=options.shrink,
+        categories=options.plan.categories,
+        families=options.families,
     )
     scores = [scored(track, fit.spec) for track in fit.tracks]
-    section = evaluate("left-out", scores, fit.spec, bootstraps=options.bootstraps)
+    section = evaluate("left-out", scores, fit.spec, families=options.families, bootstraps=options.bootstraps)
     stress: dict[str, Row] = {}
     if options.stress_tracks:
         stress = _stressed(members, clips, folds, fit, options)

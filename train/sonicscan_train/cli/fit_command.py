@@ -7,7 +7,16 @@ from pathlib import Path
 
 import click
 
-from sonicscan_train.cli.options import FILE, clips_of, data_options, license_option, workers_of, workers_option
+from sonicscan_train.cli.options import (
+    FILE,
+    clips_of,
+    data_options,
+    families_of,
+    family_options,
+    license_option,
+    workers_of,
+    workers_option,
+)
 
 _TIMES = ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M"]
 
@@ -19,7 +28,7 @@ _TIMES = ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M"]
 @click.option("--recipe", default="robust", show_default=True, help="robust, small, seed, or a .toml file.")
 @click.option("--weights", default="pretrained", show_default=True, metavar="W", help="pretrained, none, or a file.")
 @click.option("--classes", type=click.Choice(["binary", "source"]), default="binary", show_default=True)
-@click.option("--family", "families", multiple=True, metavar="SOURCE=NAME", help="Rename a source as a class.")
+@family_options
 @data_options
 @workers_option
 @click.option("--epochs", type=int, help="Number of epochs, instead of the recipe's.")
@@ -44,7 +53,8 @@ def fit(
     recipe: str,
     weights: str,
     classes: str,
-    families: tuple[str, ...],
+    family: tuple[str, ...],
+    families: str | None,
     maps: tuple[str, ...],
     max_bad: str,
     workers: int | None,
@@ -81,7 +91,7 @@ def fit(
         overrides={name: value for name, value in overrides.items() if value is not None},
         weights=weights,
         source_classes=classes == "source",
-        families=families,
+        families=families_of(family, families),
         max_bad=max_bad,
         seed=seed,
         license_note=license_note,

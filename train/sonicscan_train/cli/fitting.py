@@ -15,7 +15,7 @@ from sonicscan.cli.console import Ended
 from sonicscan.errors import InputError
 from sonicscan.machine import on_interrupt
 from sonicscan_train.cli.display import say, training
-from sonicscan_train.data.clips import ClassMode, Clip, check_two_classes, class_names, data_digest, pairs
+from sonicscan_train.data.clips import ClassMode, Clip, check_two_classes, class_names, data_digest
 from sonicscan_train.data.datasets import skip_unreadable
 from sonicscan_train.data.folds import read_folds
 from sonicscan_train.data.splits import SplitPlan, split, split_by_files, summary
@@ -36,7 +36,7 @@ class FitOptions:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     weights: str = "pretrained"
     source_classes: bool = False
-    families: tuple[str, ...] = ()
+    families: Mapping[str, str] = field(default_factory=dict)
     max_bad: str = "1%"
     seed: int = 0
     license_note: str = ""
@@ -59,9 +59,8 @@ def run_fit(clips: Sequence[Clip], options: FitOptions, out: Path, resume: bool,
     """
     recipe = dataclasses.replace(recipe_of(options.recipe, full_name(options.backbone)), **options.overrides)
     mode: ClassMode = "source" if options.source_classes else "binary"
-    families = pairs(options.families, "family")
     check_two_classes(clips, "training")
-    class_names(clips, mode, families)  # report a wrong label before opening ten thousand files
+    class_names(clips, mode, options.families)  # report a wrong label before opening ten thousand files
     main = int(os.environ.get("RANK", "0")) == 0
     clips = skip_unreadable(clips, options.max_bad, say if main else lambda line: None)
     if options.folds is not None:
@@ -78,7 +77,7 @@ def run_fit(clips: Sequence[Clip], options: FitOptions, out: Path, resume: bool,
         weights=options.weights,
         recipe=recipe,
         classes=mode,
-        families=families,
+        families=options.families,
         seed=options.seed,
         data_digest=data_digest(clips),
         license_note=options.license_note,

@@ -11,6 +11,8 @@ from sonicscan_train.cli.options import (
     bootstraps_option,
     clips_of,
     data_options,
+    families_of,
+    family_options,
     license_option,
     windows_option,
     workers_of,
@@ -61,7 +63,7 @@ def calibrate(
 @workers_option
 @click.option("--part", "parts", multiple=True, help="Parts of the split. [default: test and holdout]")
 @windows_option
-@click.option("--family", "families", multiple=True, metavar="SOURCE=NAME", help="The same as for fit.")
+@family_options
 @click.option("--stress", is_flag=True, help="Evaluate also under codecs, filters, noise and so on.")
 @click.option("--stress-tracks", default=200, show_default=True, help="Tracks of each part that --stress takes.")
 @click.option("--stress-seconds", default=30.0, show_default=True, help="Seconds of each track that --stress takes.")
@@ -75,7 +77,8 @@ def evaluate(
     workers: int | None,
     parts: tuple[str, ...],
     windows: str,
-    families: tuple[str, ...],
+    family: tuple[str, ...],
+    families: str | None,
     stress: bool,
     stress_tracks: int,
     stress_seconds: float,
@@ -88,12 +91,11 @@ def evaluate(
     """
     from sonicscan.audio.windows import WindowPlan
     from sonicscan_train.cli.evaluating import EvaluateOptions, run_evaluate
-    from sonicscan_train.data.clips import pairs
 
     options = EvaluateOptions(
         parts=parts,
         plan=WindowPlan.parse(windows),
-        families=pairs(families, "family"),
+        families=families_of(family, families),
         stress=stress,
         stress_tracks=stress_tracks,
         stress_seconds=stress_seconds,
@@ -112,6 +114,7 @@ def evaluate(
     "--plan", default="small", show_default=True, metavar="NAME|FILE.toml", help="Plan whose [categories] are reported."
 )
 @click.option("--name", required=True, help="The model's name, such as sonic-small-v2.")
+@family_options
 @windows_option
 @click.option("--shrink", type=click.FloatRange(0.0, 1000.0), help="Constant of the pooling. [default: fitted]")
 @click.option("--rate", default=0.01, show_default=True, help="False-positive rate of the tables.")
@@ -127,6 +130,8 @@ def crossfit(
     data: tuple[str, ...],
     folds: Path,
     plan: str,
+    family: tuple[str, ...],
+    families: str | None,
     name: str,
     windows: str,
     shrink: float | None,
@@ -155,6 +160,7 @@ def crossfit(
         name=name,
         folds=folds,
         plan=read_plan(plan),
+        families=families_of(family, families),
         windows=WindowPlan.parse(windows),
         shrink=shrink,
         rate=rate,

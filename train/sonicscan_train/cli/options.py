@@ -34,6 +34,27 @@ workers_option = click.option(
 )
 
 
+_family_options = (
+    click.option("--family", multiple=True, metavar="SOURCE=NAME", help="Rename a source, or a pattern, as a class."),
+    click.option("--families", metavar="NAME|FILE.toml", help="Classes and their sources, such as `techniques`."),
+)
+
+
+def family_options(command: F) -> F:
+    """The options that group sources into classes."""
+    for option in reversed(_family_options):
+        command = option(command)
+    return command
+
+
+def families_of(family: tuple[str, ...], families: str | None) -> dict[str, str]:
+    """Class names by source or pattern: those of the file, and before them those of `--family`."""
+    from sonicscan_train.data.clips import pairs
+    from sonicscan_train.data.families import read_families
+
+    return {**pairs(family, "family"), **(read_families(families) if families else {})}
+
+
 def data_options(command: F) -> F:
     """The options of every command that reads data sets."""
     return map_option(max_bad_option(command))

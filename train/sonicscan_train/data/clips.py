@@ -10,6 +10,7 @@ separately, and training on it needs a `--map`.
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -92,10 +93,13 @@ def relabel(clips: Sequence[Clip], labels: Mapping[str, str]) -> list[Clip]:
 
 
 def class_of(clip: Clip, mode: ClassMode, families: Mapping[str, str]) -> str:
-    """The class that a clip belongs to; `families` renames sources (chirp-v3 -> suno)."""
+    """The class that a clip belongs to; `families` renames sources by name or pattern (`chirp*` -> suno)."""
     if mode == "binary" or clip.label != AI:
         return clip.label
-    return families.get(clip.source, clip.source)
+    if clip.source in families:
+        return families[clip.source]
+    matching = (name for pattern, name in families.items() if fnmatch.fnmatchcase(clip.source, pattern))
+    return next(matching, clip.source)
 
 
 def class_names(clips: Sequence[Clip], mode: ClassMode, families: Mapping[str, str]) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from sonicscan.errors import InputError, ModelError
 from sonicscan.spec import PRESETS, ModelSpec
 from sonicscan_train.data.clips import Clip, check_two_classes, class_names, class_of
 from sonicscan_train.data.manifest import write_split
+from sonicscan_train.fit.loss import cross_entropy
 from sonicscan_train.fit.recipes import Recipe
 from sonicscan_train.fit.run import FitConfig, RunFolder, TrainingProgress
 from sonicscan_train.fit.schedule import Schedule
@@ -206,7 +207,7 @@ def _train_epoch(
             soft = teacher.blend(images, soft)
         with accelerator.autocast(), torch.autocast("cpu", torch.bfloat16, enabled=on_cpu):
             logits = model(as_input(images).contiguous(memory_format=torch.channels_last))
-        loss = torch.nn.functional.cross_entropy(logits.float(), soft)
+        loss = cross_entropy(logits.float(), soft, recipe.family_weight)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise ModelError(f"the loss is not finite in epoch {epoch + 1}, step {step + 1}; lower --lr.")

@@ -78,7 +78,9 @@ class Recipe:
         steps_per_epoch: None is one pass over the training clips.
         schedule: `constant`, or half a `cosine` to zero.
         warmup, warmup_steps: share of all steps, or number of steps, in which the rate rises linearly.
-        label_smoothing: share of the target spread over all classes.
+        label_smoothing: share of the target that is spread: half on `human`, half on all other classes.
+        family_weight: of the second part of the loss, which tells the classes other than `human` apart; at 1 the loss
+            is plain cross-entropy.
         mixup: alpha of the Beta distribution that mixes pairs of windows; 0 is none.
         mixup_share: share of windows that are mixed, each in its own proportion; None mixes whole batches equally.
         ema: decay of the weights' moving average, which then is the model; 0 is none.
@@ -112,6 +114,7 @@ class Recipe:
     warmup: float = 0.0
     warmup_steps: int = 0
     label_smoothing: float = 0.0
+    family_weight: float = 1.0
     mixup: float = 0.0
     mixup_share: float | None = None
     ema: float = 0.0

@@ -143,9 +143,11 @@ def epoch_loader(
 
 
 def soft_targets(targets: torch.Tensor, classes: int, smoothing: float) -> torch.Tensor:
-    """float32 [batch, classes]: one-hot, with `smoothing` of each spread evenly over all classes."""
+    """float32 [batch, classes]: one-hot, with the share `smoothing` spread, half on `human` and half on the others."""
     hot = torch.nn.functional.one_hot(targets, classes).float()
-    return hot * (1.0 - smoothing) + smoothing / classes
+    spread = torch.full((classes,), 0.5 / (classes - 1))
+    spread[0] = 0.5
+    return hot * (1.0 - smoothing) + smoothing * spread.to(targets.device)
 
 
 def mix(

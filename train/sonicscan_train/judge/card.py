@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import string
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy as np
 
 import sonicscan
 from sonicscan.files import write_whole
+from sonicscan.scoring.aggregate import UNKNOWN
 from sonicscan.scoring.thresholds import certified_threshold, tracks_needed
 from sonicscan.spec import ModelSpec
 from sonicscan_train.data.clips import CODEC
@@ -192,11 +193,33 @@ def _values(
         ),
         "best": _lines(_generator(row) for row in ranked[:_SHOWN]),
         "worst": _lines(_generator(row) for row in ranked[_SHOWN:][-_SHOWN:]),
+        "families": "\n".join(_families(section)),
         "flagged": _lines(
             (row.source, str(row.groups), share(row.reached), f"{row.median_score:.3f}") for row in flagged
         ),
         "commands": commands,
     }
+
+
+def _families(section: Section) -> Iterator[str]:
+    """How tracks of each family are named, as a table; a sentence for a model without families."""
+    if section.confusion is None:
+        yield "The model has one class of AI, and names no family."
+        return
+    rows, columns, counts = section.confusion
+    table = np.array(counts)
+    yield line(
+        ("family", "tracks", "score under 0.5", "named rightly", "`unknown`", "another name", "names that are right")
+    )
+    yield line(("---",) * 7)
+    for name in rows[1:]:
+        found = table[rows.index(name)]
+        own = int(found[columns.index(name)]) if name in columns else 0
+        under, unknown = int(found[0]), int(found[columns.index(UNKNOWN)])
+        of = max(int(found.sum()), 1)
+        named = int(table[:, columns.index(name)].sum()) if name in columns else 0
+        shares = (under / of, own / of, unknown / of, (of - under - own - unknown) / of)
+        yield line((name, str(of), *map(share, shares), f"{share(own / named)} of {named}" if named else ""))
 
 
 def _one_of_each_group(tracks: Sequence[ScoredTrack]) -> list[ScoredTrack]:

@@ -15,20 +15,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import InputError
-from sonicscan.scoring.aggregate import pooling_factor, trimmed_mean
+from sonicscan.scoring.aggregate import pooling_factor, trimmed_mean, window_margins
 from sonicscan.scoring.thresholds import certified_threshold, tracks_needed
 from sonicscan.spec import Calibration, Caught, ModelSpec
-from sonicscan_train.data.clips import CODEC
-from sonicscan_train.judge.calibration import calibrated, fit_scale, one_of_each_group
+from sonicscan_train.data.clips import CODEC, class_of
+from sonicscan_train.judge.calibration import calibrated, fit_scale, fit_unknown, one_of_each_group
 from sonicscan_train.judge.members import Scale
 from sonicscan_train.judge.scoring import TrackLogits, scored
 from sonicscan_train.metrics import auc
 
 TAILS = (0.01, 0.02, 0.05)  # upper shares of people's tracks at which the margins of few and many windows are compared
 MOST_SHRINK = 20.0
+_ROUNDS = 20  # of a scale's fit with several classes
 
 
 @dataclass(frozen=True)
@@ -77,16 +79,18 @@ def cross_fitted(
     data: str,
     shrink: float | None,
     categories: Mapping[str, Sequence[str]] | None = None,
+    families: Mapping[str, str] | None = None,
 ) -> CrossFit:
     """Put the members on one scale, fit the shrink constant, and calibrate on all folds.
 
     Args:
-        by_fold: raw margins as logits (0, margin); tracks of fold k scored by member k.
+        by_fold: raw logits, with 0 for `human`; tracks of fold k scored by member k.
         spec: architecture, classes and AudioSpec of the model.
         plan: the windows' plan.
         data: what the tracks are, in words.
         shrink: the constant of the pooling; None fits it on the tracks by people.
         categories: kinds of music (name: patterns of sources), in each of which the rate is certified too.
+        families: sources renamed as classes, as in training; models of several classes need it for `unknown_below`.
 
     Raises:
         InputError: a fold without people's or without AI tracks.
@@ -101,7 +105,26 @@ def cross_fitted(
         return [name for name, patterns in (categories or {}).items() if _matches(track.clip.source, patterns)]
 
     spec = calibrated(tracks, spec, data=data, windows=str(plan), kinds=kinds)
+    if spec.multiclass:
+        spec = dataclasses.replace(spec, unknown_below=_fit_unknown(tracks, spec, families or {}))
     return CrossFit(dataclasses.replace(spec, caught=_caught(tracks, spec)), tuple(scales), tuple(tracks))
+
+
+def _fit_unknown(tracks: Sequence[TrackLogits], spec: ModelSpec, families: Mapping[str, str]) -> float:
+    """The share under which a family is called `unknown`: it keeps most names that are right and drops most wrong ones.
+
+    Each generator was unseen by its member, unless it is divided by origin. Decoded music counts too, as a class of its
+    own.
+    """
+    right: list[TrackLogits] = []
+    wrong: list[TrackLogits] = []
+    for track in tracks:
+        found = scored(track, spec)
+        if track.clip.human or found.score < 0.5:
+            continue
+        likeliest = max(spec.classes[1:], key=lambda name: found.class_scores[name])
+        (right if likeliest == class_of(track.clip, "source", families) else wrong).append(track)
+    return fit_unknown(right, wrong, spec) if right else 1.0
 
 
 def _caught(tracks: Sequence[TrackLogits], spec: ModelSpec) -> tuple[Caught, ...]:
@@ -130,7 +153,7 @@ def fit_shrink(people: Sequence[TrackLogits]) -> float:
     found = []
     for tail in TAILS:
         high, higher = (
-            float(np.quantile([trimmed_mean(t.logits[:, 1]) for t in tracks], 1.0 - tail))
+            float(np.quantile([trimmed_mean(window_margins(t.logits, 1.0)) for t in tracks], 1.0 - tail))
             for tracks in (several, halves)
         )
         if high > 0.0 and higher > 0.0:
@@ -219,12 +242,27 @@ def _on_one_scale(by_fold: Sequence[Sequence[TrackLogits]], shrink: float) -> tu
         truth = np.array([not track.clip.human for track in plain], dtype=bool)
         if not len(truth) or truth.all() or not truth.any():
             raise InputError(f"fold {fold} needs tracks by people and by AI.")
-        means = np.array([float(trimmed_mean(track.logits[:, 1])) for track in plain])
-        factors = np.array([pooling_factor(len(track.logits), shrink) for track in plain])
-        scale = Scale(*fit_scale(means, factors, truth))
+        scale = _scale_of(plain, truth, shrink)
         scales.append(scale)
         tracks += [scale.apply(track) for track in own]
     return tracks, scales
+
+
+def _scale_of(tracks: Sequence[TrackLogits], truth: npt.NDArray[np.bool_], shrink: float) -> Scale:
+    """The scale of a member.
+
+    With several classes, the margin of scaled logits is not the scaled margin, because logsumexp(l / T) is not
+    logsumexp(l) / T. So each round applies the temperature of the last one inside, until the fit no longer changes it.
+    """
+    factors = np.array([pooling_factor(len(track.logits), shrink) for track in tracks])
+    temperature, offset = 1.0, 0.0
+    for _ in range(_ROUNDS):
+        means = [float(trimmed_mean(window_margins(track.logits / temperature, 1.0))) for track in tracks]
+        before = temperature
+        temperature, offset = fit_scale(before * np.array(means), factors, truth)
+        if abs(temperature - before) < 1e-6 * before:
+            break
+    return Scale(temperature, offset)
 
 
 def _matches(source: str, patterns: Sequence[str]) -> bool:

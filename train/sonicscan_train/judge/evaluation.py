@@ -40,7 +40,8 @@ class Section:
         certified: measured rates at the certified thresholds.
         generators, sources, formats, codec: rows of their tables.
         baseline: trivial baselines on the same tracks, best first; empty where there are too few groups.
-        confusion: names of the classes, of what they can be called, and counts; None for a binary model.
+        confusion: names of the classes, of what they can be called, and counts, `codec` tracks included; None for a
+            binary model.
     """
 
     name: str
@@ -110,7 +111,7 @@ def evaluate(
         formats=_by_format(judged),
         codec=_by_source(codec, human, five),
         baseline=_baseline(judged, truth, groups, features or {}),
-        confusion=_confusion(judged, spec, families or {}),
+        confusion=_confusion(tracks, spec, families or {}),
     )
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import scipy.special
 
 from sonicscan.arrays import Float64
 from sonicscan.audio.facts import AudioFacts
 from sonicscan.audio.windows import WindowPlan
-from sonicscan.errors import ModelError
 from sonicscan.files import sha256_of
 from sonicscan.model.loading import load_model
 from sonicscan.spec import ModelSpec
@@ -22,7 +22,8 @@ from sonicscan_train.judge.scanner import scan_clips
 from sonicscan_train.judge.scoring import Forward, TrackLogits, track_logits
 from sonicscan_train.nets import checkpoint
 
-_COLUMNS = ("path", "model", "codec", "sample_rate", "bandwidth_hz", "duration_s", "loudness_db", "margins")
+_COLUMNS = ("path", "model", "codec", "sample_rate", "bandwidth_hz", "duration_s", "loudness_db", "logits")
+_LEAST_SHARE = 1e-9  # of a class in a report's row, so that its logarithm is finite
 
 
 def score_fold(
@@ -35,13 +36,16 @@ def score_fold(
     skipped: Callable[[Clip, str], None],
     done: Callable[[], None] = lambda: None,
 ) -> list[TrackLogits]:
-    """Raw margins of a fold's tracks, as logits (0, margin); taken from `table` where an earlier run left them there.
+    """Raw logits of a fold's tracks, with 0 for `human`; taken from `table` where an earlier run left them there.
+
+    The scanner reports the margin of each window, and the shares of the classes for the whole track. So the logits of
+    an ONNX member have the windows' own margins and the track's shares.
 
     Args:
         member: a checkpoint, or an ONNX file, which the scanner runs.
         clips: of the fold.
         plan: which windows.
-        table: a CSV file of this fold's margins; None keeps nothing.
+        table: a CSV file of this fold's logits; None keeps nothing.
         forward_of: loads a checkpoint.
         workers: processes that decode.
         skipped: called for a track without a score.
@@ -55,13 +59,11 @@ def score_fold(
     if member.is_dir():
         forward, spec = forward_of(member)
         for track in track_logits(forward, clips, spec.audio, plan, workers=workers, skipped=skipped, done=done):
-            _check_binary(spec, member)
             tracks.append(dataclasses.replace(track, logits=track.logits - track.logits[:, :1]))
     else:
         spec = load_model(member).spec
-        _check_binary(spec, member)
         for clip, row in scan_clips(member, clips, plan, workers, skipped, done):
-            raw = np.array(row.window_margins or []) * spec.temperature + spec.offset
+            raw = _raw_logits(np.array(row.window_margins or []), row.class_scores or {}, spec)
             facts = AudioFacts(
                 status="ok",
                 error=None,
@@ -74,7 +76,7 @@ def score_fold(
                 whole_windows=row.windows,
                 loudness_db=row.loudness_db,
             )
-            tracks.append(margin_track(clip, raw, facts))
+            tracks.append(track_of(clip, raw, facts))
     order = {clip.path: i for i, clip in enumerate(clips)}
     tracks.sort(key=lambda track: order[track.clip.path])
     if table is not None:
@@ -82,15 +84,25 @@ def score_fold(
     return tracks
 
 
-def margin_track(clip: Clip, margins: Float64, facts: AudioFacts | None) -> TrackLogits:
-    """A track of raw margins, as logits (0, margin)."""
+def track_of(clip: Clip, others: Float64, facts: AudioFacts | None) -> TrackLogits:
+    """A track of logits.
+
+    Args:
+        clip: the track.
+        others: float64 [windows, classes - 1], logits of all classes but `human`, whose own is 0.
+        facts: what decoding found out.
+    """
     form = f"{facts.codec} {facts.sample_rate}" if facts is not None else ""
-    return TrackLogits(clip, np.stack([np.zeros(len(margins)), margins], axis=1), form, facts)
+    return TrackLogits(clip, np.concatenate([np.zeros((len(others), 1)), others], axis=1), form, facts)
 
 
-def _check_binary(spec: ModelSpec, member: Path) -> None:
-    if spec.multiclass:
-        raise ModelError(f"{member} has several AI classes; cross-fitting takes models with the classes human and ai.")
+def _raw_logits(margins: Float64, scores: Mapping[str, float], spec: ModelSpec) -> Float64:
+    """Logits [windows, classes - 1] with the windows' margins and the track's shares, before the model's own scale."""
+    probabilities = np.maximum([scores[name] for name in spec.classes[1:]], _LEAST_SHARE)
+    shares = spec.temperature * np.log(probabilities / probabilities.sum())
+    raw = margins * spec.temperature + spec.offset
+    logits: Float64 = raw[:, None] + (shares - scipy.special.logsumexp(shares))[None, :]
+    return logits
 
 
 def _cells(track: TrackLogits, digest: str) -> list[object]:
@@ -99,7 +111,7 @@ def _cells(track: TrackLogits, digest: str) -> list[object]:
     if facts is not None:
         loudness = "" if facts.loudness_db is None else facts.loudness_db
         about = (facts.codec, facts.sample_rate, facts.bandwidth_hz or "", facts.duration_s, loudness)
-    return [track.clip.path, digest, *about, json.dumps(track.logits[:, 1].tolist())]
+    return [track.clip.path, digest, *about, json.dumps(track.logits[:, 1:].tolist())]
 
 
 def _read_table(path: Path, digest: str, clips: Sequence[Clip]) -> list[TrackLogits] | None:
@@ -110,7 +122,7 @@ def _read_table(path: Path, digest: str, clips: Sequence[Clip]) -> list[TrackLog
     tracks = []
     for row in read_table(path):
         clip = by_path.get(row["path"])
-        if row["model"] != digest or clip is None:
+        if row["model"] != digest or clip is None or "logits" not in row:  # earlier tables have margins
             return None
         facts = AudioFacts(
             status="ok",
@@ -124,5 +136,5 @@ def _read_table(path: Path, digest: str, clips: Sequence[Clip]) -> list[TrackLog
             whole_windows=1,
             loudness_db=float(row["loudness_db"]) if row.get("loudness_db") else None,  # earlier tables lack it
         )
-        tracks.append(margin_track(clip, np.array(json.loads(row["margins"])), facts))
+        tracks.append(track_of(clip, np.array(json.loads(row["logits"])), facts))
     return tracks

@@ -10,7 +10,7 @@ from sonicscan.errors import InputError
 from sonicscan.files import write_whole
 from sonicscan.spec import ModelSpec
 from sonicscan_train.data.manifest import read_table, write_table
-from sonicscan_train.judge.fold_scores import margin_track
+from sonicscan_train.judge.fold_scores import track_of
 from sonicscan_train.judge.scoring import TrackLogits
 from sonicscan_train.nets import checkpoint
 
@@ -19,14 +19,14 @@ _COLUMNS = ("weights_digest", "precision", "float32_layers", "temperature", "off
 
 @dataclass(frozen=True)
 class Scale:
-    """A member's temperature and offset: its margin is (raw margin - offset) / temperature."""
+    """A member's temperature and offset: each logit but that of `human` is (raw logit - offset) / temperature."""
 
     temperature: float
     offset: float
 
     def apply(self, track: TrackLogits) -> TrackLogits:
-        """A track of raw margins on the common scale."""
-        return margin_track(track.clip, (track.logits[:, 1] - self.offset) / self.temperature, track.facts)
+        """A track of raw logits, with 0 for `human`, on the common scale."""
+        return track_of(track.clip, (track.logits[:, 1:] - self.offset) / self.temperature, track.facts)
 
 
 @dataclass(frozen=True)

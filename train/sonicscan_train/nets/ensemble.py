@@ -1,7 +1,9 @@
 """Several detectors as one: the mean of their class maps, and so of their logits.
 
 Each member's maps are first put on the member's own scale: (map - offset) / temperature for all classes but `human`.
-So the members' margins can be averaged. The result is a `DetectorNet` itself. Its features are the members' features
+So the members' margins can be averaged. With two classes, the margin of the result is the mean of the members' margins.
+With several, it is at most that mean, because logsumexp is convex: where members disagree on the family, the score is
+lower. The result is a `DetectorNet` itself. Its features are the members' features
 side by side, and its head is the members' heads side by side. So whatever exports, verifies or converts a detector
 takes an ensemble too.
 """
