@@ -24,6 +24,12 @@ map_option = click.option(
 max_bad_option = click.option(
     "--max-bad", default="1%", show_default=True, metavar="N|P%", help="Missing or unreadable files allowed."
 )
+family_option = click.option(
+    "--family", multiple=True, metavar="SOURCE=NAME", help="Rename a source, or a pattern, as a class."
+)
+families_option = click.option(
+    "--families", metavar="NAME|FILE.toml", help="Classes and their sources, such as `techniques`."
+)
 windows_option = click.option(
     "--windows", default="12", show_default=True, metavar="N|all", help="Windows to score in each track."
 )
@@ -34,25 +40,9 @@ workers_option = click.option(
 )
 
 
-_family_options = (
-    click.option("--family", multiple=True, metavar="SOURCE=NAME", help="Rename a source, or a pattern, as a class."),
-    click.option("--families", metavar="NAME|FILE.toml", help="Classes and their sources, such as `techniques`."),
-)
-
-
 def family_options(command: F) -> F:
     """The options that group sources into classes."""
-    for option in reversed(_family_options):
-        command = option(command)
-    return command
-
-
-def families_of(family: tuple[str, ...], families: str | None) -> dict[str, str]:
-    """Class names by source or pattern: those of the file, and before them those of `--family`."""
-    from sonicscan_train.data.clips import pairs
-    from sonicscan_train.data.families import read_families
-
-    return {**pairs(family, "family"), **(read_families(families) if families else {})}
+    return family_option(families_option(command))
 
 
 def data_options(command: F) -> F:
@@ -66,6 +56,17 @@ def clips_of(data: tuple[str, ...], maps: tuple[str, ...] = ()) -> list[Clip]:
     from sonicscan_train.data.datasets import load
 
     return relabel(load(data), pairs(maps, "map"))
+
+
+def families_of(family: tuple[str, ...], families: str | None) -> dict[str, str]:
+    """Class names by source or pattern: those of `--family`, then those of the file."""
+    from sonicscan_train.data.clips import pairs
+    from sonicscan_train.data.families import read_families
+
+    found = pairs(family, "family")
+    for source, name in read_families(families).items() if families else ():
+        found.setdefault(source, name)
+    return found
 
 
 def workers_of(workers: int | None) -> int:
