@@ -8,7 +8,8 @@
 # make model  train, cross-fit and export the bundled model from CORPUS, a folder with manifest.csv; resumes where it was
 #             interrupted. RUN names the folder, EPOCHS=N (of 100 steps) or UNTIL=2026-11-27T18:30 (UTC) sets the end,
 #             FROM names the folder of an earlier run whose members are trained further on the same folds (give
-#             another SEED then), and OMP_NUM_THREADS=1 make -j3 model trains the three members side by side
+#             another SEED then), FAMILIES=techniques makes a model that names families of generators, and
+#             OMP_NUM_THREADS=1 make -j3 model trains the three members side by side
 # make install-completions   completions of the four programs for bash, zsh and fish, into the folders of this user
 # make man    write the man pages in man/ again
 # Each makes what it needs in .venv first.
@@ -75,6 +76,7 @@ RUN ?= model-run
 EPOCHS ?=
 UNTIL ?=
 FROM ?=
+FAMILIES ?=
 SEED ?= 20261126
 STRESS ?= 200
 TERMS ?= Weights MIT. Trained on excerpts from demo pages, free game music and research data, many without a stated licence.
@@ -83,8 +85,8 @@ corpus := $(patsubst ~%,$(HOME)%,$(CORPUS))
 members := $(foreach k,$(FOLDS),$(RUN)/member-$(k))
 # The "originals" of this page went through the decoder of AudioLDM2 (docs/training-log.md), so they are decoded music.
 corrected := --map "ZoME/MusicCaps clips (editing survey)=codec"
-families := --families techniques
-classes := --classes source $(families)
+families := $(if $(FAMILIES),--families "$(FAMILIES)")
+classes := $(if $(FAMILIES),--classes source $(families),--map codec=ai)
 int8 := --precision int8 --calibration-data "$(corpus)/manifest.csv"
 
 # glibc then keeps freed memory for the next step, which takes two thirds of the time (docs/training-log.md).
