@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import string
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +23,25 @@ from sonicscan_train.judge.calibration import one_clip_of_each_group
 from sonicscan_train.judge.crossfit import CrossFit, RateRow
 from sonicscan_train.judge.evaluation import Row, Section
 from sonicscan_train.judge.markdown import interval, line, share
+from sonicscan_train.judge.markdown import table as markdown_table
 from sonicscan_train.judge.scoring import ScoredTrack
 from sonicscan_train.metrics import auc
 
 TEMPLATE = Path(__file__).with_name("card.md")
 _SHOWN = 12
 _LEAST = 5  # tracks or groups of a source in the card's tables
+_FAMILIES = """
+## Families of generators
+
+A report names a family only for a track that is flagged or up for review, and the name has no influence on the score.
+The table has all left-out tracks. A track with a score of 0.5 or over gets the name of its likeliest family, or
+`unknown` if that family's share is too low. That limit was fitted on these tracks. The last column counts music by
+people too.
+
+"""
+_FAMILY_COLUMNS = (
+    "family", "tracks", "score under 0.5", "named rightly", "`unknown`", "another name", "names that are right",
+)  # fmt: skip
 _MEASURES = {"auc": "AUC", "tpr_at_1": "AI caught at 1% of people flagged", "tpr_at_5": "AI caught at 5%"}
 
 
@@ -193,7 +206,7 @@ def _values(
         ),
         "best": _lines(_generator(row) for row in ranked[:_SHOWN]),
         "worst": _lines(_generator(row) for row in ranked[_SHOWN:][-_SHOWN:]),
-        "families": "\n".join(_families(section)),
+        "families": _families(section),
         "flagged": _lines(
             (row.source, str(row.groups), share(row.reached), f"{row.median_score:.3f}") for row in flagged
         ),
@@ -201,17 +214,13 @@ def _values(
     }
 
 
-def _families(section: Section) -> Iterator[str]:
-    """How tracks of each family are named, as a table; a sentence for a model without families."""
+def _families(section: Section) -> str:
+    """The card's part on how tracks of each family are named; empty for a model without families."""
     if section.confusion is None:
-        yield "The model has one class of AI, and names no family."
-        return
+        return ""
     rows, columns, counts = section.confusion
     table = np.array(counts)
-    yield line(
-        ("family", "tracks", "score under 0.5", "named rightly", "`unknown`", "another name", "names that are right")
-    )
-    yield line(("---",) * 7)
+    cells = []
     for name in rows[1:]:
         found = table[rows.index(name)]
         own = int(found[columns.index(name)]) if name in columns else 0
@@ -219,7 +228,8 @@ def _families(section: Section) -> Iterator[str]:
         of = max(int(found.sum()), 1)
         named = int(table[:, columns.index(name)].sum()) if name in columns else 0
         shares = (under / of, own / of, unknown / of, (of - under - own - unknown) / of)
-        yield line((name, str(of), *map(share, shares), f"{share(own / named)} of {named}" if named else ""))
+        cells.append((name, str(of), *map(share, shares), f"{share(own / named)} of {named}" if named else ""))
+    return _FAMILIES + "\n".join(markdown_table(_FAMILY_COLUMNS, cells)[1:]) + "\n"
 
 
 def _one_of_each_group(tracks: Sequence[ScoredTrack]) -> list[ScoredTrack]:
