@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from synthesis import music, write_model
+
+from sonicscan.cli.demo import write_sound
 
 HEAVY = ("numpy", "onnxruntime", "pyarrow", "scipy", "torch", "av", "soundfile", "rich")
 
@@ -42,6 +47,20 @@ def test_the_scanner_never_imports_torch() -> None:
     loaded = modules_after("import sonicscan.scanning.scan, sonicscan.cli.session, sonicscan.cli.report")
     assert "onnxruntime" in loaded
     assert not loaded.intersection({"torch", "timm", "onnx"})
+
+
+def test_a_scan_does_not_import_pandas(tmp_path: Path) -> None:
+    """It is installed here, and Arrow imports it where it can."""
+    assert importlib.util.find_spec("pandas") is not None
+    write_sound(tmp_path / "a.flac", music(6.0))
+    write_model(tmp_path / "m.onnx")
+    command = ["a.flac", "--model", "m.onnx", "--threshold", "0.5", "--out", "report.parquet"]
+    loaded = modules_after(
+        f"import os\nos.chdir({str(tmp_path)!r})\nfrom sonicscan.cli.scan import main\n"
+        f"try:\n    main({command})\nexcept SystemExit as end:\n    assert not end.code"
+    )
+    assert (tmp_path / "report.parquet").exists()
+    assert "pyarrow" in loaded and "pandas" not in loaded
 
 
 def test_public_names() -> None:

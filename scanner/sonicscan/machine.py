@@ -1,8 +1,9 @@
-"""The processors and memory that this process may use."""
+"""The processors and memory that this process may use, and what it need not load."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.abc
 import math
 import os
 import signal
@@ -58,6 +59,32 @@ def save_address_space() -> None:
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it, musl has not
         if mallopt is not None:
             mallopt(_M_ARENA_MAX, 1)
+
+
+class _NoPandas(importlib.abc.MetaPathFinder):
+    """Finds pandas nowhere, and says nothing about other modules."""
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        if fullname == "pandas":
+            raise ModuleNotFoundError("pandas is not needed here.", name=fullname)
+
+
+def leave_out_pandas() -> None:
+    """Keep Arrow from loading pandas.
+
+    Where pandas is installed, Arrow imports it at the first conversion, to recognise its types. A scan has none, and
+    the import takes longer than all others. Arrow asks once, here, and remembers the answer; `to_pandas` asks again.
+    """
+    if "pandas" in sys.modules:
+        return
+    import pyarrow as pa
+
+    finder = _NoPandas()
+    sys.meta_path.insert(0, finder)
+    try:
+        pa.array([""])
+    finally:
+        sys.meta_path.remove(finder)
 
 
 def cgroup_quota(mount: Path, membership: Path) -> float | None:

@@ -15,7 +15,7 @@ from sonicscan.cli.console import Ended
 from sonicscan.cli.options import INFORMATION, NEW_FLAGGED, Arguments, ScanProgram, scan_options
 from sonicscan.errors import InputError
 from sonicscan.files import read_at_most
-from sonicscan.machine import save_address_space
+from sonicscan.machine import leave_out_pandas, save_address_space
 
 if TYPE_CHECKING:
     from sonicscan.cli.progress import Tally
@@ -68,6 +68,8 @@ def run(given: Arguments) -> None:
         SonicscanError: the scan cannot be done.
     """
     save_address_space()  # before numpy and Arrow are imported
+    if given.engine == "local":  # Ray Data needs pandas
+        leave_out_pandas()
     from sonicscan.analysis.reviewed import load_reviewed
     from sonicscan.audio.windows import WindowPlan
     from sonicscan.cli.audit import audit_of, is_audit
