@@ -301,12 +301,15 @@ def test_a_target_folder_that_is_removed_in_mid_scan(library: Path, calibrated_m
 
 def test_two_scans_on_one_target(library: Path, calibrated_model: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.parquet"
+    journal = tmp_path / "r.parquet.journal"
     process = start(library, "--model", calibrated_model, "--out", out, "--workers", 1)
-    wait_for((tmp_path / "r.parquet.journal").exists)
+    wait_for(lambda: journal.exists() and journal.stat().st_size > 0)
+    process.send_signal(signal.SIGSTOP)  # else it may end before the others begin
     for extra in ([], ["--fresh"]):
         assert "another scan is writing" in one_sentence(
             *run(library, "--model", calibrated_model, "--out", out, *extra)
         )
+    process.send_signal(signal.SIGCONT)
     assert finish(process)[0] == 0
     assert len(rows_of(out)) == 120
 
