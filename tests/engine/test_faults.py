@@ -305,11 +305,13 @@ def test_two_scans_on_one_target(library: Path, calibrated_model: Path, tmp_path
     process = start(library, "--model", calibrated_model, "--out", out, "--workers", 1)
     wait_for(lambda: journal.exists() and journal.stat().st_size > 0)
     process.send_signal(signal.SIGSTOP)  # else it may end before the others begin
-    for extra in ([], ["--fresh"]):
-        assert "another scan is writing" in one_sentence(
-            *run(library, "--model", calibrated_model, "--out", out, *extra)
-        )
-    process.send_signal(signal.SIGCONT)
+    try:
+        for extra in ([], ["--fresh"]):
+            assert "another scan is writing" in one_sentence(
+                *run(library, "--model", calibrated_model, "--out", out, *extra)
+            )
+    finally:
+        process.send_signal(signal.SIGCONT)
     assert finish(process)[0] == 0
     assert len(rows_of(out)) == 120
 

@@ -9,8 +9,8 @@ deviation. Given n of N margins, the (trimmed) mean of all N is then distributed
 Sources: Cochran 1977, "Sampling Techniques", 2.15, for drawing without replacement; Tukey and McLaughlin 1963 for a
 trimmed mean. There d is the Winsorised deviation, and n - 1 counts untrimmed windows only. Six windows that are alike
 by chance have a deviation that is far too low, and most wrong verdicts came from these. So s also takes into account
-the deviation s0 that tracks usually have, as if p further windows had shown it (Smyth 2004, "Linear models and
-empirical Bayes methods for assessing differential expression", the moderated t). Calibrated margins are log-odds, so
+the deviation s0 that tracks usually have, as if p further windows had shown it. This is the moderated t (Smyth 2004,
+"Linear models and empirical Bayes methods for assessing differential expression"). Calibrated margins are log-odds, so
 one s0 serves all models. A model whose margins vary far more within tracks makes more errors: 6% at a deviation of 2
 to 4.
 

@@ -15,10 +15,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Literal
+from typing import Literal, TypeVar
 
 from sonicscan.errors import InputError
 from sonicscan.spec import HUMAN, digest_of
+
+T = TypeVar("T")
 
 AI = "ai"
 CODEC = "codec"
@@ -96,10 +98,14 @@ def class_of(clip: Clip, mode: ClassMode, families: Mapping[str, str]) -> str:
     """The class that a clip belongs to; `families` renames sources by name or pattern (`chirp*` -> suno)."""
     if mode == "binary" or clip.label != AI:
         return clip.label
-    if clip.source in families:
-        return families[clip.source]
-    matching = (name for pattern, name in families.items() if fnmatch.fnmatchcase(clip.source, pattern))
-    return next(matching, clip.source)
+    return of_source(clip.source, families, clip.source)
+
+
+def of_source(source: str, values: Mapping[str, T], default: T) -> T:
+    """The value of a source in a mapping by names and patterns: that of its name, else of the first pattern."""
+    if source in values:
+        return values[source]
+    return next((value for pattern, value in values.items() if fnmatch.fnmatchcase(source, pattern)), default)
 
 
 def class_names(clips: Sequence[Clip], mode: ClassMode, families: Mapping[str, str]) -> tuple[str, ...]:

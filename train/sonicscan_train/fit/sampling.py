@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from sonicscan_train.data.clips import Clip
+from sonicscan_train.data.clips import Clip, of_source
 from sonicscan_train.fit.recipes import Sampling
 
 
@@ -22,7 +21,8 @@ def sampling_weights(clips: Sequence[Clip], sampling: Sampling) -> npt.NDArray[n
         within[human, source] += n**sampling.group_power
     also_people = references(clips)
     factors = {
-        source: _boost(source, sampling) * (sampling.reference_boost if human and source in also_people else 1.0)
+        source: of_source(source, sampling.boosts, 1.0)
+        * (sampling.reference_boost if human and source in also_people else 1.0)
         for human, source in sources
     }
     weights = np.array(
@@ -45,9 +45,3 @@ def references(clips: Sequence[Clip]) -> set[str]:
     """People's sources of which a clip shares its group with one that people did not make."""
     decoded = {clip.group for clip in clips if not clip.human}
     return {clip.source for clip in clips if clip.human and clip.group in decoded}
-
-
-def _boost(source: str, sampling: Sampling) -> float:
-    if source in sampling.boosts:
-        return sampling.boosts[source]
-    return next((f for pattern, f in sampling.boosts.items() if fnmatch.fnmatchcase(source, pattern)), 1.0)

@@ -22,8 +22,7 @@ from sonicscan_train.data.manifest import write_table
 from sonicscan_train.judge.calibration import one_clip_of_each_group
 from sonicscan_train.judge.crossfit import CrossFit, RateRow
 from sonicscan_train.judge.evaluation import Row, Section
-from sonicscan_train.judge.markdown import interval, line, share
-from sonicscan_train.judge.markdown import table as markdown_table
+from sonicscan_train.judge.markdown import interval, line, share, table
 from sonicscan_train.judge.scoring import ScoredTrack
 from sonicscan_train.metrics import auc
 
@@ -37,7 +36,6 @@ A report names a family only for a track that is flagged or up for review, and t
 The table has all left-out tracks. A track with a score of 0.5 or over gets the name of its likeliest family, or
 `unknown` if that family's share is too low. That limit was fitted on these tracks. The last column counts music by
 people too.
-
 """
 _FAMILY_COLUMNS = (
     "family", "tracks", "score under 0.5", "named rightly", "`unknown`", "another name", "names that are right",
@@ -219,17 +217,15 @@ def _families(section: Section) -> str:
     if section.confusion is None:
         return ""
     rows, columns, counts = section.confusion
-    table = np.array(counts)
     cells = []
-    for name in rows[1:]:
-        found = table[rows.index(name)]
-        own = int(found[columns.index(name)]) if name in columns else 0
-        under, unknown = int(found[0]), int(found[columns.index(UNKNOWN)])
-        of = max(int(found.sum()), 1)
-        named = int(table[:, columns.index(name)].sum()) if name in columns else 0
-        shares = (under / of, own / of, unknown / of, (of - under - own - unknown) / of)
-        cells.append((name, str(of), *map(share, shares), f"{share(own / named)} of {named}" if named else ""))
-    return _FAMILIES + "\n".join(markdown_table(_FAMILY_COLUMNS, cells)[1:]) + "\n"
+    for name, found in zip(rows[1:], counts[1:], strict=True):
+        called = dict(zip(columns, found, strict=True))
+        tracks, under, own, unknown = sum(found), found[0], called.get(name, 0), called[UNKNOWN]
+        parts = (under, own, unknown, tracks - under - own - unknown)
+        shares = [share(part / tracks) if tracks else "" for part in parts]
+        named = sum(row[columns.index(name)] for row in counts) if name in columns else 0
+        cells.append((name, str(tracks), *shares, f"{share(own / named)} of {named}" if named else ""))
+    return _FAMILIES + "\n".join(table(_FAMILY_COLUMNS, cells)) + "\n"
 
 
 def _one_of_each_group(tracks: Sequence[ScoredTrack]) -> list[ScoredTrack]:

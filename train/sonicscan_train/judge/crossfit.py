@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import InputError
-from sonicscan.scoring.aggregate import pooling_factor, trimmed_mean, window_margins
+from sonicscan.scoring.aggregate import attribution_of, pooling_factor, trimmed_mean, window_margins
 from sonicscan.scoring.thresholds import certified_threshold, tracks_needed
 from sonicscan.spec import Calibration, Caught, ModelSpec
 from sonicscan_train.data.clips import CODEC, class_of
@@ -116,13 +116,14 @@ def _fit_unknown(tracks: Sequence[TrackLogits], spec: ModelSpec, families: Mappi
     Each generator was unseen by its member, unless it is divided by origin. Decoded music counts too, as a class of its
     own.
     """
+    unlimited = dataclasses.replace(spec, unknown_below=None)
     right: list[TrackLogits] = []
     wrong: list[TrackLogits] = []
     for track in tracks:
         found = scored(track, spec)
         if track.clip.human or found.score < 0.5:
             continue
-        likeliest = max(spec.classes[1:], key=lambda name: found.class_scores[name])
+        likeliest = attribution_of(found.class_scores, unlimited, None)
         (right if likeliest == class_of(track.clip, "source", families) else wrong).append(track)
     return fit_unknown(right, wrong, spec) if right else 1.0
 
