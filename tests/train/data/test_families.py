@@ -10,10 +10,11 @@ from click.testing import CliRunner
 from sonicscan.errors import InputError
 from sonicscan_train.cli import main
 from sonicscan_train.data.clips import Clip, class_of
-from sonicscan_train.data.families import FOLDER, read_families
+from sonicscan_train.data.families import read_families
+from sonicscan_train.packaged import packaged_files
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.toml")))
+@pytest.mark.parametrize("name", [path.stem for path in packaged_files("families")])
 def test_the_package_has_families(name: str) -> None:
     families = read_families(name)
     assert {"suno", "udio"} <= set(families.values())
@@ -49,4 +50,4 @@ def test_a_file_that_means_nothing_is_refused(tmp_path: Path, text: str, why: st
 def test_an_unknown_name_says_what_is_known(tmp_path: Path) -> None:
     asked = ["fit", "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--families", "tecniques"]
     done = CliRunner().invoke(main, asked)
-    assert done.exit_code == 2 and "no families 'tecniques'; known are techniques" in done.output
+    assert done.exit_code == 2 and "no set of families 'tecniques'; known: techniques" in done.output

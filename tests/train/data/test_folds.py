@@ -73,5 +73,5 @@ def test_the_command_writes_folds_that_are_read_by_the_end_of_the_path(tmp_path:
 def test_the_packages_plan_is_read() -> None:
     plan = read_plan("small")
     assert plan.folds == 3 and "Suno" in plan.by_origin and plan.pinned["GTZAN"] == 2
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="there is no plan 'none'; known: small"):
         read_plan("none")

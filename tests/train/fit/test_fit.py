@@ -27,10 +27,11 @@ from sonicscan_train.data.datasets import load
 from sonicscan_train.data.splits import SplitPlan, split
 from sonicscan_train.fit.average import Averaged
 from sonicscan_train.fit.loop import Watcher, fit
-from sonicscan_train.fit.recipes import FOLDER, Recipe, recipe_of
+from sonicscan_train.fit.recipes import Recipe, recipe_of
 from sonicscan_train.fit.run import FitConfig
 from sonicscan_train.nets import checkpoint
 from sonicscan_train.nets.backbones import build
+from sonicscan_train.packaged import read_packaged
 
 
 @pytest.fixture(autouse=True)
@@ -335,7 +336,7 @@ def test_both_backbones_take_a_step(clips: list[Clip], tmp_path: Path, backbone:
 
 def cached_recipe(folder: Path, **changes: object) -> Path:
     """The recipe `small`, cut short, as a file."""
-    text = (FOLDER / "small.toml").read_text()
+    text = read_packaged("small", "recipes", "recipe")[0].read_text()
     values = {"epochs": 2, "steps_per_epoch": 2, "batch_size": 4, "warmup_steps": 2, "ema": 0.5, "copies": 1, **changes}
     for name, value in values.items():
         text = re.sub(rf"^{name} = \S+", f"{name} = {value}", text, count=1, flags=re.MULTILINE)

@@ -16,10 +16,11 @@ from sonicscan.audio.melspec import log_mel
 from sonicscan.errors import InputError
 from sonicscan.spec import PRESETS
 from sonicscan_train.data.clips import Clip
-from sonicscan_train.fit.recipes import FOLDER, Recipe, Sampling, recipe_names, recipe_of
+from sonicscan_train.fit.recipes import Recipe, Sampling, recipe_names, recipe_of
 from sonicscan_train.fit.sampling import sampling_weights
 from sonicscan_train.fit.schedule import Schedule
 from sonicscan_train.fit.windows import Draw, batches, epoch_draws, mix, soft_targets
+from sonicscan_train.packaged import read_packaged
 from sonicscan_train.sound.spectrogram import SpecAugment, mask
 
 
@@ -190,7 +191,7 @@ def test_every_recipe_in_the_package_is_read_and_mistakes_are_named(tmp_path: Pa
     small = recipe_of("small", "tf_efficientnet_lite0")
     assert small.cache is not None and small.cache.variants is not None and small.cache.augmentation is not None
     assert small.cache.layer_db == (-20.0, 0.0) and small.sampling is not None
-    text = (FOLDER / "small.toml").read_text()
+    text = read_packaged("small", "recipes", "recipe")[0].read_text()
     own = tmp_path / "own.toml"
     own.write_text(text.replace("p_eq", "p_equaliser"))
     with pytest.raises(InputError, match=r"own\.toml has an unknown value 'p_equaliser' in SpectrogramAugmentation"):
@@ -198,5 +199,5 @@ def test_every_recipe_in_the_package_is_read_and_mistakes_are_named(tmp_path: Pa
     own.write_text(text.replace("batch_size = 32", ""))
     with pytest.raises(InputError, match="has no batch_size for lambda"):
         recipe_of(str(own), "lambda")
-    with pytest.raises(InputError, match="there is no recipe 'none'; known are robust, seed, small"):
+    with pytest.raises(InputError, match="there is no recipe 'none'; known: robust, seed, small"):
         recipe_of("none", "lambda")

@@ -9,12 +9,8 @@ of its sources:
 
 from __future__ import annotations
 
-import tomllib
-from pathlib import Path
-
 from sonicscan.errors import InputError
-
-FOLDER = Path(__file__).parents[1] / "families"
+from sonicscan_train.packaged import read_packaged
 
 
 def read_families(name: str) -> dict[str, str]:
@@ -26,14 +22,7 @@ def read_families(name: str) -> dict[str, str]:
     Raises:
         InputError: it cannot be read, holds something else, or names a source twice.
     """
-    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.toml")))
-        raise InputError(f"there are no families {name!r}; known are {known}, or give a .toml file.") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"the families in {path} cannot be read: {error}.") from error
+    path, values = read_packaged(name, "families", "set of families")
     found: dict[str, str] = {}
     for family, sources in values.items():
         if not isinstance(sources, list) or not all(isinstance(source, str) for source in sources):

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,8 +27,8 @@ from pathlib import Path, PurePath
 from sonicscan.errors import InputError
 from sonicscan_train.data.clips import AI, Clip
 from sonicscan_train.data.manifest import read_table, write_table
+from sonicscan_train.packaged import read_packaged
 
-PLANS = Path(__file__).parents[1] / "plans"
 _HEAVY = 2.0  # weight of a generator that is divided by origin, in the balance of the folds
 
 
@@ -55,14 +54,13 @@ def read_plan(name: str) -> FoldPlan:
     Raises:
         InputError: it cannot be read, or holds something else.
     """
-    path = Path(name) if name.endswith(".toml") else PLANS / f"{name}.toml"
+    path, values = read_packaged(name, "plans", "plan")
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
         values["by_origin"] = tuple(values.get("by_origin", ()))
         values["families"] = tuple(tuple(family) for family in values.get("families", ()))
         values["categories"] = {name: tuple(patterns) for name, patterns in values.get("categories", {}).items()}
         return FoldPlan(**values)
-    except (OSError, ValueError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise InputError(f"the plan {path} cannot be read: {error}.") from error
 
 

@@ -7,20 +7,17 @@ for the bundled default model. A table `[backbone.PREFIX]` replaces values for b
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from sonicscan.errors import InputError
+from sonicscan_train.packaged import packaged_files, read_packaged
 from sonicscan_train.sound.augment import Augmentation
 from sonicscan_train.sound.spectrogram import SpecAugment, SpectrogramAugmentation
 from sonicscan_train.sound.variants import Variants
-
-FOLDER = Path(__file__).parents[1] / "recipes"
 
 
 @dataclass(frozen=True)
@@ -146,7 +143,7 @@ class Recipe:
 
 def recipe_names() -> list[str]:
     """The recipes that come with the package."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+    return [path.stem for path in packaged_files("recipes")]
 
 
 def recipe_of(name: str, backbone: str) -> Recipe:
@@ -155,14 +152,7 @@ def recipe_of(name: str, backbone: str) -> Recipe:
     Raises:
         InputError: no such recipe, an unknown or missing value in it, or one without values for this backbone.
     """
-    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        known = ", ".join(recipe_names())
-        raise InputError(f"there is no recipe {name!r}; known are {known}, or give a .toml file.") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"the recipe {path} cannot be read: {error}.") from error
+    path, values = read_packaged(name, "recipes", "recipe")
     for prefix, replaced in values.pop("backbone", {}).items():
         if backbone.startswith(prefix):
             values |= replaced
