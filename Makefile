@@ -7,8 +7,8 @@
 # make bench-gpu  all figures of one GPU in ten minutes, into bench-data/gpu.json and docs/performance.md
 # make model  train, cross-fit and export the bundled model from CORPUS, a folder with manifest.csv; resumes where it was
 #             interrupted. RUN names the folder, EPOCHS=N (of 100 steps) or UNTIL=2026-11-27T18:30 (UTC) sets the end,
-#             FROM names the folder of an earlier run whose members are trained further on the same folds (give
-#             another SEED then), FAMILIES=techniques makes a model that names families of generators, and
+#             FROM names the folder of an earlier run whose members are trained further on the same folds and the same
+#             cache (give another SEED then), FAMILIES=techniques makes a model that names families of generators, and
 #             OMP_NUM_THREADS=1 make -j3 model trains the three members side by side
 # make install-completions   completions of the four programs for bash, zsh and fish, into the folders of this user
 # make man    write the man pages in man/ again
@@ -77,6 +77,7 @@ EPOCHS ?=
 UNTIL ?=
 FROM ?=
 FAMILIES ?=
+CACHE ?= $(or $(FROM),$(RUN))/cache
 SEED ?= 20261126
 STRESS ?= 200
 TERMS ?= Weights MIT. Trained on excerpts from demo pages, free game music and research data, many without a stated licence.
@@ -107,7 +108,7 @@ $(RUN)/folds.csv: | $(VENV)/.weights
 $(members:%=%.onnx): $(RUN)/member-%.onnx: $(RUN)/folds.csv | $(VENV)/.weights
 	$(BIN)/sonicscan-train fit --data "$(corpus)" $(corrected) $(classes) --backbone lite0 --recipe small \
 	--weights $(if $(FROM),"$(FROM)/member-$*/best/model.safetensors",pretrained) \
-	--folds "$<" --fold $* --seed $$(($(SEED) + 1000 * $*)) --cache "$(RUN)/cache" --out "$(RUN)/member-$*" \
+	--folds "$<" --fold $* --seed $$(($(SEED) + 1000 * $*)) --cache "$(CACHE)" --out "$(RUN)/member-$*" \
 	--license-note "$(TERMS)" $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(UNTIL),--until $(UNTIL)) $$([ -e "$(RUN)/member-$*/fit.json" ] && echo --resume)
 	$(BIN)/sonicscan-export -q "$(RUN)/member-$*/best" $(int8) --out "$@"
 
