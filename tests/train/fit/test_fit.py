@@ -380,11 +380,17 @@ def test_small_trains_from_a_cache_without_a_fold_and_resumes_to_the_same_weight
 def test_a_run_by_the_clock_ends_in_time(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data", 4, seconds=5.2)
     recipe = cached_recipe(tmp_path, epochs=1, schedule='"cosine"')
+    command = ["fit", "--data", str(data), "--backbone", TINY, "--out", str(tmp_path / "run"), "--weights", "none",
+               "--recipe", str(recipe), "--workers", "0"]  # fmt: skip
     soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=15)
-    done = invoke(["fit", "--data", str(data), "--backbone", TINY, "--out", str(tmp_path / "run"), "--weights", "none",
-                   "--recipe", str(recipe), "--until", f"{soon:%Y-%m-%dT%H:%M:%S}", "--workers", "0"])  # fmt: skip
+    done = invoke([*command, "--until", f"{soon:%Y-%m-%dT%H:%M:%S}"])
     assert done.exit_code == 0, done.stderr
     assert abs((datetime.datetime.now(datetime.UTC) - soon).total_seconds()) < 10
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert len(rows) > 1  # more epochs than the recipe's: time counts
     assert rows[-1]["lr"] < rows[0]["lr"]
+    assert "until" in invoke([*command, "--resume"]).stderr
+    later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=10)
+    moved = invoke([*command, "--until", f"{later:%Y-%m-%dT%H:%M:%S}", "--resume"])
+    assert moved.exit_code == 0, moved.stderr
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) > len(rows)

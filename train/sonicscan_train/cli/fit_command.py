@@ -45,7 +45,7 @@ _TIMES = ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M"]
     "--until", type=click.DateTime(_TIMES), metavar="TIME", help="End the run at this time (UTC), not after epochs."
 )
 @license_option
-@click.option("--resume", is_flag=True, help="Resume an interrupted run; needs the same command.")
+@click.option("--resume", is_flag=True, help="Resume an interrupted run; needs the same command, but for --until TIME.")
 def fit(
     data: tuple[str, ...],
     out: Path,

@@ -1,6 +1,6 @@
 """A training run on disk: its configuration, its state and its results.
 
-RUN/fit.json       the configuration; --resume needs the same one
+RUN/fit.json       the configuration; --resume needs the same one, except for the time when it ends
 RUN/split.csv      the part of each clip
 RUN/state.pt       the state at the end of the last whole epoch, to resume from; tensors and plain values only
 RUN/best/          the best checkpoint so far: model.safetensors and spec.json
@@ -83,7 +83,7 @@ class RunFolder:
     Args:
         path: the folder; made where it is missing.
         config: what the run is asked to do.
-        resume: continue the existing run, which must have the same configuration.
+        resume: continue the existing run, which must have the same configuration; a time to end at may be another.
 
     Raises:
         InputError: there is a run and `resume` is false, or another one, or none.
@@ -117,7 +117,8 @@ class RunFolder:
             raise InputError(f"{self._config} is damaged ({error}); start again with another --out.") from error
         for name, value in _flat(asked).items():
             before = _flat(was).get(name)
-            if before != value:
+            moved = name == "until" and before is not None and value is not None
+            if before != value and not moved:
                 raise InputError(
                     f"the run in {self.path} was asked for {name} = {before!r}, not {value!r}; "
                     "--resume needs the same command."
