@@ -90,9 +90,6 @@ families := $(if $(FAMILIES),--families "$(FAMILIES)")
 classes := $(if $(FAMILIES),--classes source $(families),--map codec=ai)
 int8 := --precision int8 --calibration-data "$(corpus)/manifest.csv"
 
-# glibc then keeps freed memory for the next step, which takes two thirds of the time (docs/training-log.md).
-model: export MALLOC_MMAP_THRESHOLD_ := 8589934592
-model: export MALLOC_TRIM_THRESHOLD_ := 17179869184
 model: $(RUN)/$(MODEL).onnx
 
 # ImageNet weights of the members.

@@ -20,6 +20,7 @@ from sonicscan_train.data.datasets import skip_unreadable
 from sonicscan_train.data.folds import read_folds
 from sonicscan_train.data.splits import SplitPlan, split, split_by_files, summary
 from sonicscan_train.fit.loop import Watcher, fit
+from sonicscan_train.fit.memory import keep_freed_memory
 from sonicscan_train.fit.recipes import Recipe, recipe_of
 from sonicscan_train.fit.run import FitConfig
 from sonicscan_train.nets.backbones import full_name
@@ -57,6 +58,7 @@ def run_fit(clips: Sequence[Clip], options: FitOptions, out: Path, resume: bool,
     Raises:
         InputError, ModelError: as `fit` does, and for data that cannot be split or read.
     """
+    keep_freed_memory()
     recipe = dataclasses.replace(recipe_of(options.recipe, full_name(options.backbone)), **options.overrides)
     mode: ClassMode = "source" if options.source_classes else "binary"
     check_two_classes(clips, "training")
