@@ -18,7 +18,6 @@ from sonicscan.arrays import Float32
 from sonicscan.spec import AudioSpec
 
 TO_NEPER = 0.2302585  # dB of power to natural logarithm
-_STILL_DB = 1.0  # rows that vary less, such as those above a cut-off, are not stretched further
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,6 @@ class SpectrogramAugmentation:
         time_mask, row_mask: widest masks, as shares of the frames and of the rows.
         warp: the largest share by which the frequency axis is stretched or squeezed, because each decoder leaves its
             marks at other frequencies.
-        p_timbre: windows that get a random share of another window's mean and deviation in each mel row (Freq-MixStyle,
-            Schmid et al. 2022), of either class.
     """
 
     p_eq: float = 0.8
@@ -56,7 +53,6 @@ class SpectrogramAugmentation:
     row_mask: float = 0.13
     p_warp: float = 0.0
     warp: float = 0.12
-    p_timbre: float = 0.0
 
 
 def standardise(decibels: Tensor, spec: AudioSpec) -> Tensor:
@@ -94,21 +90,6 @@ def warped(decibels: Tensor, scale: Tensor) -> Tensor:
     return torch.where(source <= mels - 1, low + share * (high - low), floor)
 
 
-def retimbred(decibels: Tensor, others: Tensor, share: Tensor) -> Tensor:
-    """Windows with a share of the timbre of others: their means and deviations over time in each mel row.
-
-    Args:
-        decibels: float32 [n, n_mels, n_frames].
-        others: int64 [n], the window whose timbre each one gets.
-        share: of the other's timbre, [n, 1, 1].
-    """
-    mean = decibels.mean(dim=2, keepdim=True)
-    deviation = decibels.std(dim=2, keepdim=True).clamp_min(_STILL_DB)
-    wanted = mean + share * (mean[others] - mean)
-    spread = deviation + share * (deviation[others] - deviation)
-    return (decibels - mean) * (spread / deviation) + wanted
-
-
 def augment_decibels(
     decibels: Tensor, settings: SpectrogramAugmentation, spec: AudioSpec, rng: torch.Generator
 ) -> Tensor:
@@ -130,9 +111,6 @@ def augment_decibels(
     if settings.p_warp:
         chosen = _chosen(n, settings.p_warp, rng)
         x = warped(x, 1.0 + chosen * _uniform(n, -settings.warp, settings.warp, rng))
-    if settings.p_timbre:
-        share = _uniform(n, 0.0, 1.0, rng) * _chosen(n, settings.p_timbre, rng)
-        x = retimbred(x, torch.randperm(n, generator=rng), share)
     knots = torch.randn(n, 1, settings.eq_knots, generator=rng) * _uniform(n, 0.0, settings.eq_db, rng)
     curve = functional.interpolate(knots, size=mels, mode="linear", align_corners=True).transpose(1, 2)
     x = x + curve * _chosen(n, settings.p_eq, rng)
