@@ -49,18 +49,24 @@ def test_the_scanner_never_imports_torch() -> None:
     assert not loaded.intersection({"torch", "timm", "onnx"})
 
 
-def test_a_scan_does_not_import_pandas(tmp_path: Path) -> None:
-    """It is installed here, and Arrow imports it where it can."""
+def test_neither_a_scan_nor_a_report_imports_pandas(tmp_path: Path) -> None:
+    """It is installed here, and Arrow imports it where it can. A report's rows need no special functions either."""
     assert importlib.util.find_spec("pandas") is not None
     write_sound(tmp_path / "a.flac", music(6.0))
     write_model(tmp_path / "m.onnx")
-    command = ["a.flac", "--model", "m.onnx", "--threshold", "0.5", "--out", "report.parquet"]
-    loaded = modules_after(
-        f"import os\nos.chdir({str(tmp_path)!r})\nfrom sonicscan.cli.scan import main\n"
-        f"try:\n    main({command})\nexcept SystemExit as end:\n    assert not end.code"
-    )
+    scan = ["a.flac", "--model", "m.onnx", "--threshold", "0.5", "--out", "report.parquet"]
+    loaded = modules_after(called(tmp_path, "scan", scan))
     assert (tmp_path / "report.parquet").exists()
     assert "pyarrow" in loaded and "pandas" not in loaded
+    loaded = modules_after(called(tmp_path, "report", ["show", "report.parquet"]))
+    assert "pyarrow" in loaded and not loaded.intersection({"pandas", "scipy", "onnxruntime"})
+
+
+def called(folder: Path, program: str, arguments: list[str]) -> str:
+    return (
+        f"import os\nos.chdir({str(folder)!r})\nfrom sonicscan.cli.{program} import main\n"
+        f"try:\n    main({arguments})\nexcept SystemExit as end:\n    assert not end.code"
+    )
 
 
 def test_public_names() -> None:

@@ -72,8 +72,9 @@ class _NoPandas(importlib.abc.MetaPathFinder):
 def leave_out_pandas() -> None:
     """Keep Arrow from loading pandas.
 
-    Where pandas is installed, Arrow imports it at the first conversion, to recognise its types. A scan has none, and
-    the import takes longer than all others. Arrow asks once, here, and remembers the answer; `to_pandas` asks again.
+    Where pandas is installed, Arrow imports it at the first conversion, to recognise its types. Scans and reports have
+    none, and the import takes longer than all others. Arrow asks once, here, and remembers the answer; `to_pandas` asks
+    again.
     """
     if "pandas" in sys.modules:
         return

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from sonicscan.errors import ReportError
+from sonicscan.machine import leave_out_pandas
 from sonicscan.report.row import FileResult
 from sonicscan.scoring.thresholds import Thresholds
 from sonicscan.spec import ModelSpec
@@ -56,6 +57,7 @@ def load(path: Location) -> Catalogue:
 
     if path.suffix in (".csv", ".jsonl"):
         raise ReportError(f"{path} does not hold its model and thresholds; only a .parquet report does.")
+    leave_out_pandas()
     table = read_report(path)
     metadata = ReportMetadata.of(table.schema, path.name)
     return Catalogue(path.name, table, tuple(to_results(table)), metadata, metadata.spec(path))

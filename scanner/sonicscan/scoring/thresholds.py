@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-import scipy.special
 
 from sonicscan.errors import InputError
 from sonicscan.spec import Calibration, Category, Caught, ModelSpec, codec_class
@@ -122,6 +121,8 @@ def certified_threshold(calibration: Calibration, alpha: float) -> float:
 
 def _order_statistic(tracks: Calibration | Category, alpha: float) -> float:
     """The threshold that the scores of enough tracks certify."""
+    import scipy.special  # here, because whoever reads a report needs this module, and no special functions
+
     n = tracks.n
     ranks = np.arange(1, n + 1)
     # P(FPR > alpha) when flagging what exceeds the k-th smallest score: at least k of n fall under the quantile.
