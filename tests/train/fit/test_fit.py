@@ -28,7 +28,7 @@ from sonicscan_train.data.splits import SplitPlan, split
 from sonicscan_train.fit.average import Averaged
 from sonicscan_train.fit.loop import Watcher, fit
 from sonicscan_train.fit.recipes import Recipe, recipe_of
-from sonicscan_train.fit.run import FitConfig
+from sonicscan_train.fit.run import FitConfig, RunFolder
 from sonicscan_train.nets import checkpoint
 from sonicscan_train.nets.backbones import build
 from sonicscan_train.packaged import read_packaged
@@ -380,17 +380,22 @@ def test_small_trains_from_a_cache_without_a_fold_and_resumes_to_the_same_weight
 def test_a_run_by_the_clock_ends_in_time(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data", 4, seconds=5.2)
     recipe = cached_recipe(tmp_path, epochs=1, schedule='"cosine"')
-    command = ["fit", "--data", str(data), "--backbone", TINY, "--out", str(tmp_path / "run"), "--weights", "none",
-               "--recipe", str(recipe), "--workers", "0"]  # fmt: skip
     soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=15)
-    done = invoke([*command, "--until", f"{soon:%Y-%m-%dT%H:%M:%S}"])
+    done = invoke(["fit", "--data", str(data), "--backbone", TINY, "--out", str(tmp_path / "run"), "--weights", "none",
+                   "--recipe", str(recipe), "--until", f"{soon:%Y-%m-%dT%H:%M:%S}", "--workers", "0"])  # fmt: skip
     assert done.exit_code == 0, done.stderr
     assert abs((datetime.datetime.now(datetime.UTC) - soon).total_seconds()) < 10
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert len(rows) > 1  # more epochs than the recipe's: time counts
     assert rows[-1]["lr"] < rows[0]["lr"]
-    assert "until" in invoke([*command, "--resume"]).stderr
-    later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=10)
-    moved = invoke([*command, "--until", f"{later:%Y-%m-%dT%H:%M:%S}", "--resume"])
-    assert moved.exit_code == 0, moved.stderr
-    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) > len(rows)
+
+
+def test_the_end_of_a_run_by_the_clock_can_be_moved_and_nothing_else(clips: list[Clip], tmp_path: Path) -> None:
+    asked = dataclasses.replace(config(clips, epochs=1), until=1000.0)
+    RunFolder(tmp_path, asked, resume=False).begin(asked)
+    moved = dataclasses.replace(asked, until=2000.0)
+    RunFolder(tmp_path, moved, resume=True).begin(moved)
+    with pytest.raises(InputError, match=r"asked for until = 2000\.0, not None"):
+        RunFolder(tmp_path, dataclasses.replace(asked, until=None), resume=True)
+    with pytest.raises(InputError, match="asked for seed"):
+        RunFolder(tmp_path, dataclasses.replace(moved, seed=5), resume=True)
