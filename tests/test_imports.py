@@ -15,20 +15,25 @@ from sonicscan.cli.demo import write_sound
 HEAVY = ("numpy", "onnxruntime", "pyarrow", "scipy", "torch", "av", "soundfile", "rich")
 
 
-def modules_after(code: str) -> set[str]:
-    """Top-level modules that a fresh interpreter has loaded after running `code`."""
+def modules_after(code: str, folder: Path | None = None) -> set[str]:
+    """Top-level modules that a fresh interpreter has loaded after running `code` in `folder`."""
     program = f"import sys\n{code}\nprint(' '.join({{name.split('.')[0] for name in sys.modules}}))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=folder)
     return set(done.stdout.splitlines()[-1].split())
+
+
+def called(program: str, arguments: list[str]) -> str:
+    """Code that runs a program's command line, which must succeed."""
+    return (
+        f"from {program} import main\ntry:\n    main({arguments})\nexcept SystemExit as end:\n    assert not end.code"
+    )
 
 
 @pytest.mark.parametrize(
     "program", ["sonicscan.cli.scan", "sonicscan.cli.report", "sonicscan_export.cli", "sonicscan_train.cli"]
 )
 def test_help_imports_nothing_heavy(program: str) -> None:
-    loaded = modules_after(
-        f"from {program} import main\ntry:\n    main(['--help'])\nexcept SystemExit as end:\n    assert not end.code"
-    )
+    loaded = modules_after(called(program, ["--help"]))
     assert "click" in loaded
     assert not loaded.intersection(HEAVY)
 
@@ -55,18 +60,11 @@ def test_neither_a_scan_nor_a_report_imports_pandas(tmp_path: Path) -> None:
     write_sound(tmp_path / "a.flac", music(6.0))
     write_model(tmp_path / "m.onnx")
     scan = ["a.flac", "--model", "m.onnx", "--threshold", "0.5", "--out", "report.parquet"]
-    loaded = modules_after(called(tmp_path, "scan", scan))
+    loaded = modules_after(called("sonicscan.cli.scan", scan), tmp_path)
     assert (tmp_path / "report.parquet").exists()
     assert "pyarrow" in loaded and "pandas" not in loaded
-    loaded = modules_after(called(tmp_path, "report", ["show", "report.parquet"]))
+    loaded = modules_after(called("sonicscan.cli.report", ["show", "report.parquet"]), tmp_path)
     assert "pyarrow" in loaded and not loaded.intersection({"pandas", "scipy", "onnxruntime"})
-
-
-def called(folder: Path, program: str, arguments: list[str]) -> str:
-    return (
-        f"import os\nos.chdir({str(folder)!r})\nfrom sonicscan.cli.{program} import main\n"
-        f"try:\n    main({arguments})\nexcept SystemExit as end:\n    assert not end.code"
-    )
 
 
 def test_public_names() -> None:

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -53,12 +53,19 @@ def save_address_space() -> None:
     for name, value in _SAVING.items():
         os.environ.setdefault(name, value)
     threading.stack_size(_THREAD_STACK)
-    if sys.platform == "linux":
-        import ctypes
+    set_malloc({_M_ARENA_MAX: 1})
 
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it, musl has not
-        if mallopt is not None:
-            mallopt(_M_ARENA_MAX, 1)
+
+def set_malloc(values: Mapping[int, int]) -> None:
+    """Set options of glibc's allocator, by their numbers in malloc.h. Other C libraries stay as they are."""
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it, musl has not
+    if mallopt is not None:
+        for option, value in values.items():
+            mallopt(option, value)
 
 
 class _NoPandas(importlib.abc.MetaPathFinder):
@@ -80,7 +87,7 @@ def leave_out_pandas() -> None:
         return
     import pyarrow as pa
 
-    finder = _NoPandas()
+    finder = _NoPandas()  # None in sys.modules would not do: Arrow would take None for pandas
     sys.meta_path.insert(0, finder)
     try:
         pa.array([""])

@@ -112,11 +112,11 @@ class RunFolder:
         if not self._config.is_file():
             raise InputError(f"there is no run in {self.path} to resume.")
         try:
-            was = json.loads(self._config.read_text(encoding="utf-8"))
+            was = _flat(json.loads(self._config.read_text(encoding="utf-8")))
         except ValueError as error:
             raise InputError(f"{self._config} is damaged ({error}); start again with another --out.") from error
         for name, value in _flat(asked).items():
-            before = _flat(was).get(name)
+            before = was.get(name)
             moved = name == "until" and before is not None and value is not None
             if before != value and not moved:
                 raise InputError(
