@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from faults import wait_for
+from faults import alive, children, wait_for
 from synthesis import music
 
 from sonicscan.audio.windows import WindowPlan
@@ -18,6 +18,7 @@ from sonicscan.cli.demo import write_sound
 from sonicscan.engine.events import Abandoned, BatchDone, Done, Visit, Windows
 from sonicscan.engine.limits import Budget, Clock
 from sonicscan.engine.pool import WorkerPool
+from sonicscan.engine.process import EarlyWorkers
 from sonicscan.engine.wire import Job
 from sonicscan.library.tracks import Track
 from sonicscan.spec import AudioSpec
@@ -90,6 +91,30 @@ def test_a_worker_that_talks_nonsense_costs_its_file_a_row(
             if isinstance(event, Done):
                 outcomes.append((event.visit.track.path, event.outcome.status))
     assert outcomes == [(name, "crashed") for name in names]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
+def test_early_workers_are_used_and_none_is_left(tmp_path: Path) -> None:
+    sound = write_sound(tmp_path / "good.flac", music(12.0))
+    before = set(children(os.getpid()))
+    with EarlyWorkers(2) as start_worker:
+        early = set(children(os.getpid())) - before
+        assert len(early) == 2
+        with WorkerPool(Job(AudioSpec(), WindowPlan(12)), 1, 60.0, 9, start_worker) as pool:
+            pool.start([Visit(Track(bytes(sound), 0, 0))])
+            events = iter(lambda: pool.events.get(timeout=60), None)
+            done = next(event for event in events if isinstance(event, Done))
+            assert done.outcome.status == "ok"
+            assert set(children(os.getpid())) - before <= early
+        taken, further, remote = start_worker(False), start_worker(False), start_worker(True)
+        started = set(children(os.getpid())) - before
+        assert len(started & early) == 1 and len(started - early) == 2  # `remote` and `further`
+        for worker in (taken, further, remote):
+            worker.end()
+    with EarlyWorkers(3):
+        early = set(children(os.getpid())) - before
+        assert len(early) == 3
+    assert not alive(list(early)) and set(children(os.getpid())) <= before
 
 
 def test_every_track_comes_to_an_end_once(tmp_path: Path) -> None:

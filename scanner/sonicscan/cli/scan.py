@@ -15,16 +15,19 @@ from sonicscan.cli.console import Ended
 from sonicscan.cli.options import INFORMATION, NEW_FLAGGED, Arguments, ScanProgram, scan_options
 from sonicscan.errors import InputError
 from sonicscan.files import read_at_most
-from sonicscan.machine import leave_out_pandas, save_address_space
+from sonicscan.library.urls import is_url
+from sonicscan.machine import leave_out_pandas, save_address_space, usable_cpus
 
 if TYPE_CHECKING:
     from sonicscan.cli.progress import Tally
     from sonicscan.cli.prometheus import MetricsFile
     from sonicscan.cli.session import Session
+    from sonicscan.engine.process import StartWorker
     from sonicscan.library.discovery import Listing
     from sonicscan.library.urls import Location
 
 _MAX_LIST_BYTES = 1 << 30  # ten million paths
+_EARLY_WORKERS = 4  # at most, because a folder may hold few tracks
 EXIT_FAIL_ON, EXIT_ERRORS = 1, 3  # 2 is console.FatalError's, 130 and 143 are a signal's
 
 
@@ -70,6 +73,22 @@ def run(given: Arguments) -> None:
     save_address_space()  # before numpy and Arrow are imported
     if given.engine == "local":  # Ray Data needs pandas
         leave_out_pandas()
+    from sonicscan.engine.process import EarlyWorkers
+
+    with EarlyWorkers(_early_workers(given)) as start_worker:
+        _run(given, start_worker)
+
+
+def _early_workers(given: Arguments) -> int:
+    """How many workers start before the tracks are known; one CPU is left for what the scanner imports."""
+    if given.engine != "local" or any(map(is_url, given.paths)):
+        return 0
+    files = given.files_from is None and all(Path(path).suffix for path in given.paths)
+    tracks = len(given.paths) if files else _EARLY_WORKERS
+    return min(tracks, given.workers or _EARLY_WORKERS, _EARLY_WORKERS, max(1, usable_cpus() - 1))
+
+
+def _run(given: Arguments, start_worker: StartWorker) -> None:
     from sonicscan.analysis.reviewed import load_reviewed
     from sonicscan.audio.windows import WindowPlan
     from sonicscan.cli.audit import audit_of, is_audit
@@ -81,7 +100,7 @@ def run(given: Arguments) -> None:
     from sonicscan.scanning.parts import PART_ROWS, PartsSink
     from sonicscan.scanning.reportfile import FileSink
     from sonicscan.scanning.resumable import ResumableScan, comparable_rows
-    from sonicscan.scanning.scan import Scan, ScanOptions, ray_engine
+    from sonicscan.scanning.scan import Scan, ScanOptions, local_engine, ray_engine
     from sonicscan.scanning.sinks import Origin, ReportSink
     from sonicscan.scoring.thresholds import DEFAULT_MAX_FPR
 
@@ -110,8 +129,10 @@ def run(given: Arguments) -> None:
     series = audit_of(str(given.out), given.since) if is_audit(given) else contextlib.nullcontext()
     with interruptible(), following as metrics, series as audit:
         target = _target(given, None if audit is None else audit.report)
-        local = given.engine == "local"
-        scan = Scan(options, None if local else ray_engine(options, given.ray_address, given.gpus_per_actor))
+        if given.engine == "local":
+            scan = Scan(options, local_engine(options, start_worker))
+        else:
+            scan = Scan(options, ray_engine(options, given.ray_address, given.gpus_per_actor))
         if given.fail_on - {"generated"} and scan.thresholds is None:
             raise InputError("--fail-on needs verdicts, and this model gives none without --threshold.")
         if "review" in given.fail_on and given.threshold is not None:

@@ -18,8 +18,9 @@ from sonicscan.engine import wire
 from sonicscan.engine.base import ATTEMPTS
 from sonicscan.engine.events import Abandoned, Done, Event, Failed, Visit, Windows
 from sonicscan.engine.limits import Budget, Clock
+from sonicscan.engine.opening import opened
 from sonicscan.engine.outcome import Outcome
-from sonicscan.engine.process import CAN_HAND_OVER, WorkerProcess, opened
+from sonicscan.engine.process import CAN_HAND_OVER, StartWorker, WorkerProcess
 from sonicscan.engine.visits import VisitQueue
 from sonicscan.engine.wire import Job
 from sonicscan.errors import AudioError, SonicscanError
@@ -69,6 +70,7 @@ class Lane:
         budget: limit on the windows that were decoded and not yet scored.
         events: the queue that receives all events.
         starts: the count of failed starts, shared by all lanes.
+        start_worker: starts a worker process.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Lane:
         budget: Budget,
         events: queue.SimpleQueue[Event | None],
         starts: Starts,
+        start_worker: StartWorker,
     ) -> None:
         self._job = job
         self._timeout_s = timeout_s
@@ -86,6 +89,7 @@ class Lane:
         self._budget = budget
         self._events = events
         self._starts = starts
+        self._start_worker = start_worker
         self._processes: dict[bool, WorkerProcess] = {}  # by whether it fetches files
         self._clock = Clock()
         self._guard = threading.Lock()
@@ -150,8 +154,10 @@ class Lane:
                 "part": visit.part,
                 "plan": None if visit.plan is None else dataclasses.asdict(visit.plan),
                 "excerpts": visit.excerpts,
+                "files": len(files),
             }
-            worker.send(wanted, None if held is None else np.frombuffer(held, dtype=np.uint8), files)
+            worker.hand_over(files)
+            wire.send(worker.stdin, wanted, None if held is None else np.frombuffer(held, dtype=np.uint8))
         except OSError as error:
             raise _WorkerGone from error
         windows = 0
@@ -208,7 +214,7 @@ class Lane:
         return worker
 
     def _start(self, needs_network: bool) -> None:
-        worker = WorkerProcess(needs_network)
+        worker = self._start_worker(needs_network)
         with self._guard:
             self._processes[needs_network] = worker
         if self._visits.closed:  # `kill` may have run before this process existed

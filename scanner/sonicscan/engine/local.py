@@ -12,6 +12,7 @@ from sonicscan.engine.base import EngineStats
 from sonicscan.engine.events import Abandoned, BatchDone, Done, Failed, Idle, Visit, Windows
 from sonicscan.engine.outcome import Reading
 from sonicscan.engine.pool import WorkerPool
+from sonicscan.engine.process import StartWorker, WorkerProcess
 from sonicscan.engine.rows import next_visit, track_result
 from sonicscan.engine.wire import Job
 from sonicscan.library.tracks import Track
@@ -52,14 +53,23 @@ class LocalEngine:
         workers: decoding processes; 0 starts one for each CPU, even if the model runs on the CPU.
         batch_size: windows in a batch; 0 chooses a value for the network and the device.
         timeout_s: seconds a file may take to decode in each of two attempts.
+        start_worker: starts a decoding process.
     """
 
-    def __init__(self, model: Model, workers: int = 0, batch_size: int = 0, timeout_s: float = 120.0) -> None:
+    def __init__(
+        self,
+        model: Model,
+        workers: int = 0,
+        batch_size: int = 0,
+        timeout_s: float = 120.0,
+        start_worker: StartWorker = WorkerProcess,
+    ) -> None:
         self.model = model
         self.stats = EngineStats()
         self._workers = workers or usable_cpus()
         self._batch_size = batch_size or default_batch(model.spec.architecture, model.device.kind)
         self._timeout_s = timeout_s
+        self._start_worker = start_worker
 
     @property
     def device(self) -> str:
@@ -87,7 +97,7 @@ class LocalEngine:
                 pending[ticket].logits[index] = logits
 
         began = time.perf_counter()
-        with WorkerPool(job, self._workers, self._timeout_s, budget) as pool:
+        with WorkerPool(job, self._workers, self._timeout_s, budget, self._start_worker) as pool:
             detector = Detector(self.model, self._batch_size)
             with contextlib.closing(Batcher(detector, deliver, lambda: pool.events.put(BatchDone()))) as batcher:
                 pool.start(map(Visit, tracks))

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from sonicscan.engine.events import Event, Idle, Visit
 from sonicscan.engine.lane import Lane, Starts
 from sonicscan.engine.limits import Budget
+from sonicscan.engine.process import StartWorker, WorkerProcess
 from sonicscan.engine.visits import VisitQueue
 from sonicscan.engine.wire import Job
 
@@ -29,17 +30,21 @@ class WorkerPool:
         workers: how many processes.
         timeout_s: seconds a file may take, not counting the time that it waits for the model.
         budget: limit on windows that are decoded and not yet taken (`took` returns them to the budget).
+        start_worker: starts a worker process.
 
     Use as a context manager; leaving it ends the processes. With an adaptive plan, call `finish` or `again`
     for each track that is done; until then the workers wait for it.
     """
 
-    def __init__(self, job: Job, workers: int, timeout_s: float, budget: int) -> None:
+    def __init__(
+        self, job: Job, workers: int, timeout_s: float, budget: int, start_worker: StartWorker = WorkerProcess
+    ) -> None:
         self.events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._budget = Budget(budget)
         self._visits = VisitQueue(workers, job.plan.adaptive, lambda: self.events.put(Idle()))
         starts = Starts(self._visits)
-        self._lanes = [Lane(job, timeout_s, self._visits, self._budget, self.events, starts) for _ in range(workers)]
+        shared = (self._visits, self._budget, self.events, starts, start_worker)
+        self._lanes = [Lane(job, timeout_s, *shared) for _ in range(workers)]
         self.again = self._visits.again
         self.finish = self._visits.finish
 

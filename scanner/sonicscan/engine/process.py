@@ -1,4 +1,7 @@
-"""One worker process from the lane's side: pipes for messages, and a socket that passes open files."""
+"""One worker process from the scanner's side: pipes for messages, and a socket that passes open files.
+
+This module imports little, so that workers can start before the scanner has imported the rest.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,14 @@ import os
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from sonicscan.audio.sources import open_regular
-from sonicscan.engine import wire
 from sonicscan.engine.sandbox import kept_environment
-from sonicscan.errors import AudioError
-from sonicscan.library.held import DESCRIPTORS
 
 CAN_HAND_OVER = hasattr(socket, "send_fds")  # POSIX; elsewhere workers open files by their names
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-_TICK_S = 0.1
 
 
 class WorkerProcess:
@@ -56,8 +54,8 @@ class WorkerProcess:
         self.stdin, self.stdout = self._process.stdin, self._process.stdout
         _widen(self.stdout)
 
-    def send(self, header: dict[str, Any], content: Any = None, files: Sequence[int] = ()) -> None:
-        """Sends a job, with the bytes of a file or with open files; closes the open files in this process.
+    def hand_over(self, files: Sequence[int]) -> None:
+        """Passes open files to the worker; closes them in this process.
 
         Raises:
             OSError: the worker has ended.
@@ -69,7 +67,6 @@ class WorkerProcess:
         finally:
             for fd in files:
                 os.close(fd)
-        wire.send(self.stdin, {**header, "files": len(files)}, content)
 
     def end(self) -> int | None:
         """Waits for the worker's end and returns its exit status."""
@@ -84,41 +81,38 @@ class WorkerProcess:
             return self._process.wait()
 
 
-def opened(path: bytes, seconds: float, closing: threading.Event) -> list[int]:
-    """Opens a local file that will be passed to a worker.
+StartWorker = Callable[[bool], WorkerProcess]  # takes whether the worker fetches files
+
+
+class EarlyWorkers:
+    """Workers for local files that start while the scanner still imports its modules and loads the model.
+
+    Call it for a worker: it returns one of these, or starts another. Leaving the context ends those that nobody took.
 
     Args:
-        path: the file's name.
-        seconds: how long opening may take, since opening a file on a dead network share never returns.
-        closing: set where the scan is ending.
-
-    Raises:
-        AudioError: it cannot be opened, or not in time.
+        n: how many.
     """
-    found: list[int] = []
-    failed: list[BaseException] = []
-    done = threading.Event()
 
-    def run() -> None:
-        try:
-            for _ in range(DESCRIPTORS):
-                with open_regular(path) as file:
-                    found.append(os.dup(file.fileno()))
-        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
-            failed.append(error)
-        done.set()
+    def __init__(self, n: int) -> None:
+        self._waiting: deque[WorkerProcess] = deque()
+        with contextlib.suppress(OSError):  # the lane that lacks one tries again and reports it
+            for _ in range(n):
+                self._waiting.append(WorkerProcess(remote=False))
 
-    threading.Thread(target=run, name="sonicscan-open", daemon=True).start()
-    waited = 0.0
-    while not done.wait(_TICK_S):
-        waited += _TICK_S
-        if waited >= seconds or closing.is_set():
-            raise AudioError("timeout", f"opening it took more than {seconds:g} s.")
-    if failed:
-        for fd in found:
-            os.close(fd)
-        raise failed[0]
-    return found
+    def __call__(self, remote: bool) -> WorkerProcess:
+        if not remote:
+            with contextlib.suppress(IndexError):
+                return self._waiting.popleft()
+        return WorkerProcess(remote)
+
+    def __enter__(self) -> EarlyWorkers:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for worker in self._waiting:
+            worker.kill()
+        while self._waiting:
+            self._waiting.popleft().end()
 
 
 def _widen(pipe: Any) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.engine.base import Engine
 from sonicscan.engine.local import LocalEngine
+from sonicscan.engine.process import StartWorker, WorkerProcess
 from sonicscan.engine.wire import Job
 from sonicscan.errors import InputError
 from sonicscan.library.tracks import Track
@@ -184,15 +185,19 @@ def _loaded(options: ScanOptions, device: Device, threads: int) -> Model:
     return load_model(path, device, threads, parallel=threads, trust=trust)
 
 
-def local_engine(options: ScanOptions) -> LocalEngine:
+def local_engine(options: ScanOptions, start_worker: StartWorker = WorkerProcess) -> LocalEngine:
     """The engine of this machine, with the model loaded.
+
+    Args:
+        options: the options.
+        start_worker: starts a decoding process.
 
     Raises:
         ModelError, DeviceError, RemoteError: the model cannot be run as asked.
     """
     threads = options.threads or usable_cpus()
     model = _loaded(options, options.device, threads)
-    return LocalEngine(model, options.workers, options.batch_size, options.timeout_s)
+    return LocalEngine(model, options.workers, options.batch_size, options.timeout_s, start_worker)
 
 
 def ray_engine(options: ScanOptions, address: str | None = None, gpus_per_actor: float = 0.0) -> RayEngine:

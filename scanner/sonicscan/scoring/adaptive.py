@@ -29,7 +29,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-import scipy.special
 
 from sonicscan.scoring import aggregate
 from sonicscan.scoring.thresholds import Thresholds
@@ -106,6 +105,8 @@ def windows_needed(
     if any((mean * now >= limit) != (mean * at_last >= limit) for limit in limits):
         return population
     distance = min(abs(mean - limit / at_last) for limit in limits)
+    import scipy.special  # here, because other scans do not need it to start
+
     reach = float(scipy.special.stdtrit(freedom, 1.0 - error_rate)) * deviation
     if math.isinf(distance):
         return n

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-import scipy.special
 
 from sonicscan.arrays import Float64
 from sonicscan.scoring.likelihood import log10_lr
+from sonicscan.scoring.odds import logit, logsumexp, sigmoid, softmax
 from sonicscan.scoring.thresholds import Thresholds, Verdict, p_value
 from sonicscan.spec import ModelSpec
 
@@ -29,7 +29,7 @@ def window_margins(logits: npt.ArrayLike, temperature: float, offset: float = 0.
         float64 [windows]: (logsumexp of the other classes - human - offset) / temperature.
     """
     values = np.asarray(logits, dtype=np.float64)
-    margins: Float64 = (scipy.special.logsumexp(values[:, 1:], axis=1) - values[:, 0] - offset) / temperature
+    margins: Float64 = (logsumexp(values[:, 1:], axis=1) - values[:, 0] - offset) / temperature
     return margins
 
 
@@ -68,18 +68,18 @@ def track_margin(margins: npt.ArrayLike, shrink: float = 0.0) -> float:
 
 def score_of(margin: float) -> float:
     """sigmoid(margin), in 0..1, float64."""
-    return float(scipy.special.expit(margin))
+    return float(sigmoid(margin))
 
 
 def margin_of(score: float) -> float:
     """The margin of a score; infinite at 0 and at 1 and over."""
-    return math.inf if score >= 1.0 else float(scipy.special.logit(score))
+    return math.inf if score >= 1.0 else float(logit(score))
 
 
 def class_scores(logits: npt.ArrayLike, spec: ModelSpec, score: float) -> dict[str, float]:
     """Probability of each class: `human` is 1 - score, the rest is shared by softmax of mean logits."""
     mean = trimmed_mean(logits)[1:] / spec.temperature
-    shares = scipy.special.softmax(mean)
+    shares = softmax(mean)
     return dict(zip(spec.classes, [1.0 - score, *(float(score * s) for s in shares)], strict=True))
 
 

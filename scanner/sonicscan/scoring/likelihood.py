@@ -19,10 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import scipy.special
 
 from sonicscan.arrays import Float64
 from sonicscan.scoring.logistic import fit_line
+from sonicscan.scoring.odds import logit, sigmoid
 from sonicscan.spec import Calibration, ModelSpec
 
 MIN_TRACKS = 30  # of each class
@@ -146,7 +146,7 @@ _ENFSI: tuple[tuple[float, str | None], ...] = (
 
 def posterior(log10_lr: float, prior: float) -> float:
     """The probability that a track is AI, for a share `prior` of AI among the tracks in question, in (0, 1)."""
-    return float(scipy.special.expit(scipy.special.logit(prior) + log10_lr * _LN10))
+    return float(sigmoid(logit(prior) + log10_lr * _LN10))
 
 
 def _over(values: Float64, weights: Float64, limits: Float64) -> Float64:
@@ -158,5 +158,5 @@ def _over(values: Float64, weights: Float64, limits: Float64) -> Float64:
 
 
 def _margins(scores: npt.ArrayLike) -> Float64:
-    margins: Float64 = np.clip(scipy.special.logit(np.asarray(scores, dtype=np.float64)), -MAX_MARGIN, MAX_MARGIN)
+    margins: Float64 = np.clip(logit(scores), -MAX_MARGIN, MAX_MARGIN)
     return margins

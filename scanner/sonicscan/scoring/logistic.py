@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.optimize
-import scipy.special
 
 from sonicscan.arrays import Bool, Float64
+from sonicscan.scoring.odds import sigmoid
 
 MAX_SHIFT = 50.0  # log-odds
+_GRADIENT = 1e-10  # at the minimum; the loss is of the order of 1
+_MOST_STEPS = 200
+_SMALLEST_STEP = 1e-12
+_RIDGE = 1e-12  # added to the curvature, which is singular for equal values
 
 
 def fit_line(
@@ -21,6 +24,8 @@ def fit_line(
     """The line with the lowest cross-entropy of sigmoid(factor x (slope x value + shift)), with equal class weights.
 
     Because of the equal weights, factor x (slope x value + shift) is the natural logarithm of the likelihood ratio.
+    The loss is convex. Newton steps are clipped to the bounds and halved until the loss falls (Bertsekas 1982,
+    "Projected Newton methods for optimization problems with simple constraints").
     Sources: Brümmer and du Preez 2006, "Application-independent evaluation of speaker detection"; Morrison 2013,
     "Tutorial on logistic-regression calibration and fusion".
 
@@ -41,14 +46,24 @@ def fit_line(
     scale = float(np.std(values)) or 1.0  # so that the search is as well conditioned for any unit of the values
     columns = np.stack([factor * values / scale, factor])
 
-    def loss(line: Float64) -> tuple[float, Float64]:
-        margins = sign * (line @ columns)
-        return float(weight @ np.logaddexp(0.0, -margins)), columns @ (-weight * sign * scipy.special.expit(-margins))
+    def loss(line: Float64) -> float:
+        return float(weight @ np.logaddexp(0.0, -sign * (line @ columns)))
 
-    low, high = slopes
-    bounds = [(low * scale, high * scale), (-MAX_SHIFT, MAX_SHIFT)]
-    start = np.array([min(max(1.0, low), high) * scale, 0.0])
-    found = scipy.optimize.minimize(
-        loss, start, jac=True, bounds=bounds, method="L-BFGS-B", options={"ftol": 1e-14, "gtol": 1e-9}
-    )
-    return float(found.x[0]) / scale, float(found.x[1])
+    lowest, highest = np.array([slopes[0] * scale, -MAX_SHIFT]), np.array([slopes[1] * scale, MAX_SHIFT])
+    line = np.clip(np.zeros(2), lowest, highest)  # where the loss is curved; far away it is nearly flat
+    for _ in range(_MOST_STEPS):
+        wrong = sigmoid(-sign * (line @ columns))
+        gradient = columns @ (-weight * sign * wrong)
+        free = ~(((line <= lowest) & (gradient > 0.0)) | ((line >= highest) & (gradient < 0.0)))
+        if not free.any() or np.abs(gradient[free]).max() <= _GRADIENT:
+            break
+        curvature = (columns[free] * (weight * wrong * (1.0 - wrong))) @ columns[free].T
+        step = np.zeros(2)
+        step[free] = np.linalg.solve(curvature + _RIDGE * np.eye(int(free.sum())), gradient[free])
+        now = loss(line)
+        while loss(further := np.clip(line - step, lowest, highest)) > now - 1e-4 * gradient @ (line - further):
+            step /= 2.0
+        if np.abs(further - line).max() < _SMALLEST_STEP:  # less than rounding errors
+            break
+        line = further
+    return float(line[0]) / scale, float(line[1])

@@ -18,7 +18,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.special
 
 from sonicscan.arrays import Float64
 from sonicscan.spec import Calibration
@@ -93,6 +92,8 @@ def _categories(what: str, known: Mapping[str, int], found: Iterable[str | None]
     pooled = np.column_stack([table[:, ~rare], table[:, rare].sum(axis=1)]) if rare.any() else table
     expected = pooled.sum(axis=1, keepdims=True) * pooled.sum(axis=0) / (n + m)
     statistic = float(np.sum((pooled - expected) ** 2 / np.maximum(expected, 1e-9)))
+    import scipy.special  # here, because a scan of few tracks does not need it
+
     p_value = float(scipy.special.chdtrc(max(1, pooled.shape[1] - 1), statistic))
     most = names[int(np.argmax(np.abs(table[0] / n - table[1] / m)))]
     shares = f"{known.get(most, 0) / n:.0%} of the calibration's tracks and {counts[most] / m:.0%} of these"
@@ -139,4 +140,6 @@ def _lower_scores(calibration: Calibration, found: Float64) -> Comparison | None
 
 def _smirnov(distance: float, n: float, m: float) -> float:
     """The asymptotic p-value of a distance between two samples' distribution functions."""
+    import scipy.special
+
     return float(scipy.special.kolmogorov(distance * np.sqrt(n * m / (n + m))))

@@ -120,17 +120,24 @@ def certified_threshold(calibration: Calibration, alpha: float) -> float:
 
 
 def _order_statistic(tracks: Calibration | Category, alpha: float) -> float:
-    """The threshold that the scores of enough tracks certify."""
-    import scipy.special  # here, because whoever reads a report needs this module, and no special functions
-
+    """The threshold that the scores of enough tracks certify: it flags the most of them that are allowed."""
     n = tracks.n
-    ranks = np.arange(1, n + 1)
-    # P(FPR > alpha) when flagging what exceeds the k-th smallest score: at least k of n fall under the quantile.
-    violation = scipy.special.betainc(ranks, n - ranks + 1, 1.0 - alpha)
-    rank = int(ranks[violation <= 1.0 - CONFIDENCE][0])
+    rank = n - _most_flagged(n, alpha)
     # Only the highest scores are stored: under them, the lowest stored one certifies even less than alpha.
     index = max(0, rank - 1 - (n - len(tracks.scores)))
     return math.nextafter(tracks.scores[index], math.inf)
+
+
+def _most_flagged(n: int, alpha: float) -> int:
+    """The largest k with P(at most k of n tracks lie over the quantile 1 - alpha) <= 0.05.
+
+    A threshold that flags more of the n tracks could be below that quantile. The number of tracks over it is binomial.
+    """
+    k = np.arange(n, dtype=np.float64)
+    log_odds = math.log(alpha) - math.log1p(-alpha)
+    steps = np.log((n - k) / (k + 1.0)) + log_odds  # from each probability to the next, as a logarithm
+    log_p = n * math.log1p(-alpha) + np.concatenate([[0.0], np.cumsum(steps)])
+    return max(0, int(np.searchsorted(np.cumsum(np.exp(log_p)), 1.0 - CONFIDENCE, side="right")) - 1)
 
 
 @dataclass(frozen=True)
