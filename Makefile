@@ -20,6 +20,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 APT := $(if $(filter 0,$(shell id -u)),,sudo )apt-get
 
+# Tests, training and benchmarks start Python hundreds of times. Without stored bytecode each start compiles torch again.
+unexport PYTHONDONTWRITEBYTECODE
+
 JOBS ?= 3
 QUICK := tests/scoring tests/report tests/model tests/train/data tests/train/nets tests/library/test_discovery.py \
 	tests/audio/test_windows.py tests/audio/test_melspec.py tests/test_imports.py tests/test_spec.py
