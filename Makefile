@@ -90,8 +90,7 @@ members := $(foreach k,$(FOLDS),$(RUN)/member-$(k))
 # The "originals" of this page went through the decoder of AudioLDM2 (docs/training-log.md), so they are decoded music.
 corrected := --map "ZoME/MusicCaps clips (editing survey)=codec"
 families := $(if $(FAMILIES),--families "$(FAMILIES)")
-binary := $(if $(FAMILIES),,--map codec=ai)
-classes := $(if $(FAMILIES),--classes source $(families),$(binary))
+classes := $(if $(FAMILIES),--classes source $(families),--map codec=ai)
 int8 := --precision int8 --calibration-data "$(corpus)/manifest.csv"
 
 model: $(RUN)/$(MODEL).onnx
@@ -111,16 +110,14 @@ $(members:%=%.onnx): $(RUN)/member-%.onnx: $(RUN)/folds.csv | $(VENV)/.weights
 	--weights $(if $(FROM),"$(FROM)/member-$*/best/model.safetensors",pretrained) \
 	--folds "$<" --fold $* --seed $$(($(SEED) + 1000 * $*)) --cache "$(CACHE)" --out "$(RUN)/member-$*" \
 	--license-note "$(TERMS)" $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(UNTIL),--until $(UNTIL)) $$([ -e "$(RUN)/member-$*/fit.json" ] && echo --resume)
-	$(BIN)/sonicscan-train one-class "$(RUN)/member-$*/best" --data "$(corpus)" $(corrected) $(binary) --folds "$<" --fold $* \
-	--out "$(RUN)/member-$*/head"
-	$(BIN)/sonicscan-export -q "$(RUN)/member-$*/head" $(int8) --out "$@"
+	$(BIN)/sonicscan-export -q "$(RUN)/member-$*/best" $(int8) --out "$@"
 
 $(RUN)/crossfit/card.md: $(members:%=%.onnx)
 	$(BIN)/sonicscan-train crossfit $^ --data "$(corpus)" $(corrected) $(families) --folds "$(RUN)/folds.csv" --name $(MODEL) \
 	--stress-tracks $(STRESS) --license-note "$(TERMS)" --card docs/model-card.md --out "$(RUN)/crossfit"
 
 $(RUN)/$(MODEL).onnx: $(RUN)/crossfit/card.md
-	$(BIN)/sonicscan-export $(members:%=%/head) $(int8) --crossfit "$(RUN)/crossfit" --out "$@"
+	$(BIN)/sonicscan-export $(members:%=%/best) $(int8) --crossfit "$(RUN)/crossfit" --out "$@"
 
 # The report's page is tested in a real browser.
 browser: | $(BIN)/python

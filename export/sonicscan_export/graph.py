@@ -20,24 +20,22 @@ from sonicscan.text import first_line
 from sonicscan_export.onnxfile import contract_problem
 from sonicscan_train.nets.backbones import INPUT_SHAPE, DetectorNet
 
-_FEATURES = "features"  # name of the last feature map
 OPSET = 20  # the first with Gelu as one operator; LayerNormalization is one since 17
 _FOLDED_ELEMENTS = 1 << 20
 WEIGHTY = ("Conv", "MatMul", "Gemm")  # operators whose weights are most of a network's
 _SMALL_TABLE = 1024  # smallest number of elements of a table that is changed
 
 
-class _Outputs(nn.Module):
-    """Logits, class maps and the feature map of one pass."""
+class _BothOutputs(nn.Module):
+    """Logits and class maps of one pass."""
 
     def __init__(self, detector: DetectorNet) -> None:
         super().__init__()
         self.detector = detector
 
-    def forward(self, spectrogram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        features = self.detector.features(spectrogram)
-        maps = self.detector.localise(features)
-        return maps.mean(dim=(2, 3)), maps, features
+    def forward(self, spectrogram: Tensor) -> tuple[Tensor, Tensor]:
+        maps = self.detector.localise(self.detector.features(spectrogram))
+        return maps.mean(dim=(2, 3)), maps
 
 
 def to_onnx(detector: DetectorNet, opset: int = OPSET) -> onnx.ModelProto:
@@ -50,7 +48,7 @@ def to_onnx(detector: DetectorNet, opset: int = OPSET) -> onnx.ModelProto:
     Raises:
         ModelError: torch cannot export it, or the graph breaks the contract.
     """
-    network = _Outputs(detector).eval()
+    network = _BothOutputs(detector).eval()
     example = torch.zeros(2, *INPUT_SHAPE)
     with warnings.catch_warnings():
         # torch and its dependencies raise deprecation warnings about their own code.
@@ -63,7 +61,7 @@ def to_onnx(detector: DetectorNet, opset: int = OPSET) -> onnx.ModelProto:
                 dynamo=True,
                 opset_version=opset,
                 input_names=[INPUT_NAME],
-                output_names=[*OUTPUT_NAMES, _FEATURES],
+                output_names=list(OUTPUT_NAMES),
                 dynamic_shapes={INPUT_NAME: {0: torch.export.Dim("batch")}},
                 verbose=False,
             )
@@ -72,7 +70,6 @@ def to_onnx(detector: DetectorNet, opset: int = OPSET) -> onnx.ModelProto:
     if program is None:
         raise ModelError(f"{detector.architecture} cannot be exported: torch gave no program.")
     model = _fold_constants(program.model_proto)
-    model.graph.output.pop()  # the feature map keeps its name, by which `head_nodes` finds the head
     _anonymise(model)
     model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     _drop_idle_nodes(model)
@@ -231,14 +228,8 @@ def has_depthwise(model: onnx.ModelProto) -> bool:
 
 
 def head_nodes(model: onnx.ModelProto) -> list[str]:
-    """The nodes that make the outputs of the feature map: the head as a 1 x 1 convolution, the one-class term if it has
-    one, and the mean over the cells. Nodes must be in order."""
-    found, values = [], {_FEATURES}
-    for node in model.graph.node:
-        if values & set(node.input):
-            found.append(node.name)
-            values |= set(node.output)
-    return found
+    """The nodes that make the outputs: the head as a 1 x 1 convolution, and the mean over its cells."""
+    return [node.name for node in model.graph.node if set(node.output) & set(OUTPUT_NAMES)]
 
 
 def sort_nodes(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sonicscan.arrays import Float32
+from sonicscan.spec import OUTPUT_NAMES
 from sonicscan_export.data import as_batch
 from sonicscan_export.graph import drop_unused_values, head_nodes, sort_nodes
 from sonicscan_train.nets.backbones import DetectorNet
@@ -103,19 +104,16 @@ def largest_activation(detector: DetectorNet, images: Float32) -> float:
 def _restore_head(half: onnx.ModelProto, full: onnx.ModelProto) -> None:
     """Removes the rounding to float16 that the converter adds behind each node of the head. The mean over cells must
     read the output maps themselves, or the maps would no longer add up to the logits.
-
-    Before each node that reads the feature map, the converter writes the same cast once more; the first one stays.
     """
     heads = {node.name: node for node in full.graph.node if node.name in head_nodes(full)}
-    inside = {name for node in heads.values() for name in node.output}
     for node in half.graph.node:
         if node.name in heads:
             original = heads[node.name]
             node.output[:] = original.output
             for i, name in enumerate(original.input):
-                if name in inside:
+                if name in OUTPUT_NAMES:
                     node.input[i] = name
-    nodes = list({tuple(node.output): node for node in reversed(half.graph.node)}.values())[::-1]
+    nodes = list(half.graph.node)
     while True:
         made = {name for node in nodes for name in node.output}
         made |= {value.name for value in (*half.graph.input, *half.graph.initializer)}
@@ -125,7 +123,4 @@ def _restore_head(half: onnx.ModelProto, full: onnx.ModelProto) -> None:
         nodes = kept
     del half.graph.node[:]
     half.graph.node.extend(nodes)
-    values = [value for value in half.graph.value_info if value.name not in inside]  # where they are float16
-    del half.graph.value_info[:]
-    half.graph.value_info.extend(values)
     drop_unused_values(half)

@@ -197,8 +197,8 @@ def test_the_clip_of_a_relu6_disappears_in_int8(tmp_path: Path) -> None:
     nodes = [
         node("Conv", ["spectrogram", "w1"], ["a"], "one", strides=[8, 8]),
         node("Clip", ["a", "zero", "six"], ["b"], "clip"),
-        node("Conv", ["b", "w2"], ["features"], "two", strides=[4, 4], pads=[1, 1, 0, 0]),
-        node("Conv", ["features", "w3"], ["class_maps"], "head"),
+        node("Conv", ["b", "w2"], ["c"], "two", strides=[4, 4], pads=[1, 1, 0, 0]),
+        node("Conv", ["c", "w3"], ["class_maps"], "head"),
         node("ReduceMean", ["class_maps"], ["logits"], "mean", axes=[2, 3], keepdims=0),
     ]
     float32, value = onnx.TensorProto.FLOAT, onnx.helper.make_tensor_value_info

@@ -76,14 +76,14 @@ def run_calibrate(
             click.echo(f"rate {rate.max_fpr:g}\tthreshold {rate.threshold:.4f}\t{caught}")
 
 
-def on_best_device(detector: DetectorNet, run: Forward | None = None) -> Forward:
-    """The model's forward, or another function of it, on the GPU, where there is one."""
+def on_best_device(detector: DetectorNet) -> Forward:
+    """The model's forward on the GPU, where there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = detector.to(device).eval()
 
     def forward(images: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = (run or model)(images.to(device))
-        return found
+        logits: torch.Tensor = model(images.to(device))
+        return logits
 
     return forward
 

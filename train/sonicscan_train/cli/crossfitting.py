@@ -152,10 +152,7 @@ def _spec(member: Path) -> ModelSpec:
 def _about(spec: ModelSpec) -> str:
     """A member in words."""
     made = {name: spec.provenance[name] for name in ("recipe", "steps", "seed") if name in spec.provenance}
-    described = [spec.architecture, *(f"{name} {value}" for name, value in made.items())]
-    if (term := spec.provenance.get("one_class")) is not None:
-        described.append(f"one-class term of rank {term['rank']} and share {term['share']}")
-    return ", ".join(described)
+    return ", ".join([spec.architecture, *(f"{name} {value}" for name, value in made.items())])
 
 
 def _forward_of(member: Path) -> tuple[Forward, ModelSpec]:

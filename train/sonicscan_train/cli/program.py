@@ -9,7 +9,6 @@ from sonicscan.cli.console import ProgramGroup
 from sonicscan_train.cli.data_commands import audit, folds, split
 from sonicscan_train.cli.fit_command import fit
 from sonicscan_train.cli.judge_commands import calibrate, crossfit, evaluate
-from sonicscan_train.cli.one_class_command import one_class
 
 
 @click.group(cls=ProgramGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -23,5 +22,5 @@ def main() -> None:
     """
 
 
-for command in (audit, split, folds, fit, one_class, calibrate, evaluate, crossfit):
+for command in (audit, split, folds, fit, calibrate, evaluate, crossfit):
     main.add_command(command)

@@ -2,8 +2,7 @@
 
 With such a head the class activation map needs no extra computation. In each cell of the last feature map f, the cell's
 contribution to logit k is w_k . f + b_k. The mean over the cells is the logit. `DetectorNet` gives features, logits
-and maps for any backbone that meets this contract; `build` checks it. The head may have a further term, `one_class`,
-whose mean over the cells is added to the logit of `human`.
+and maps for any backbone that meets this contract; `build` checks it.
 
 Names are timm's, or one of `ALIASES`.
 """
@@ -23,7 +22,6 @@ from sonicscan.errors import ModelError
 from sonicscan.spec import MAP_SIZE
 from sonicscan.text import first_line
 from sonicscan_train.nets import lite
-from sonicscan_train.nets.one_class import OneClassTerm, OneClassTerms
 
 INPUT_SHAPE = (3, 256, 256)
 ALIASES: Mapping[str, str] = {
@@ -50,9 +48,6 @@ class DetectorNet(nn.Module):
         channels_last: whether `forward_features` gives [B, 8, 8, C] (Swin) and not [B, C, 8, 8].
         input_channels: how many of the image's three equal channels the backbone reads.
         dropout: share of the pooled features that training sets to zero before the head.
-
-    Attributes:
-        one_class: the further term of the head; None without one, as in training.
     """
 
     def __init__(
@@ -72,7 +67,6 @@ class DetectorNet(nn.Module):
         self.backbone = backbone
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(cast(int, backbone.num_features), n_classes)
-        self.one_class: OneClassTerm | OneClassTerms | None = None
 
     def features(self, x: Tensor) -> Tensor:
         """The last feature map, after the backbone's final normalisation: [B, 3, 256, 256] -> [B, C, 8, 8]."""
@@ -81,13 +75,11 @@ class DetectorNet(nn.Module):
 
     def classify(self, features: Tensor) -> Tensor:
         """Logits [B, K] of a feature map [B, C, 8, 8]."""
-        logits = cast(Tensor, self.head(self.dropout(features.mean(dim=(2, 3)))))
-        return logits if self.one_class is None else _to_human(logits, self.one_class(features).mean(dim=(1, 2)))
+        return cast(Tensor, self.head(self.dropout(features.mean(dim=(2, 3)))))
 
     def localise(self, features: Tensor) -> Tensor:
         """Class maps [B, K, 8, 8] of a feature map [B, C, 8, 8]: the head applied to each cell."""
-        maps = F.conv2d(features, self.head.weight[:, :, None, None], self.head.bias)
-        return maps if self.one_class is None else _to_human(maps, self.one_class(features))
+        return F.conv2d(features, self.head.weight[:, :, None, None], self.head.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits: [B, 3, 256, 256] -> [B, K]."""
@@ -97,11 +89,6 @@ class DetectorNet(nn.Module):
         """The contribution of each cell to the logits: [B, 3, 256, 256] -> [B, K, 8, 8]; the mean over cells is
         `forward`."""
         return self.localise(self.features(x))
-
-
-def _to_human(classes: Tensor, term: Tensor) -> Tensor:
-    """[B, K, ...] with the term [B, ...] added to class 0."""
-    return torch.cat([classes[:, :1] + term[:, None], classes[:, 1:]], dim=1)
 
 
 def as_input(images: Tensor) -> Tensor:

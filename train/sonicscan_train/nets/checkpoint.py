@@ -16,7 +16,6 @@ from sonicscan.errors import ModelError
 from sonicscan.files import sha256_of
 from sonicscan.spec import ModelSpec
 from sonicscan_train.nets.backbones import DetectorNet, build, full_name, load_exactly, read_weights
-from sonicscan_train.nets.one_class import OneClassTerm
 
 WEIGHTS_NAME = "model.safetensors"
 SPEC_NAME = "spec.json"
@@ -63,10 +62,7 @@ def load(folder: Path) -> tuple[DetectorNet, ModelSpec]:
     """
     spec = load_spec(folder)
     model = build(spec.architecture, len(spec.classes))
-    tensors = read_weights(folder / WEIGHTS_NAME)
-    if (whitening := tensors.get("one_class.whitening")) is not None and whitening.ndim == 2:
-        model.one_class = OneClassTerm(model.head.in_features, len(whitening))
-    load_exactly(model, tensors, f"the checkpoint {folder} (spec: {spec.architecture})")
+    load_exactly(model, read_weights(folder / WEIGHTS_NAME), f"the checkpoint {folder} (spec: {spec.architecture})")
     return model.eval(), spec
 
 

@@ -3,9 +3,9 @@
 Each member's maps are first put on the member's own scale: (map - offset) / temperature for all classes but `human`.
 So the members' margins can be averaged. With two classes, the margin of the result is the mean of the members' margins.
 With several, it is at most that mean, because logsumexp is convex: where members disagree on the family, the score is
-lower. The result is a `DetectorNet` itself. Its features are the members' features side by side, and its head is the
-members' heads side by side, with their one-class terms. So whatever exports, verifies or converts a detector takes an
-ensemble too.
+lower. The result is a `DetectorNet` itself. Its features are the members' features
+side by side, and its head is the members' heads side by side. So whatever exports, verifies or converts a detector
+takes an ensemble too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from sonicscan.errors import ModelError
 from sonicscan_train.nets.backbones import DetectorNet
-from sonicscan_train.nets.one_class import OneClassTerm, OneClassTerms
 
 
 class _SideBySide(nn.Module):
@@ -61,8 +60,4 @@ def mean_of(
             taken[0] = 0.0  # a margin is that of the other classes against `human`
             biases.append(share * (member.head.bias - taken))
         detector.head.bias.copy_(torch.stack(biases).sum(dim=0))
-    terms = [cast(OneClassTerm | None, member.one_class) for member in members]
-    if any(term is not None for term in terms):
-        channels = [member.head.in_features for member in members]
-        detector.one_class = OneClassTerms(list(zip(channels, terms, shares, strict=True)))
     return detector.eval()
