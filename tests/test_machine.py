@@ -1,15 +1,16 @@
-"""CPU allowance from affinity and control groups, read from files laid out as the kernel lays them out."""
+"""What a process may use, from affinity and control groups as the kernel lays them out; when interrupts reach it."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from sonicscan.machine import cgroup_quota, usable_cpus
+from sonicscan.machine import cgroup_quota, hold_interrupts, usable_cpus
 
 
 def lay_out(root: Path, files: dict[str, str]) -> Path:
@@ -56,3 +57,21 @@ print(usable_cpus())
 """
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout == b"1\n"
     assert 1 <= usable_cpus() <= len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_waits_for_the_end_of_the_block(number: signal.Signals) -> None:
+    before = signal.signal(number, signal.default_int_handler)
+    passed = []
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            with hold_interrupts():
+                signal.raise_signal(number)
+                passed.append("the rest of the block")
+            passed.append("what follows it")
+        assert passed == ["the rest of the block"]
+        with hold_interrupts():
+            passed.append("a block without one")
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)

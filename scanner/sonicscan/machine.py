@@ -39,6 +39,19 @@ def on_interrupt(handler: Callable[[int, FrameType | None], None]) -> Iterator[N
             signal.signal(number, earlier)
 
 
+@contextlib.contextmanager
+def hold_interrupts() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back until the end of the block.
+
+    An interrupt while a module in C is imported would become that module's ImportError.
+    """
+    held: list[int] = []
+    with on_interrupt(lambda number, frame: held.append(number)):
+        yield
+    if held:
+        signal.raise_signal(held[0])
+
+
 def save_address_space() -> None:
     """Make libraries that are loaded later reserve less address space, if it is limited (`ulimit -v`).
 

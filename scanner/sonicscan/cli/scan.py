@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
+import importlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from sonicscan.cli.options import INFORMATION, NEW_FLAGGED, Arguments, ScanProgr
 from sonicscan.errors import InputError
 from sonicscan.files import read_at_most
 from sonicscan.library.urls import is_url
-from sonicscan.machine import leave_out_pandas, save_address_space, usable_cpus
+from sonicscan.machine import hold_interrupts, leave_out_pandas, save_address_space, usable_cpus
 
 if TYPE_CHECKING:
     from sonicscan.cli.progress import Tally
@@ -76,6 +77,8 @@ def run(given: Arguments) -> None:
     from sonicscan.engine.process import EarlyWorkers
 
     with EarlyWorkers(_early_workers(given)) as start_worker:
+        with hold_interrupts():
+            importlib.import_module("sonicscan.cli.session")  # with nearly all that a scan needs
         _run(given, start_worker)
 
 
