@@ -16,7 +16,7 @@ from sonicscan.cli.console import Ended
 from sonicscan.cli.options import INFORMATION, NEW_FLAGGED, Arguments, ScanProgram, scan_options
 from sonicscan.errors import InputError
 from sonicscan.files import read_at_most
-from sonicscan.library.urls import is_url
+from sonicscan.library.urls import Location, is_url, located
 from sonicscan.machine import hold_interrupts, leave_out_pandas, save_address_space, usable_cpus
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from sonicscan.cli.session import Session
     from sonicscan.engine.process import StartWorker
     from sonicscan.library.discovery import Listing
-    from sonicscan.library.urls import Location
 
 _MAX_LIST_BYTES = 1 << 30  # ten million paths
 _EARLY_WORKERS = 4  # at most, because a folder may hold few tracks
@@ -187,8 +186,6 @@ def _target(given: Arguments, report: Location | None) -> Location | None:
     """The checked location of the report: `report`, or --out; None for standard output."""
     if given.out is None or given.out == "-":
         return None
-    from sonicscan.library.urls import located
-
     path = located(given.out) if report is None else report
     if isinstance(path, Path) and given.into_folder:
         from sonicscan.scanning.parts import check_folder

@@ -89,6 +89,8 @@ def windows_needed(
             same side of each threshold.
         error_rate: as for `next_part`.
     """
+    import scipy.special  # here, because other scans do not need it to start
+
     n = len(margins)
     if n < 2:
         return math.inf
@@ -105,8 +107,6 @@ def windows_needed(
     if any((mean * now >= limit) != (mean * at_last >= limit) for limit in limits):
         return population
     distance = min(abs(mean - limit / at_last) for limit in limits)
-    import scipy.special  # here, because other scans do not need it to start
-
     reach = float(scipy.special.stdtrit(freedom, 1.0 - error_rate)) * deviation
     if math.isinf(distance):
         return n

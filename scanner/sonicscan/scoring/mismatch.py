@@ -81,6 +81,8 @@ def compare(calibration: Calibration, library: Library) -> tuple[Comparison, ...
 
 
 def _categories(what: str, known: Mapping[str, int], found: Iterable[str | None]) -> Comparison | None:
+    import scipy.special  # here and below, because a scan of few tracks does not need it
+
     counts = Counter(value for value in found if value)
     n, m = sum(known.values()), sum(counts.values())
     if min(n, m) < MIN_TRACKS:
@@ -92,8 +94,6 @@ def _categories(what: str, known: Mapping[str, int], found: Iterable[str | None]
     pooled = np.column_stack([table[:, ~rare], table[:, rare].sum(axis=1)]) if rare.any() else table
     expected = pooled.sum(axis=1, keepdims=True) * pooled.sum(axis=0) / (n + m)
     statistic = float(np.sum((pooled - expected) ** 2 / np.maximum(expected, 1e-9)))
-    import scipy.special  # here, because a scan of few tracks does not need it
-
     p_value = float(scipy.special.chdtrc(max(1, pooled.shape[1] - 1), statistic))
     most = names[int(np.argmax(np.abs(table[0] / n - table[1] / m)))]
     shares = f"{known.get(most, 0) / n:.0%} of the calibration's tracks and {counts[most] / m:.0%} of these"
