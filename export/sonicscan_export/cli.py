@@ -101,9 +101,9 @@ def convert(
     from sonicscan_export.targets import check_target
 
     check_target(out)
-    if crossfit is not None and len(checkpoints) < 2:
-        raise InputError("--crossfit needs several checkpoints, one for each fold.")
-    if len(checkpoints) == 1:
+    if crossfit is not None and not checkpoints:
+        raise InputError("--crossfit needs the checkpoints that it scored.")
+    if len(checkpoints) == 1 and crossfit is None:
         network = networks.from_checkpoint(checkpoints[0])
     elif checkpoints:
         network = networks.from_checkpoints(checkpoints, out.stem, crossfit)

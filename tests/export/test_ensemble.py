@@ -122,6 +122,26 @@ def test_one_file_holds_all_members_and_the_cross_fitted_calibration(
     assert "scored members as fp32 and int8" in CliRunner().invoke(main, command).stderr
 
 
+def test_one_member_takes_its_scale_from_the_cross_fitting(
+    members: list[tuple[Path, DetectorNet]], tmp_path: Path
+) -> None:
+    folder, detector = members[1]
+    found = ModelSpec("named", calibration=Calibration.of([0.1] * 400, "left out"))
+    (tmp_path / "fit").mkdir()
+    write_fit(found, [Member(checkpoint.weights_digest(folder), "fp32", (), Scale(2.0, 0.5))], tmp_path / "fit")
+    out = tmp_path / "one-v1.onnx"
+    result = CliRunner().invoke(main, [str(folder), "--crossfit", str(tmp_path / "fit"), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    model = load_model(out)
+    assert (model.spec.architecture, model.spec.calibration.n) == ("one-v1", 400)
+    logits = model.session.run(["logits"], {"spectrogram": images(2).numpy()})[0]
+    with torch.inference_mode():
+        raw = detector(images(2)).numpy()
+    assert np.allclose(logits[:, 1] - logits[:, 0], (raw[:, 1] - raw[:, 0] - 0.5) / 2.0, atol=1e-4)
+    alone = CliRunner().invoke(main, ["--backbone", TINY, "--crossfit", str(tmp_path / "fit"), "--out", str(out)])
+    assert alone.exit_code == 2 and "needs the checkpoints that it scored" in alone.stderr
+
+
 def test_members_must_share_audio_and_classes(members: list[tuple[Path, DetectorNet]], tmp_path: Path) -> None:
     other = build(TINY, 3, seed=5)
     checkpoint.save(tmp_path / "other", other, ModelSpec(other.architecture, classes=("human", "a", "b")))

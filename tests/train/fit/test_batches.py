@@ -16,7 +16,7 @@ from sonicscan_train.data.caches import MelFrames, Version
 from sonicscan_train.data.clips import Clip
 from sonicscan_train.fit.batches import CachedBatches, layered
 from sonicscan_train.fit.recipes import CachePlan, Recipe, Sampling
-from sonicscan_train.fit.teacher import read_teacher
+from sonicscan_train.fit.teacher import hint_loss, read_teacher
 from sonicscan_train.nets import checkpoint
 from sonicscan_train.nets.backbones import as_input, build
 
@@ -80,13 +80,26 @@ def test_a_teacher_has_its_share_of_the_target(tmp_path: Path) -> None:
         checkpoint.save(tmp_path / f"m{k}", network, ModelSpec(network.architecture))
     folders = [tmp_path / "m0", tmp_path / "m1"]
     student = ModelSpec("any")
-    teacher = read_teacher(folders, 0.25, student)
-    assert teacher is not None and read_teacher([], 0.5, student) is None
+    teacher = read_teacher(folders, 0.25, 1.0, student)
+    assert teacher is not None and read_teacher([], 0.5, 1.0, student) is None
     images = torch.randn(4, 256, 256, generator=torch.Generator().manual_seed(0))
     targets = torch.tensor([[1.0, 0.0], [0.0, 1.0]] * 2)
     with torch.inference_mode():
         logits = torch.stack([checkpoint.load(f)[0](as_input(images)) for f in folders]).mean(dim=0)
         wanted = 0.75 * targets + 0.25 * torch.softmax(logits, dim=1)
-        torch.testing.assert_close(teacher.blend(images, targets), wanted, atol=1e-4, rtol=1e-4)
+        mixed, features = teacher.teach(images, targets)
+        torch.testing.assert_close(mixed, wanted, atol=1e-4, rtol=1e-4)
+    assert features.shape == (4, teacher.hint_channels, 8, 8) and not features.requires_grad
+    plain = read_teacher(folders, 0.25, 0.0, student)
+    assert plain is not None and plain.hint_channels == 0
     with pytest.raises(ModelError, match="other classes than the student"):
-        read_teacher(folders, 0.5, ModelSpec("any", classes=("human", "a", "b")))
+        read_teacher(folders, 0.5, 0.0, ModelSpec("any", classes=("human", "a", "b")))
+
+
+def test_hints_measure_the_variance_that_is_left() -> None:
+    features = torch.randn(4, 5, 8, 8, generator=torch.Generator().manual_seed(0)) + 3.0
+    assert hint_loss(features, features) == 0.0
+    means = features.mean(dim=(0, 2, 3), keepdim=True)
+    torch.testing.assert_close(hint_loss(means.expand_as(features), features), torch.tensor(1.0))
+    half = means + 0.5 * (features - means)
+    torch.testing.assert_close(hint_loss(half, features), torch.tensor(0.25))

@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 from training_sound import TINY, write_data, write_manifest
 
 from sonicscan.errors import InputError, ModelError
-from sonicscan.spec import PRESETS
+from sonicscan.spec import PRESETS, ModelSpec
 from sonicscan_train.cli import main
 from sonicscan_train.data.clips import Clip, data_digest
 from sonicscan_train.data.datasets import load
@@ -182,6 +182,24 @@ def test_the_mean_over_epochs_is_kept_and_resumed(clips: list[Clip], tmp_path: P
             torch.testing.assert_close(value, mean[name])
     model, _ = checkpoint.load(run / "best")
     torch.testing.assert_close(model.head.weight.detach(), mean["head.weight"])
+
+
+def test_a_student_learns_its_teachers_features_and_resumes_with_them(clips: list[Clip], tmp_path: Path) -> None:
+    teacher = build(TINY, seed=3)
+    checkpoint.save(tmp_path / "teacher", teacher, ModelSpec(teacher.architecture, audio=PRESETS["default"]))
+    changes = {"hint_weight": 5.0, "lr": 1e-2, "best": "last"}
+    asked = dataclasses.replace(config(clips, **changes), teachers=(str(tmp_path / "teacher"),))
+    whole = fit(clips, asked, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        fit(clips, asked, tmp_path / "cut", watcher=Watcher(began=stop_in_the_third_epoch))
+    assert without_times(fit(clips, asked, tmp_path / "cut", resume=True).history) == without_times(whole.history)
+    states = [torch.load(tmp_path / run / "state.pt", weights_only=True) for run in ("whole", "cut")]
+    assert states[0]["projection"]["weight"].shape[0] == teacher.head.in_features
+    for part in ("model", "projection"):
+        assert all(torch.equal(states[0][part][name], states[1][part][name]) for name in states[0][part])
+    assert not any("projection" in name for name in weights(tmp_path / "whole"))  # a checkpoint is the network alone
+    losses = [float(str(row["train_loss"])) for row in whole.history]
+    assert losses[-1] < losses[0] - 0.5  # cross-entropy alone begins at 0.7
 
 
 def test_several_classes_are_the_sources(clips: list[Clip], tmp_path: Path) -> None:

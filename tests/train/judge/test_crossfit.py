@@ -166,7 +166,18 @@ def test_the_command_scores_each_fold_with_the_scanner_and_writes_contract_and_c
     (out / "fold-1.csv").write_text((out / "fold-1.csv").read_text().replace("wav", "wave"))
     assert crossfit(corpus, out, members).exit_code == 0
     assert crossfit(corpus, out, members[::-1]).exit_code == 2
-    assert crossfit(corpus, out, members[:1]).exit_code == 2
+    # A member of one fold alone is calibrated on that fold.
+    one = crossfit(corpus, tmp_path / "one", members[1:])
+    assert one.exit_code == 0, one.output
+    spec, fitted = read_fit(tmp_path / "one")
+    assert [m.weights_digest for m in fitted] == ["digest1"] and (spec.calibration.n, spec.calibration.n_ai) == (4, 4)
+    with (tmp_path / "one" / "fold-1.csv").open() as file:
+        assert {int(Path(row["path"]).stem) // 2 % 2 for row in csv.DictReader(file)} == {1}
+    card = (tmp_path / "one" / "card.md").read_text()
+    assert "These tracks were not in its training" in card and "mean of all members" not in card
+    nameless = write_model(tmp_path / "nameless.onnx", ModelSpec("tiny"), gain=10.0)
+    refused = crossfit(corpus, tmp_path / "no", [nameless])
+    assert refused.exit_code == 2 and "give one member for each" in refused.stderr
 
 
 def families_track(clip: Clip, margins: list[float], shares: list[float]) -> TrackLogits:

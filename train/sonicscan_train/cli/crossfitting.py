@@ -64,27 +64,28 @@ class CrossfitOptions:
 def run_crossfit(members: Sequence[Path], clips: Sequence[Clip], options: CrossfitOptions, out: Path) -> None:
     """Calibrate and evaluate the mean of several members, each on tracks that it was not trained on.
 
+    Tracks of folds that no member left out are not used.
+
     Raises:
         InputError: folds that are not the members', a label other than human, ai and codec, or a fold without a class.
-        ModelError: a member that cannot be read, or that was trained with another fold left out.
+        ModelError: a member that cannot be read.
     """
     check_binary(clips, apart=(CODEC,))
     clips = skip_unreadable(clips, options.max_bad, say)
     folds = read_folds(options.folds, clips)
-    if sorted(set(folds)) != list(range(len(members))):
-        raise InputError(f"{options.folds} has the folds {sorted(set(folds))}; give one member for each, in order.")
     specs = [_spec(member) for member in members]
-    for k, (member, spec) in enumerate(zip(members, specs, strict=True)):
+    for member, spec in zip(members, specs, strict=True):
         if spec.classes != specs[0].classes:
             raise InputError(f"{member} has other classes than {members[0]}: {', '.join(spec.classes)}.")
-        if spec.provenance.get("fold", k) != k:
-            raise InputError(f"{member} was trained without fold {spec.provenance['fold']}, not {k}; order by fold.")
+    own_folds = _own_folds(members, specs, sorted(set(folds)), options.folds)
+    pairs = [(clip, fold) for clip, fold in zip(clips, folds, strict=True) if fold in own_folds]
+    clips, folds = [clip for clip, _ in pairs], [own_folds.index(fold) for _, fold in pairs]
     out.mkdir(parents=True, exist_ok=True)
     by_fold = []
     with counting("scoring", len(clips)) as done:
         for k, member in enumerate(members):
             own = [clip for clip, fold in zip(clips, folds, strict=True) if fold == k]
-            table = out / f"fold-{k}.csv"
+            table = out / f"fold-{own_folds[k]}.csv"
             by_fold.append(
                 score_fold(member, own, options.windows, table, _forward_of, options.workers, say_skipped, done)
             )
@@ -99,10 +100,12 @@ def run_crossfit(members: Sequence[Path], clips: Sequence[Clip], options: Crossf
     )
     groups = len({clip.group for clip in clips if clip.human})
     longest = max(len(track.logits) for tracks in by_fold for track in tracks)
-    data = (
-        f"{groups} groups of music by people, one excerpt of each, at most {longest} windows; each scored by the one "
-        f"of {len(members)} members that was not trained on its fold"
+    unseen = (
+        f"each scored by the one of {len(members)} members that was not trained on its fold"
+        if len(members) > 1
+        else f"none of them in training (fold {own_folds[0]})"
     )
+    data = f"{groups} groups of music by people, one excerpt of each, at most {longest} windows; {unseen}"
     fit = cross_fitted(
         by_fold,
         contract,
@@ -143,6 +146,32 @@ def run_crossfit(members: Sequence[Path], clips: Sequence[Clip], options: Crossf
     click.echo(f"shrink\t{fit.spec.shrink:.4f}")
     for line in [*lines, str(fit.spec.metrics["summary"])]:
         click.echo(line)
+
+
+def _own_folds(members: Sequence[Path], specs: Sequence[ModelSpec], folds: Sequence[int], path: Path) -> list[int]:
+    """The fold that each member was trained without.
+
+    Args:
+        members, specs: in the order of their folds.
+        folds: all folds, ascending.
+        path: the file of the folds.
+
+    Raises:
+        InputError: members that do not say it where folds are missing, or in another order, or of other folds.
+    """
+    known = [spec.provenance.get("fold") for spec in specs]
+    if len(members) == len(folds):
+        known = [fold if mine is None else mine for mine, fold in zip(known, folds, strict=True)]
+    found = [fold for fold in known if isinstance(fold, int) and fold in folds]
+    if len(found) < len(members):
+        raise InputError(
+            f"{path} has the folds {folds}; give one member for each, in order, or members whose contract names the "
+            "fold that they were trained without."
+        )
+    for member, fold, before in zip(members[1:], found[1:], found, strict=False):
+        if fold <= before:
+            raise InputError(f"{member} was trained without fold {fold}; order the members by fold.")
+    return found
 
 
 def _spec(member: Path) -> ModelSpec:

@@ -149,8 +149,9 @@ def crossfit(
 
     Each member scores the fold that it was not trained on.
 
-    MEMBER is a checkpoint or an ONNX file, one for each fold, in the order of the folds. `sonicscan-export MEMBER...
-    --crossfit OUT` writes the model. Scores in OUT are used again where member and tracks are the same.
+    MEMBER is a checkpoint or an ONNX file, one for each fold, in the order of the folds. With fewer members, those
+    folds alone are used that a member was trained without. `sonicscan-export MEMBER... --crossfit OUT` writes the
+    model. Scores in OUT are used again where member and tracks are the same.
     """
     from sonicscan.audio.windows import WindowPlan
     from sonicscan_train.cli.crossfitting import CrossfitOptions, run_crossfit

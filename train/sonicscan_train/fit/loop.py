@@ -29,7 +29,7 @@ from sonicscan_train.fit.run import FitConfig, RunFolder, TrainingProgress
 from sonicscan_train.fit.schedule import Schedule
 from sonicscan_train.fit.session import Session, begin
 from sonicscan_train.fit.sources import BatchSource, FileSource, cache_source
-from sonicscan_train.fit.teacher import Teacher, read_teacher
+from sonicscan_train.fit.teacher import Teacher, hint_loss, read_teacher
 from sonicscan_train.fit.validate import Validation, validate
 from sonicscan_train.nets import checkpoint
 from sonicscan_train.nets.backbones import as_input, full_name
@@ -88,8 +88,9 @@ def fit(
     train, valid, spec = _prepared(clips, config)
     recipe = config.recipe
     folder = RunFolder(out, config, resume=resume)
-    teacher = read_teacher([Path(name) for name in config.teachers], recipe.teacher_share, spec)
-    session, progress = begin(folder, spec, config)
+    teachers = [Path(name) for name in config.teachers]
+    teacher = read_teacher(teachers, recipe.teacher_share, recipe.hint_weight, spec)
+    session, progress = begin(folder, spec, config, 0 if teacher is None else teacher.hint_channels)
     accelerator = session.accelerator
     if teacher is not None:
         teacher.detector.to(accelerator.device)
@@ -203,11 +204,13 @@ def _train_epoch(
             group["lr"] = schedule.rate(first + step)
         images = raw_images.to(accelerator.device, non_blocking=True)
         soft = raw_targets.to(accelerator.device, non_blocking=True)
-        if teacher is not None:
-            soft = teacher.blend(images, soft)
         with accelerator.autocast(), torch.autocast("cpu", torch.bfloat16, enabled=on_cpu):
-            logits = model(as_input(images).contiguous(memory_format=torch.channels_last))
+            if teacher is not None:
+                soft, features = teacher.teach(images, soft)
+            logits, projected = model(as_input(images).contiguous(memory_format=torch.channels_last))
         loss = cross_entropy(logits.float(), soft, recipe.family_weight)
+        if teacher is not None and projected is not None:
+            loss = loss + teacher.hint_weight * hint_loss(projected, features)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise ModelError(f"the loss is not finite in epoch {epoch + 1}, step {step + 1}; lower --lr.")

@@ -91,6 +91,7 @@ class Recipe:
         augmentation: of the waveform; None is none.
         spec_augment: of the image; None is none.
         teacher_share: share of the target that comes from --teacher.
+        hint_weight: weight of the loss that compares the feature map with that of --teacher; 0 is none.
         valid_windows: windows of a track in validation; None is its first window alone.
         best: the checkpoint kept: lowest validation `loss`, highest track `auc`, or the `last`, without validation.
         split: where the data has no split: by `groups`, or by `files` as the seed did.
@@ -125,6 +126,7 @@ class Recipe:
     augmentation: Augmentation | None = None
     spec_augment: SpecAugment | None = None
     teacher_share: float = 0.5
+    hint_weight: float = 0.0
     valid_windows: int | None = None
     best: Literal["loss", "auc", "last"] = "loss"
     split: Literal["groups", "files"] = "files"

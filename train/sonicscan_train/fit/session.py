@@ -13,6 +13,7 @@ from accelerate.utils import broadcast
 from sonicscan.spec import ModelSpec
 from sonicscan_train.fit.average import Averaged, EpochMean
 from sonicscan_train.fit.run import FitConfig, RunFolder, TrainingProgress
+from sonicscan_train.fit.teacher import Student
 from sonicscan_train.nets.backbones import DetectorNet, build
 from sonicscan_train.nets.depthwise import quicken
 
@@ -22,7 +23,7 @@ class Session:
     """The network, its optimiser and its devices.
 
     Attributes:
-        detector: the network.
+        student: the network in training, with its projection for hints.
         model: the same as accelerate wraps it for several processes.
         optimizer: as accelerate wraps it.
         averaged: its moving average over steps.
@@ -30,7 +31,7 @@ class Session:
         accelerator: device, precision and processes.
     """
 
-    detector: DetectorNet
+    student: Student
     model: torch.nn.Module
     optimizer: torch.optim.Optimizer
     averaged: Averaged
@@ -52,11 +53,13 @@ class Session:
     def state(self) -> dict[str, Any]:
         """The state that the next epoch depends on, without the configuration."""
         state: dict[str, Any] = {
-            "model": self.detector.state_dict(),
+            "model": self.student.detector.state_dict(),
             "averaged": self.averaged.model.state_dict(),
             "steps": self.averaged.steps,
             "optimizer": self.optimizer.state_dict(),
         }
+        if self.student.projection is not None:
+            state["projection"] = self.student.projection.state_dict()
         if self.mean is not None:
             state |= {"mean": self.mean.model.state_dict(), "mean_epochs": self.mean.epochs}
         if self.accelerator.scaler is not None:
@@ -64,8 +67,17 @@ class Session:
         return state
 
 
-def begin(folder: RunFolder, spec: ModelSpec, config: FitConfig) -> tuple[Session, TrainingProgress]:
-    """A session as it was at the end of the last epoch in the folder, or a new one."""
+def begin(
+    folder: RunFolder, spec: ModelSpec, config: FitConfig, hint_channels: int = 0
+) -> tuple[Session, TrainingProgress]:
+    """A session as it was at the end of the last epoch in the folder, or a new one.
+
+    Args:
+        folder: of the run.
+        spec: the contract of the network.
+        config: what to do.
+        hint_channels: channels of the teacher's features; 0 for no hints.
+    """
     recipe = config.recipe
     accelerator = Accelerator(mixed_precision=_precision(recipe.amp))
     torch.manual_seed(config.seed)
@@ -73,16 +85,19 @@ def begin(folder: RunFolder, spec: ModelSpec, config: FitConfig) -> tuple[Sessio
     if recipe.cpu_bfloat16 and accelerator.device.type == "cpu":
         quicken(detector)
     # Convolutions are faster with channels last, on CPUs and on GPUs.
-    detector = detector.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    student = Student(detector, hint_channels)
+    student = student.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
-        detector.parameters(), lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, weight_decay=recipe.weight_decay
+        student.parameters(), lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, weight_decay=recipe.weight_decay
     )
     averaged = Averaged(detector, recipe.ema)
     mean = None if recipe.mean_from is None else EpochMean(detector)
     progress = TrainingProgress(began=time.time())
     if found := folder.read():
         progress, state = found
-        detector.load_state_dict(state["model"])
+        student.detector.load_state_dict(state["model"])
+        if student.projection is not None:
+            student.projection.load_state_dict(state["projection"])
         averaged.model.load_state_dict(state["averaged"])
         averaged.steps = state["steps"]
         if mean is not None:
@@ -91,8 +106,8 @@ def begin(folder: RunFolder, spec: ModelSpec, config: FitConfig) -> tuple[Sessio
         optimizer.load_state_dict(state["optimizer"])
         if accelerator.scaler is not None:
             accelerator.scaler.load_state_dict(state["scaler"])
-    model = cast(torch.nn.Module, accelerator.prepare(detector))
-    return Session(detector, model, accelerator.prepare(optimizer), averaged, mean, accelerator), progress
+    model = cast(torch.nn.Module, accelerator.prepare(student))
+    return Session(student, model, accelerator.prepare(optimizer), averaged, mean, accelerator), progress
 
 
 def _precision(amp: bool) -> str:
