@@ -6,6 +6,7 @@ import os
 import threading
 
 from sonicscan.audio.sources import open_regular
+from sonicscan.calls import Call
 from sonicscan.errors import AudioError
 from sonicscan.library.held import DESCRIPTORS
 
@@ -23,27 +24,23 @@ def opened(path: bytes, seconds: float, closing: threading.Event) -> list[int]:
     Raises:
         AudioError: it cannot be opened, or not in time.
     """
-    found: list[int] = []
-    failed: list[BaseException] = []
-    done = threading.Event()
 
-    def run() -> None:
+    def run() -> list[int]:
+        found: list[int] = []
         try:
             for _ in range(DESCRIPTORS):
                 with open_regular(path) as file:
                     found.append(os.dup(file.fileno()))
-        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
-            failed.append(error)
-        done.set()
+        except BaseException:
+            for fd in found:
+                os.close(fd)
+            raise
+        return found
 
-    threading.Thread(target=run, name="sonicscan-open", daemon=True).start()
+    opening = Call(run, "sonicscan-open")
     waited = 0.0
-    while not done.wait(_TICK_S):
+    while not opening.wait(_TICK_S):
         waited += _TICK_S
         if waited >= seconds or closing.is_set():
             raise AudioError("timeout", f"opening it took more than {seconds:g} s.")
-    if failed:
-        for fd in found:
-            os.close(fd)
-        raise failed[0]
-    return found
+    return opening.result()

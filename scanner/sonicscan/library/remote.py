@@ -8,13 +8,12 @@ password and `?…` for query and fragment. The messages of a `RemoteError` do t
 from __future__ import annotations
 
 import contextlib
-import queue
 import secrets
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
+from sonicscan.calls import Call
 from sonicscan.errors import RemoteError, Status
 from sonicscan.extras import how_to_install
 from sonicscan.library.redaction import scrubbed
@@ -130,22 +129,10 @@ def within(seconds: float | None, call: Callable[[], T], url: Url) -> T:
     """
     if seconds is None:
         return call()
-    answer: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
-
-    def ask() -> None:
-        try:
-            answer.put((call(), None))
-        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
-            answer.put((None, error))
-
-    threading.Thread(target=ask, name="sonicscan-ask", daemon=True).start()
-    try:
-        found, error = answer.get(timeout=seconds)
-    except queue.Empty:
-        raise RemoteError("timeout", f"{url} did not answer within {seconds:g} s.") from None
-    if error is not None:
-        raise error
-    return cast("T", found)
+    asking = Call(call, "sonicscan-ask")
+    if not asking.wait(seconds):
+        raise RemoteError("timeout", f"{url} did not answer within {seconds:g} s.")
+    return asking.result()
 
 
 def held_here(path: bytes) -> bytes | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import onnxruntime as ort
+
+from sonicscan.calls import Call
 
 LOAD_LIMIT_S = 300.0
 _GRACE_S = 5.0  # time for ONNX Runtime to stop after its flag is set
@@ -82,29 +84,15 @@ def apart(call: Callable[[], T], stop: Callable[[], None], seconds: float) -> T:
     Raises:
         OverTimeError: the limit was reached.
     """
-    found: list[Any] = []
-    failed: list[BaseException] = []
-    ended = threading.Event()
-
-    def run() -> None:
-        try:
-            found.append(call())
-        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
-            failed.append(error)
-        ended.set()
-
-    threading.Thread(target=run, name="sonicscan-apart", daemon=True).start()
+    running = Call(call, "sonicscan-apart")
     try:
-        in_time = ended.wait(seconds)
+        in_time = running.wait(seconds)
     except BaseException:
         stop()
-        ended.wait(_GRACE_S)
+        running.wait(_GRACE_S)
         raise
     if not in_time:
         stop()
-        ended.wait(_GRACE_S)
+        running.wait(_GRACE_S)
         raise OverTimeError
-    if failed:
-        raise failed[0]
-    result: T = found[0]
-    return result
+    return running.result()
