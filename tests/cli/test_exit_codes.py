@@ -157,6 +157,42 @@ def test_the_first_ctrl_c_ends_each_program_with_130_and_silently(program: str, 
     assert process.returncode == 130
 
 
+LEAVES_A_THREAD = """
+import click
+from sonicscan.calls import Call
+from sonicscan.cli.console import Program
+from sonicscan.model.bundled import chosen_model
+
+import onnxruntime as ort
+
+
+def load() -> None:
+    blob = chosen_model(None).read_bytes()
+    ort.set_default_logger_severity(4)
+    while True:
+        ort.InferenceSession(blob, providers=["CPUExecutionProvider"])
+
+
+@click.command(cls=Program)
+@click.argument("seconds", type=float)
+def main(seconds: float) -> None:
+    Call(load, "sonicscan-apart").wait(seconds)
+    raise KeyboardInterrupt
+
+
+main()
+"""
+
+
+def test_the_exit_code_is_right_where_a_thread_is_left_in_native_code(tmp_path: Path) -> None:
+    (tmp_path / "leaves.py").write_text(LEAVES_A_THREAD)
+    for seconds in (0.3, 0.5, 0.7):
+        ended = subprocess.run(
+            [sys.executable, tmp_path / "leaves.py", str(seconds)], capture_output=True, check=False, timeout=120
+        )
+        assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", b"")
+
+
 def _sleeps(pid: int) -> bool:
     """Whether the main thread of a process waits in the kernel."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -112,6 +114,18 @@ def _show(error: BaseException, name: str, verbose: bool) -> None:
         FatalError(f"{name} failed unexpectedly ({_words(error)}); {advice}.").show()
 
 
+def _end_process(code: int) -> None:
+    """End the process at once where a thread was left behind, for example in ONNX Runtime after a second Ctrl-C.
+
+    Python's own end unloads libraries while the thread still runs in them. The process then aborts, and its exit code
+    is lost.
+    """
+    if any(thread.daemon and thread.name.startswith("sonicscan-") for thread in threading.enumerate()):
+        atexit._run_exitfuncs()
+        sys.stderr.flush()
+        os._exit(code)
+
+
 def _words(error: BaseException) -> str:
     lines = printable(str(error)).strip()[:300].rstrip(".")
     return f"{type(error).__name__}: {lines}" if lines else type(error).__name__
@@ -143,6 +157,8 @@ class _Guarded(click.Command):
         with safe_streams():
             verbose = any(_VERBOSE.fullmatch(word) for word in words) or os.environ.get("SONICSCAN_VERBOSE", "0") != "0"
             code = run_program(body, name, verbose)
+        if args is None:  # this is the process's own program
+            _end_process(code)
         sys.exit(code)
 
     def _complete(self, name: str, variable: str | None, extra: dict[str, Any]) -> None:
