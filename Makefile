@@ -83,6 +83,8 @@ FAMILIES ?=
 CACHE ?= $(or $(FROM),$(RUN))/cache
 SEED ?= 20261126
 STRESS ?= 200
+# Of the pooling: n / (n + SHRINK). From benchmarks/whole_tracks.py; docs/training-log.md has the figures.
+SHRINK ?= 0.75
 TERMS ?= Weights MIT. Trained on excerpts from demo pages, free game music and research data, many without a stated licence.
 FOLDS := 0 1 2
 corpus := $(patsubst ~%,$(HOME)%,$(CORPUS))
@@ -114,7 +116,7 @@ $(members:%=%.onnx): $(RUN)/member-%.onnx: $(RUN)/folds.csv | $(VENV)/.weights
 
 $(RUN)/crossfit/card.md: $(members:%=%.onnx)
 	$(BIN)/sonicscan-train crossfit $^ --data "$(corpus)" $(corrected) $(families) --folds "$(RUN)/folds.csv" --name $(MODEL) \
-	--stress-tracks $(STRESS) --license-note "$(TERMS)" --card docs/model-card.md --out "$(RUN)/crossfit"
+	--shrink $(SHRINK) --stress-tracks $(STRESS) --license-note "$(TERMS)" --card docs/model-card.md --out "$(RUN)/crossfit"
 
 $(RUN)/$(MODEL).onnx: $(RUN)/crossfit/card.md
 	$(BIN)/sonicscan-export $(members:%=%/best) $(int8) --crossfit "$(RUN)/crossfit" --out "$@"

@@ -16,7 +16,7 @@ import subprocess
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -94,9 +94,10 @@ def fetch(package: str, folder: Path) -> None:
         (work / "tracks").rename(folder)
 
 
-def scanned(folder: Path, out: Path, model: Path | None) -> list[dict[str, Any]]:
+def scanned(folders: Iterable[Path], out: Path, model: Path | None) -> list[dict[str, Any]]:
     """The rows of a scan of all tracks."""
-    command = [PROGRAM, str(folder), "--out", str(out), "--fresh", "-q", *(["--model", str(model)] if model else [])]
+    command = [PROGRAM, *map(str, folders), "--out", str(out), "--fresh", "-q"]
+    command += ["--model", str(model)] if model else []
     subprocess.run(command, check=True)
     rows: list[dict[str, Any]] = pq.ParquetFile(out).read(["path", "status", "score", "verdict"]).to_pylist()
     return rows
@@ -108,10 +109,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("bench-data"), help="where the packages' music is kept")
     options = parser.parse_args()
     folder: Path = options.work / "peoples-music"
-    for package in PACKAGES:
-        fetch(package, folder / package)
+    folders = [folder / package for package in PACKAGES]
+    for path in folders:
+        fetch(path.name, path)
     report = options.work / "peoples-music.parquet"
-    rows = [row for row in scanned(folder, report, options.model) if row["status"] == "ok"]
+    rows = [row for row in scanned(folders, report, options.model) if row["status"] == "ok"]
     print("| package | tracks | flagged | for review | highest score |\n|---|---|---|---|---|")
     for package in (*PACKAGES, "all"):
         own = [row for row in rows if package == "all" or Path(row["path"]).parent.name == package]

@@ -143,6 +143,7 @@ def test_the_command_scores_each_fold_with_the_scanner_and_writes_contract_and_c
     out = tmp_path / "out"
     done = crossfit(corpus, out, members, "--stress-tracks", "4", "--license-note", "test only")
     assert done.exit_code == 0, done.output
+    assert "fitted on tracks of at most 2 windows" in done.stderr
     assert "member 1\ttemperature" in done.stdout and "for ranking, not proof" in done.stdout
     spec, fitted = read_fit(out)
     assert [(m.weights_digest, m.precision) for m in fitted] == [("digest0", "int8"), ("digest1", "fp32")]
@@ -164,7 +165,9 @@ def test_the_command_scores_each_fold_with_the_scanner_and_writes_contract_and_c
     assert int(sources["codec", "codec1"]["tracks"]) == 1 and sources["human", "human0"]["auc"] == ""
     # Scores are there: nothing is decoded again. The folds' order is that of the members.
     (out / "fold-1.csv").write_text((out / "fold-1.csv").read_text().replace("wav", "wave"))
-    assert crossfit(corpus, out, members).exit_code == 0
+    set_by_hand = crossfit(corpus, out, members, "--shrink", "1")
+    assert set_by_hand.exit_code == 0 and "fitted on tracks" not in set_by_hand.stderr
+    assert read_fit(out)[0].shrink == 1.0
     assert crossfit(corpus, out, members[::-1]).exit_code == 2
     # A member of one fold alone is calibrated on that fold.
     one = crossfit(corpus, tmp_path / "one", members[1:])

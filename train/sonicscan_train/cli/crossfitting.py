@@ -37,6 +37,8 @@ from sonicscan_train.judge.members import member_of, write_fit
 from sonicscan_train.judge.scoring import Forward, ScoredTrack, scored
 from sonicscan_train.nets import checkpoint
 
+PLENTY = 6  # windows of a track from which the pooling's constant can be fitted
+
 
 @dataclass(frozen=True)
 class CrossfitOptions:
@@ -100,6 +102,12 @@ def run_crossfit(members: Sequence[Path], clips: Sequence[Clip], options: Crossf
     )
     groups = len({clip.group for clip in clips if clip.human})
     longest = max(len(track.logits) for tracks in by_fold for track in tracks)
+    if options.shrink is None and longest < PLENTY:
+        say(
+            f"the constant of the pooling is fitted on tracks of at most {longest} windows, which does not tell how it "
+            "should be for whole tracks: these may be flagged more rarely than certified, and AI be missed; --shrink "
+            "sets it."
+        )
     unseen = (
         f"each scored by the one of {len(members)} members that was not trained on its fold"
         if len(members) > 1
