@@ -33,7 +33,7 @@ from sonicscan.scoring import aggregate
 from sonicscan.scoring.adaptive import ERROR_RATE, next_part
 from sonicscan.scoring.thresholds import Thresholds
 
-RATES = (0.07, 0.05, ERROR_RATE, 0.03, 0.02, 0.01)
+RATES = (0.04, 0.03, 0.02, ERROR_RATE, 0.005)
 PLANS = ("all", "12", "adaptive")
 Rows = dict[str, dict[str, Any]]
 

@@ -37,7 +37,7 @@ MOST_TRACKS = 40  # of a package
 EXCERPTS = 4  # of a track
 EXCERPT_S, RATE = 7.0, 22050
 COUNTS = (1, 2, 3, 6, 12)
-CONSTANTS = (0.0, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 1.0, 1.5, 2.0)
+CONSTANTS = (0.0, 0.5, 0.75, 1.0, 2.0)
 TOO_LARGE = frozenset({"berusky2-data", "flightgear-data-base"})  # over half a gigabyte
 
 

@@ -17,7 +17,7 @@ from sonicscan.errors import InputError
 
 MIN_TRACK_S = 1.0
 MAX_WINDOWS = 10_000
-FIRST_ROUND = 6  # first round of an adaptive plan: the smallest useful sample for a deviation
+FIRST_ROUND = 5  # first round of an adaptive plan: the smallest useful sample for a deviation
 
 Mode = Literal["count", "all", "adaptive"]
 

@@ -7,7 +7,7 @@ deviation. Given n of N margins, the (trimmed) mean of all N is then distributed
     mean of the n + t(n - 1 + p) * s * sqrt(1/n - 1/N),    s^2 = (p * s0^2 + (n - 1) * d^2) / (n - 1 + p)
 
 Sources: Cochran 1977, "Sampling Techniques", 2.15, for drawing without replacement; Tukey and McLaughlin 1963 for a
-trimmed mean. There d is the Winsorised deviation, and n - 1 counts untrimmed windows only. Six windows that are alike
+trimmed mean. There d is the Winsorised deviation, and n - 1 counts untrimmed windows only. Few windows that are alike
 by chance have a deviation that is far too low, and most wrong verdicts came from these. So s also takes into account
 the deviation s0 that tracks usually have, as if p further windows had shown it. This is the moderated t (Smyth 2004,
 "Linear models and empirical Bayes methods for assessing differential expression"). Calibrated margins are log-odds, so
@@ -33,8 +33,8 @@ import numpy.typing as npt
 from sonicscan.scoring import aggregate
 from sonicscan.scoring.thresholds import Thresholds
 
-ERROR_RATE = 0.04
-USUAL_DEVIATION = 0.5  # s0, in log-odds: between the windows of a track
+ERROR_RATE = 0.01
+USUAL_DEVIATION = 0.6  # s0, in log-odds: between the windows of a track
 USUAL_WINDOWS = 6  # p
 _AT_LEAST = 2  # windows a round: opening a file again costs as much as one or two
 _GROWTH = 1.5  # most windows after a round, as a multiple of those before it: few windows predict poorly
