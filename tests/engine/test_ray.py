@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthesis import music
 
-from sonicscan.audio.windows import ALL_WINDOWS, WindowPlan
+from sonicscan.audio.windows import ALL_WINDOWS, FIRST_ROUND, WindowPlan
 from sonicscan.cli.demo import write_sound
 from sonicscan.engine.ray.cluster import share
 from sonicscan.engine.ray.engine import RayEngine
@@ -154,7 +154,7 @@ def test_adaptive_windows_are_the_local_engines(
     adaptive = dataclasses.replace(every, windows=WindowPlan.parse("adaptive", adaptive=True), threshold=threshold)
     expected = list(Scan(adaptive).score(listing([tmp_path])))
     assert sorted((Path(row.path).name, row.windows) for row in expected) == [
-        ("off.flac", 6),
+        ("off.flac", FIRST_ROUND),
         ("on.flac", 13),
         ("text.mp3", 0),
     ]
