@@ -16,7 +16,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from material import add_folders, joined_excerpts, tracks
-from paired import PROGRAM, Claim, conclude, parser
+from paired import Claim, conclude, parser, scanned
 
 from sonicscan.audio.windows import FIRST_ROUND, spread_order
 from sonicscan.report.metadata import ReportMetadata
@@ -40,12 +39,12 @@ Rows = dict[str, dict[str, Any]]
 
 def scan(folder: Path, windows: str, out: Path, model: Path | None) -> tuple[Rows, float]:
     """Rows by file name, and seconds."""
-    command = [PROGRAM, str(folder), "--windows", windows, "--out", str(out), "--fresh", "-q"]
-    began = time.perf_counter()
-    subprocess.run([*command, *(["--model", str(model)] if model else [])], check=True)
-    took = time.perf_counter() - began
     columns = ["path", "score", "verdict", "windows", "silent_windows", "duration_s", "window_margins"]
-    return {Path(row["path"]).name: row for row in pq.ParquetFile(out).read(columns).to_pylist()}, took
+    began = time.perf_counter()
+    named: list[str | Path] = ["--model", model] if model else []
+    rows = scanned([folder], out, columns, "--windows", windows, *named)
+    took = time.perf_counter() - began
+    return {Path(row["path"]).name: row for row in rows}, took
 
 
 def auc(rows: Rows, labels: dict[str, str]) -> float:

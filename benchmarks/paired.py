@@ -15,11 +15,13 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sonicscan.machine import usable_cpus
 
@@ -56,6 +58,15 @@ class Claim:
         word = "PASS" if self.met else "FAIL"
         note = f"; {self.note}" if self.note else ""
         return f"{word}  {self.figure:.4g} {self.unit} ({side} {self.target:g})  {self.what}{note}"
+
+
+def scanned(paths: Iterable[Path], out: Path, columns: Sequence[str], *options: str | Path) -> list[dict[str, Any]]:
+    """These columns of the rows of a scan, whose report is `out`."""
+    import pyarrow.parquet as pq  # here, since many benchmarks need no report
+
+    subprocess.run([PROGRAM, *paths, "--out", out, "--fresh", "-q", *options], check=True)
+    rows: list[dict[str, Any]] = pq.ParquetFile(out).read(list(columns)).to_pylist()
+    return rows
 
 
 def wall(function: Callable[[], object]) -> float:

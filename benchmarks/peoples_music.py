@@ -16,14 +16,14 @@ import subprocess
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
 
 import pyarrow.parquet as pq
 import scipy.stats
 import soundfile
-from paired import PROGRAM
+from paired import scanned
 
 from sonicscan.report.metadata import ReportMetadata
 from sonicscan.scoring.thresholds import certified_threshold
@@ -94,15 +94,6 @@ def fetch(package: str, folder: Path) -> None:
         (work / "tracks").rename(folder)
 
 
-def scanned(folders: Iterable[Path], out: Path, model: Path | None) -> list[dict[str, Any]]:
-    """The rows of a scan of all tracks."""
-    command = [PROGRAM, *map(str, folders), "--out", str(out), "--fresh", "-q"]
-    command += ["--model", str(model)] if model else []
-    subprocess.run(command, check=True)
-    rows: list[dict[str, Any]] = pq.ParquetFile(out).read(["path", "status", "score", "verdict"]).to_pylist()
-    return rows
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="an ONNX file; else the bundled model")
@@ -113,7 +104,9 @@ def main() -> None:
     for path in folders:
         fetch(path.name, path)
     report = options.work / "peoples-music.parquet"
-    rows = [row for row in scanned(folders, report, options.model) if row["status"] == "ok"]
+    model = ["--model", options.model] if options.model else []
+    rows = scanned(folders, report, ["path", "status", "score", "verdict"], *model)
+    rows = [row for row in rows if row["status"] == "ok"]
     print("| package | tracks | flagged | for review | highest score |\n|---|---|---|---|---|")
     for package in (*PACKAGES, "all"):
         own = [row for row in rows if package == "all" or Path(row["path"]).parent.name == package]

@@ -8,8 +8,8 @@ AI is missed. The pooling multiplies the mean of n windows by n / (n + c). This 
 music by people from packages of Debian (see peoples_music.py). A package that is not in the corpus is scored by each
 member, a package of one fold by the member that did not see this fold.
 
-For each certified rate it prints the share of excerpts at or over the threshold, of n consecutive windows from a random
-place, and of twelve windows that are spread over the track. Margins of single members, as in the calibration.
+For each certified rate it prints shares at or over the threshold: of excerpts, of n consecutive windows from a random
+place, and of twelve windows that are spread over the track. Margins are of single members, as in the calibration.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import soundfile
-from paired import PROGRAM
+from paired import scanned
 from peoples_music import PACKAGES, fetch
 
 from sonicscan.audio.decode import read_mono
 from sonicscan.errors import AudioError
-from sonicscan.scoring.aggregate import pooling_factor, trimmed_mean
+from sonicscan.scoring.aggregate import margin_of, pooling_factor, track_margin
 from sonicscan.scoring.thresholds import certified_threshold
 from sonicscan_train.judge.members import Scale, read_fit
 
@@ -41,7 +40,7 @@ CONSTANTS = (0.0, 0.5, 0.75, 1.0, 2.0)
 TOO_LARGE = frozenset({"berusky2-data", "flightgear-data-base"})  # over half a gigabyte
 
 
-def packages_by_member(folds: Path) -> dict[str, tuple[int, ...]]:
+def packages_by_member(folds: Path, everyone: Sequence[int]) -> dict[str, tuple[int, ...]]:
     """The members that may score each package: all of them, or that of its fold."""
     found: defaultdict[str, set[int]] = defaultdict(set)
     with folds.open(encoding="utf-8") as file:
@@ -49,7 +48,7 @@ def packages_by_member(folds: Path) -> dict[str, tuple[int, ...]]:
             if row["origin"].startswith("debian:") and row["label"] == "human":
                 found[row["origin"].removeprefix("debian:")].add(int(row["fold"]))
     members = {name: tuple(own) for name, own in sorted(found.items()) if len(own) == 1 and name not in TOO_LARGE}
-    return {name: (0, 1, 2) for name in PACKAGES if name not in found} | members
+    return {name: tuple(everyone) for name in PACKAGES if name not in found} | members
 
 
 def cut(track: Path, folder: Path, rng: np.random.Generator) -> None:
@@ -71,15 +70,9 @@ def cut(track: Path, folder: Path, rng: np.random.Generator) -> None:
 
 def margins(tracks: Sequence[Path], model: Path, windows: str, scale: Scale, out: Path) -> Iterator[np.ndarray]:
     """The window margins of each track, on the common scale."""
-    options: list[str | Path] = ["--model", model, "--windows", windows, "--out", out, "--fresh", "-q"]
-    subprocess.run([PROGRAM, *tracks, *options], check=True)
-    for row in pq.ParquetFile(out).read(["status", "window_margins"]).to_pylist():
+    for row in scanned(tracks, out, ["status", "window_margins"], "--model", model, "--windows", windows):
         if row["status"] == "ok" and row["window_margins"]:
             yield (np.array(row["window_margins"]) - scale.offset) / scale.temperature
-
-
-def pooled(windows: np.ndarray, constant: float) -> float:
-    return float(trimmed_mean(windows)) * pooling_factor(len(windows), constant)
 
 
 def main() -> None:
@@ -92,7 +85,8 @@ def main() -> None:
     rng = np.random.default_rng(0)
     whole: list[np.ndarray] = []
     short: list[np.ndarray] = []
-    packages = packages_by_member(options.run / "folds.csv")
+    used = 0
+    packages = packages_by_member(options.run / "folds.csv", range(len(fitted)))
     for package, members in packages.items():
         try:
             fetch(package, music / package)
@@ -105,25 +99,25 @@ def main() -> None:
         if not (excerpts / package).exists():
             for track in tracks:
                 cut(track, excerpts / package, rng)
+        used += 1
         parts = sorted((excerpts / package).iterdir())
         for k in members:
             model, scale = options.run / f"member-{k}.onnx", fitted[k].scale
             whole += margins(tracks, model, "all", scale, options.work / "whole.parquet")
             short += margins(parts, model, "12", scale, options.work / "short.parquet")
-    print(f"{len(whole)} scores of whole tracks and {len(short)} of excerpts, from {len(packages)} packages")
+    print(f"{len(whole)} scores of whole tracks and {len(short)} of excerpts, from {used} packages")
     own = spec.shrink
     kinds = {"excerpts": short}
     for n in COUNTS:
-        starts = [int(rng.integers(0, len(w) - n + 1)) for w in whole if len(w) >= n]
-        kinds[f"{n} in a row"] = [w[s : s + n] for s, w in zip(starts, (w for w in whole if len(w) >= n), strict=True)]
+        kinds[f"{n} in a row"] = [w[(s := rng.integers(0, len(w) - n + 1)) : s + n] for w in whole if len(w) >= n]
     kinds["12 spread"] = [w[np.unique(np.linspace(0, len(w) - 1, 12).round().astype(int))] for w in whole]
     for constant in CONSTANTS:
         print(f"\nc = {constant:g}\n\n| certified rate | {' | '.join(kinds)} |\n|---|{'---|' * len(kinds)}")
         for rate in (0.10, 0.05, 0.02, 0.01):
-            score = certified_threshold(spec.calibration, rate)
+            margin = margin_of(certified_threshold(spec.calibration, rate))
             # The calibration's tracks have two windows, so its thresholds change by one factor.
-            threshold = np.log(score / (1.0 - score)) * pooling_factor(2, constant) / pooling_factor(2, own)
-            shares = [np.mean([pooled(w, constant) >= threshold for w in windows]) for windows in kinds.values()]
+            threshold = margin * pooling_factor(2, constant) / pooling_factor(2, own)
+            shares = [np.mean([track_margin(w, constant) >= threshold for w in windows]) for windows in kinds.values()]
             print(f"| {rate:.0%} | {' | '.join(f'{share:.2%}' for share in shares)} |")
 
 

@@ -4,6 +4,7 @@ writes."""
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,7 +169,7 @@ def _own_folds(members: Sequence[Path], specs: Sequence[ModelSpec], folds: Seque
         InputError: members that do not say it where folds are missing, or in another order, or of other folds.
     """
     known = [spec.provenance.get("fold") for spec in specs]
-    if len(members) == len(folds):
+    if folds == list(range(len(members))):
         known = [fold if mine is None else mine for mine, fold in zip(known, folds, strict=True)]
     found = [fold for fold in known if isinstance(fold, int) and fold in folds]
     if len(found) < len(members):
@@ -176,7 +177,7 @@ def _own_folds(members: Sequence[Path], specs: Sequence[ModelSpec], folds: Seque
             f"{path} has the folds {folds}; give one member for each, in order, or members whose contract names the "
             "fold that they were trained without."
         )
-    for member, fold, before in zip(members[1:], found[1:], found, strict=False):
+    for member, (before, fold) in zip(members[1:], itertools.pairwise(found), strict=True):
         if fold <= before:
             raise InputError(f"{member} was trained without fold {fold}; order the members by fold.")
     return found

@@ -84,8 +84,8 @@ def begin(
     detector = build(config.backbone, len(spec.classes), config.weights, dropout=recipe.dropout)
     if recipe.cpu_bfloat16 and accelerator.device.type == "cpu":
         quicken(detector)
-    # Convolutions are faster with channels last, on CPUs and on GPUs.
     student = Student(detector, hint_channels)
+    # Convolutions are faster with channels last, on CPUs and on GPUs. PyTorch's types have no such call for modules.
     student = student.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         student.parameters(), lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, weight_decay=recipe.weight_decay
@@ -95,7 +95,7 @@ def begin(
     progress = TrainingProgress(began=time.time())
     if found := folder.read():
         progress, state = found
-        student.detector.load_state_dict(state["model"])
+        detector.load_state_dict(state["model"])
         if student.projection is not None:
             student.projection.load_state_dict(state["projection"])
         averaged.model.load_state_dict(state["averaged"])

@@ -34,13 +34,12 @@ Each track was scored by the one member that was not trained on the track's fold
 a source or a family of generators lies in one fold. The bundled model is the mean of all members. That mean cannot
 be tested on these tracks, because all but one of its members were trained on each of them. A mean varies less than
 its members. So these figures should be no better than the bundled model's. This is expected, not measured. The
-thresholds come from the same single-member scores, for the same reason. The scale of each member and the constant of
-the pooling were fitted on these tracks too, so the certificate is an approximation. A recipe that was chosen by such
-figures makes them a little too good; the training log says whether it was."""
+thresholds come from the same single-member scores, for the same reason."""
 _TESTED_ONE = """\
 These tracks were not in its training. A song, a prompt, a creator's page, a source or a family of generators was
-left out as a whole. The thresholds come from the same tracks. The scale of its scores and the constant of the
-pooling were fitted on them too, so the certificate is an approximation. A recipe that was chosen by such figures
+left out as a whole. The thresholds come from the same tracks."""
+_APPROXIMATE = """\
+{fitted} fitted on these tracks too, so the certificate is an approximation. A recipe that was chosen by such figures
 makes them a little too good; the training log says whether it was."""
 _FAMILIES = """
 ## Families of generators
@@ -162,7 +161,10 @@ def _values(
     human = [row for row in rows if row.label == "human" and row.groups >= _LEAST]
     flagged = sorted(human, key=lambda row: (-(row.reached or 0.0), -row.median_score))[:_SHOWN]
     by_name = {row.name: row for row in findings.by_category}
-    by = ", each by its own member" if len(fit.scales) > 1 else ""
+    several = len(fit.scales) > 1
+    scale = "The scale of each member" if several else "The scale of its scores"
+    fitted = f"{scale} and the constant of the pooling were" if fit.shrink_fitted else f"{scale} was"
+    by = ", each by its own member" if several else ""
     stressed = next(iter(findings.stress.values()))["tracks"] if findings.stress else 0
     return {
         "name": spec.architecture,
@@ -170,7 +172,7 @@ def _values(
         "version": sonicscan.__version__,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "members": members,
-        "tested": _TESTED_MEAN if len(fit.scales) > 1 else _TESTED_ONE,
+        "tested": f"{_TESTED_MEAN if several else _TESTED_ONE}\n{_APPROXIMATE.format(fitted=fitted)}",
         "windows": spec.calibration.windows,
         "scales": "; ".join(f"temperature {s.temperature:.3f}, offset {s.offset:+.3f}" for s in fit.scales),
         "shrink": f"{spec.shrink:.2f}",

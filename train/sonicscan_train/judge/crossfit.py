@@ -41,11 +41,13 @@ class CrossFit:
         spec: contract of the mean of the members, whose scale is in the members.
         scales: of the members, by fold.
         tracks: all scored tracks, on one scale.
+        shrink_fitted: whether the constant of the pooling was fitted on them.
     """
 
     spec: ModelSpec
     scales: tuple[Scale, ...]
     tracks: tuple[TrackLogits, ...]
+    shrink_fitted: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ def cross_fitted(
     Raises:
         InputError: a fold without people's or without AI tracks.
     """
+    shrink_fitted = shrink is None
     if shrink is None:
         tracks, _ = _on_one_scale(by_fold, 0.0)
         shrink = fit_shrink([t for t in tracks if t.clip.human])
@@ -107,7 +110,9 @@ def cross_fitted(
     spec = calibrated(tracks, spec, data=data, windows=str(plan), kinds=kinds)
     if spec.multiclass:
         spec = dataclasses.replace(spec, unknown_below=_fit_unknown(tracks, spec, families or {}))
-    return CrossFit(dataclasses.replace(spec, caught=_caught(tracks, spec)), tuple(scales), tuple(tracks))
+    return CrossFit(
+        dataclasses.replace(spec, caught=_caught(tracks, spec)), tuple(scales), tuple(tracks), shrink_fitted
+    )
 
 
 def _fit_unknown(tracks: Sequence[TrackLogits], spec: ModelSpec, families: Mapping[str, str]) -> float:
