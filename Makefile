@@ -75,9 +75,11 @@ bench-gpu: $(VENV)/.all
 	$(if $(filter demo,$(LIBRARY)),,--library "$(library)")
 
 MODEL := sonic-small-v2
+LAMBDA := sonic-lambda-v2
 RUN ?= model-run
 EPOCHS ?=
 UNTIL ?=
+LAMBDA_UNTIL ?=
 FROM ?=
 FAMILIES ?=
 CACHE ?= $(or $(FROM),$(RUN))/cache
@@ -93,9 +95,20 @@ members := $(foreach k,$(FOLDS),$(RUN)/member-$(k))
 corrected := --map "ZoME/MusicCaps clips (editing survey)=codec"
 families := $(if $(FAMILIES),--families "$(FAMILIES)")
 classes := $(if $(FAMILIES),--classes source $(families),--map codec=ai)
-int8 := --precision int8 --calibration-data "$(corpus)/manifest.csv"
+ranges := --calibration-data "$(corpus)/manifest.csv"
+int8 := --precision int8 $(ranges)
+int4 := --precision int4 $(ranges)
+# $(call fit,NAME,FOLD,SEED,BACKBONE,WEIGHTS,TIME): trains RUN/NAME without the fold, from FROM's network of that name or
+# else from WEIGHTS, until TIME if there is one.
+fit = $(BIN)/sonicscan-train fit --data "$(corpus)" $(corrected) $(classes) --backbone $4 --recipe small \
+	--weights $(if $(FROM),"$(FROM)/$1/best/model.safetensors",$5) --folds "$(RUN)/folds.csv" --fold $2 --seed $3 \
+	--cache "$(CACHE)" --out "$(RUN)/$1" --license-note "$(TERMS)" $(if $(EPOCHS),--epochs $(EPOCHS)) \
+	$(if $6,--until $6) $$([ -e "$(RUN)/$1/fit.json" ] && echo --resume)
+# $(call crossfit,MODELS,NAME,CARD): scores, calibrates and describes RUN's MODELS as NAME.
+crossfit = $(BIN)/sonicscan-train crossfit $1 --data "$(corpus)" $(corrected) $(families) --folds "$(RUN)/folds.csv" \
+	--name $2 --shrink $(SHRINK) --stress-tracks $(STRESS) --license-note "$(TERMS)" --card docs/$3
 
-model: $(RUN)/$(MODEL).onnx
+model: $(RUN)/$(MODEL).onnx $(RUN)/$(LAMBDA).onnx
 
 # ImageNet weights of the members.
 $(VENV)/.weights: $(VENV)/.all
@@ -107,19 +120,30 @@ $(RUN)/folds.csv: | $(VENV)/.weights
 	@mkdir -p "$(RUN)"
 	$(if $(FROM),cp "$(FROM)/folds.csv" "$@",$(BIN)/sonicscan-train folds "$(corpus)" --plan small --out "$@")
 
+# Another constant calibrates again.
+$(RUN)/shrink-$(SHRINK): $(RUN)/folds.csv
+	@rm -f "$(RUN)"/shrink-*; touch "$@"
+
 $(members:%=%.onnx): $(RUN)/member-%.onnx: $(RUN)/folds.csv | $(VENV)/.weights
-	$(BIN)/sonicscan-train fit --data "$(corpus)" $(corrected) $(classes) --backbone lite0 --recipe small \
-	--weights $(if $(FROM),"$(FROM)/member-$*/best/model.safetensors",pretrained) \
-	--folds "$<" --fold $* --seed $$(($(SEED) + 1000 * $*)) --cache "$(CACHE)" --out "$(RUN)/member-$*" \
-	--license-note "$(TERMS)" $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(UNTIL),--until $(UNTIL)) $$([ -e "$(RUN)/member-$*/fit.json" ] && echo --resume)
+	$(call fit,member-$*,$*,$$(($(SEED) + 1000 * $*)),lite0,pretrained,$(UNTIL))
 	$(BIN)/sonicscan-export -q "$(RUN)/member-$*/best" $(int8) --out "$@"
 
-$(RUN)/crossfit/card.md: $(members:%=%.onnx)
-	$(BIN)/sonicscan-train crossfit $^ --data "$(corpus)" $(corrected) $(families) --folds "$(RUN)/folds.csv" --name $(MODEL) \
-	--shrink $(SHRINK) --stress-tracks $(STRESS) --license-note "$(TERMS)" --card docs/model-card.md --out "$(RUN)/crossfit"
+$(RUN)/crossfit/card.md: $(members:%=%.onnx) $(RUN)/shrink-$(SHRINK)
+	$(call crossfit,$(members:%=%.onnx),$(MODEL),model-card.md) --out "$(RUN)/crossfit"
 
 $(RUN)/$(MODEL).onnx: $(RUN)/crossfit/card.md
 	$(BIN)/sonicscan-export $(members:%=%/best) $(int8) --crossfit "$(RUN)/crossfit" --out "$@"
+
+# Lambda learns from the first member, which did not see fold 0 either.
+$(RUN)/lambda.onnx: $(RUN)/member-0.onnx
+	$(call fit,lambda,0,$$(($(SEED) + 3000)),lambda,none,$(LAMBDA_UNTIL)) --teacher "$(RUN)/member-0/best"
+	$(BIN)/sonicscan-export -q "$(RUN)/lambda/best" $(int4) --out "$@"
+
+$(RUN)/lambda-crossfit/card.md: $(RUN)/lambda.onnx $(RUN)/shrink-$(SHRINK)
+	$(call crossfit,"$<",$(LAMBDA),lambda-card.md) --out "$(RUN)/lambda-crossfit"
+
+$(RUN)/$(LAMBDA).onnx: $(RUN)/lambda-crossfit/card.md
+	$(BIN)/sonicscan-export "$(RUN)/lambda/best" $(int4) --crossfit "$(RUN)/lambda-crossfit" --out "$@"
 
 # The report's page is tested in a real browser.
 browser: | $(BIN)/python

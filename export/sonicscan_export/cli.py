@@ -45,22 +45,23 @@ def main() -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The model to write, .onnx.")
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "half-weights", "byte-weights", "fp16", "int8"]),
-    help="half-weights and byte-weights are stored in 16 and 8 bits and computed in float32. "
+    type=click.Choice(["fp32", "half-weights", "byte-weights", "fp16", "int8", "int4"]),
+    help="half-weights and byte-weights are stored in 16 and 8 bits and computed in float32; int4 is int8 with the "
+    "largest weights stored in 4 bits. "
     "[default: fp32; half-weights for several]",
 )
 @click.option(
     "--calibration-data",
     type=click.Path(path_type=Path),
     metavar="MANIFEST",
-    help="Tracks to verify with. int8 also takes ranges from them; a calibrated model is calibrated again.",
+    help="Tracks to verify with. int8 and int4 also take ranges from them; a calibrated model is calibrated again.",
 )
 @click.option(
     "--max-drift",
     type=click.FloatRange(0.0, 1.0, min_open=True),
     metavar="F",
     help="Allowed change of margins, as a share of their range. "
-    "[default: half-weights 0.005, byte-weights 0.02, fp16 0.01, int8 0.05]",
+    "[default: half-weights 0.005, byte-weights 0.02, fp16 0.01, int8 and int4 0.05]",
 )
 @click.option(
     "--crossfit",

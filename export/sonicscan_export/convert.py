@@ -18,10 +18,11 @@ from sonicscan.errors import InputError, ModelError
 from sonicscan.spec import ModelSpec
 from sonicscan_export import attention, calibrate, data, onnxfile, precision, verify
 from sonicscan_export.graph import layer_names, narrow_indices, to_onnx
+from sonicscan_export.int4 import in_four_bits
 from sonicscan_export.int8 import GraphQuantiser, Quantiser
 from sonicscan_export.int8_linear import LinearQuantiser
 from sonicscan_export.networks import Network
-from sonicscan_export.precision import Precision
+from sonicscan_export.precision import INT8_ARITHMETIC, Precision
 from sonicscan_export.targets import check_target
 from sonicscan_train.nets.backbones import DetectorNet
 
@@ -32,6 +33,7 @@ MAX_DRIFT: dict[Precision, float] = {
     "byte-weights": 0.02,
     "fp16": 0.01,
     "int8": 0.05,
+    "int4": 0.05,
 }
 _EXACT = ("fp32", "half-weights")  # their scores are equal but for rounding
 _TOOLS = ("torch", "timm", "onnx", "onnxscript", "numpy")
@@ -83,7 +85,7 @@ def export(
     allowed = MAX_DRIFT[wanted] if max_drift is None else max_drift
     calibration_data = _data(network.spec, wanted, data_path)
     audio = network.spec.audio
-    n_ranging = data.RANGING_WINDOWS if wanted == "int8" else 0
+    n_ranging = data.RANGING_WINDOWS if wanted in INT8_ARITHMETIC else 0
     if calibration_data is None:
         windows = data.synthetic_windows(audio, data.VERIFYING_WINDOWS)
         ranging = windows
@@ -135,8 +137,8 @@ def export(
 def _data(spec: ModelSpec, wanted: Precision, path: Path | None) -> data.CalibrationData | None:
     if path is not None:
         return data.read_calibration_data(path)
-    if wanted == "int8":
-        raise InputError("int8 takes the ranges of activations from real sound: give --calibration-data MANIFEST.")
+    if wanted in INT8_ARITHMETIC:
+        raise InputError(f"{wanted} takes the ranges of activations from real sound: give --calibration-data MANIFEST.")
     if wanted == "fp16" and spec.calibration.n:
         raise InputError(
             f"{wanted} changes scores, so the model's thresholds must be measured again: "
@@ -215,14 +217,16 @@ def _converted(
                 f"({(unknown + fixed)[0]}); export and cross-fit the members again."
             )
         quantised = quantiser.keeping([known[name] for name in network.float32_layers], measure)
-    return quantised.model, {
-        "int8": {
-            "layers": len(quantiser.layers),
-            "float32_layers": ["head", *(names[node] for node in quantised.kept)],
-            "ranging_windows": len(ranging.images),
-            "weights": "symmetric, per channel, 7 bits",
-        }
+    facts: dict[str, Any] = {
+        "layers": len(quantiser.layers),
+        "float32_layers": ["head", *(names[node] for node in quantised.kept)],
+        "ranging_windows": len(ranging.images),
+        "weights": "symmetric, per channel, 7 bits",
     }
+    if wanted == "int8":
+        return quantised.model, {"int8": facts}
+    model, facts["int4_layers"] = in_four_bits(quantised.model)
+    return model, {"int8": facts}
 
 
 def float32_graph(detector: DetectorNet, wanted: Precision) -> onnx.ModelProto:

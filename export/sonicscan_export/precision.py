@@ -1,4 +1,4 @@
-"""The precisions of an export, and graphs with smaller weights or in float16; int8 has modules of its own."""
+"""The precisions of an export, and graphs with smaller weights or in float16; int8 and int4 have their own modules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from sonicscan_export.data import as_batch
 from sonicscan_export.graph import drop_unused_values, head_nodes, sort_nodes
 from sonicscan_train.nets.backbones import DetectorNet
 
-Precision = Literal["fp32", "half-weights", "byte-weights", "fp16", "int8"]
+Precision = Literal["fp32", "half-weights", "byte-weights", "fp16", "int8", "int4"]
+INT8_ARITHMETIC: tuple[Precision, ...] = ("int8", "int4")
 
 # Half of the float16 range: other windows may give larger activations than the measured ones.
 LARGEST_ACTIVATION = 32752.0
