@@ -74,6 +74,7 @@ def test_what_is_shown_is_a_configuration_that_gives_the_same(folder: Path) -> N
         ("thresold = 0.5", "the key thresold, which is not an option; the nearest is threshold"),
         ("show-config = true", "which is not an option"),
         ("workers = [1, 2]", "workers takes one value"),
+        ("workers = 2.7", "workers is a whole number, not 2.7"),
         ("hash = 'yes'", "hash is true or false"),
         ("exclude = [1979-05-27]", "exclude is a text or a number"),
         ("windows = ", "is not TOML"),
@@ -159,3 +160,39 @@ def test_a_report_cannot_choose_where_a_replay_writes(folder: Path) -> None:
         done = run("--replay", "2.parquet")
         assert done.exit_code == 2
         assert words in done.stderr
+
+
+def test_a_replay_keeps_a_threshold_of_zero(folder: Path) -> None:
+    model = write_model(folder / "m.onnx", calibrated())
+    write_sound(folder / "x.wav", music(6.0))
+    first = run("x.wav", "--model", model, "--threshold", "0", "--out", "a.parquet")
+    assert first.exit_code == 0, first.stderr
+    again = run("--replay", "a.parquet", "--out", "b.parquet")
+    assert again.exit_code == 0, again.stderr
+    verdicts = [pq.read_table(name).column("verdict").to_pylist() for name in ("a.parquet", "b.parquet")]
+    assert verdicts == [["flagged"], ["flagged"]]
+
+
+def test_a_list_from_standard_input_cannot_be_repeated(folder: Path) -> None:
+    model = write_model(folder / "m.onnx", calibrated())
+    write_sound(folder / "x.wav", music(6.0))
+    arguments = ["--files-from", "-", "--model", str(model), "--out", "a.parquet"]
+    assert CliRunner().invoke(main, arguments, input="x.wav\n").exit_code == 0
+    again = run("--replay", "a.parquet", "--out", "b.parquet")
+    assert again.exit_code == 2 and "came from standard input" in again.stderr
+    assert not (folder / "b.parquet").exists()
+
+
+def test_two_sources_of_options_are_refused(folder: Path) -> None:
+    model = write_model(folder / "m.onnx", calibrated())
+    write_sound(folder / "x.wav", music(6.0))
+    assert run("x.wav", "--model", model, "--out", "a.parquet").exit_code == 0
+    (folder / "c.toml").write_text("workers = 1\n")
+    for pair in (("--replay", "a.parquet", "--config", "c.toml"), ("--config", "c.toml", "--replay", "a.parquet")):
+        refused = run(*pair, "--out", "b.parquet")
+        assert refused.exit_code == 2 and "give --replay or --config" in refused.stderr
+    assert run("--show-config", "--doctor").exit_code == 2
+
+
+def test_paths_in_a_variable_are_not_silently_ignored() -> None:
+    assert "SONICSCAN_PATHS is not an option" in run("--show-config", SONICSCAN_PATHS="lib").stderr

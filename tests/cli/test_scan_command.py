@@ -29,6 +29,7 @@ from sonicscan.spec import ModelSpec
 MakeModel = Callable[..., Path]
 PROGRAM = Path(sys.executable).with_name("sonicscan")
 Done = subprocess.CompletedProcess[bytes]
+CARDS = {"sonic-small-v2": "model-card.md", "sonic-lambda-v2": "lambda-card.md"}
 
 
 def sonicscan(*arguments: str | Path | bytes, cwd: Path | None = None, stdin: bytes = b"") -> Done:
@@ -209,6 +210,16 @@ def test_since_knows_a_library_under_another_name(calibrated_model: Path, tmp_pa
     done = sonicscan(tmp_path / "elsewhere", "--model", calibrated_model, "--out", third, "--since", first)
     assert b"carried  " not in done.stderr and b"no row of" in done.stderr
     assert b"name the folder that was scanned then" in done.stderr
+
+
+def test_since_says_which_column_the_earlier_rows_lack(calibrated_model: Path, tmp_path: Path) -> None:
+    write_sound(tmp_path / "x.wav", music(6.0))
+    first, second = tmp_path / "1.parquet", tmp_path / "2.parquet"
+    assert sonicscan(tmp_path / "x.wav", "--model", calibrated_model, "--out", first).returncode == 0
+    done = sonicscan(tmp_path / "x.wav", "--model", calibrated_model, "--out", second, "--since", first, "--hash")
+    assert done.returncode == 0, done.stderr
+    assert b"they have no content_hash, which this scan asks for" in done.stderr
+    assert b"have changed" not in done.stderr
 
 
 def test_since_makes_verdicts_anew_for_another_rate(calibrated_model: Path, tmp_path: Path) -> None:
@@ -484,7 +495,7 @@ def test_bundled_models_are_found_by_name_and_say_what_they_are_worth(small_libr
         done = sonicscan(small_library, "--model", name, "--out", out)
         assert done.returncode == 0, done.stderr
         (line,) = [line for line in done.stderr.decode().splitlines() if "using the bundled model" in line]
-        for fact in (path.name, "AUC", "certified", "model-card.md"):
+        for fact in (path.name, "AUC", "certified", CARDS[name]):
             assert fact in line
         assert metadata_of(read_report(out).schema)["model_digest"] == sha256_of(path)
     scores = [read_report(tmp_path / f"{name}.parquet").column("score").to_pylist() for name in ("default", DEFAULT)]

@@ -224,6 +224,16 @@ def test_every_file_is_in_exactly_one_shard(names: set[bytes], n: int) -> None:
     assert sorted(path for part in parts for path in part) == list(roots)
 
 
+def test_a_file_below_two_roots_is_in_exactly_one_shard(tmp_path: Path) -> None:
+    for k in range(20):
+        path = tmp_path / "albums" / f"{k}.mp3"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    roots = (os.fsencode(tmp_path), os.fsencode(tmp_path / "albums"))
+    parts = [[track.path for track in Listing(roots, Selection(shard=(i, 2)))] for i in (1, 2)]
+    assert len(parts[0]) + len(parts[1]) == 20 == len({*parts[0], *parts[1]})
+
+
 def test_a_shard_does_not_depend_on_where_the_library_lies(tmp_path: Path) -> None:
     for root in ("here", "elsewhere/and/deeper"):
         touch(*(tmp_path / root / f"{k % 7}/{k}.mp3" for k in range(60)))

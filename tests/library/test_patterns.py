@@ -74,7 +74,13 @@ def test_an_absolute_pattern_below_the_library_is_found(library: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "words"), [("../x", "cannot hold `..`"), (" ", "empty"), ("\\", "not a pattern as in")]
+    ("pattern", "words"),
+    [
+        ("../x", "cannot hold `..`"),
+        (" ", "empty"),
+        ("\\", "not a pattern as in"),
+        ("[Deluxe-Edition]/", "not a pattern"),
+    ],
 )
 def test_patterns_that_make_no_sense_are_refused(pattern: str, words: str) -> None:
     with pytest.raises(InputError, match=words):

@@ -34,12 +34,17 @@ REPLAYED = (
 )
 _EXCLUSIVE = (("max_fpr", "threshold"),)
 _MAX_BYTES = 1 << 20
+_EITHER = "--replay takes its options from the report alone: give --replay or --config."
 _ORIGIN, _REPLAYING = "sonicscan.origin", "sonicscan.replaying"  # in Context.meta
 
 
 def use_file(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
     """The callback of --config: take values from that file, or from `sonicscan.toml` in the working folder."""
-    if ctx.resilient_parsing or ctx.meta.get(_REPLAYING):
+    if ctx.resilient_parsing:
+        return
+    if ctx.meta.get(_REPLAYING):
+        if value is not None:
+            raise click.UsageError(_EITHER)
         return
     path = Path(CONFIG_FILE) if value is None else value
     if value is not None:
@@ -64,13 +69,16 @@ def use_report(ctx: click.Context, param: click.Parameter, value: Location | Non
     """The callback of --replay: take the values from a report's metadata and from no other source."""
     if value is None or ctx.resilient_parsing:
         return
+    if ctx.get_parameter_source("config") is ParameterSource.COMMANDLINE:
+        raise click.UsageError(_EITHER)
     from sonicscan.report.metadata import ReportMetadata
     from sonicscan.report.readers import read_report
 
     metadata = ReportMetadata.of(read_report(value).schema, value)
     if not metadata.command:
         raise InputError(
-            f"{value} holds no command line to be repeated: it was written by an earlier version, or merged."
+            f"{value} holds no command line to be repeated: it was merged, was written by an earlier version, or its "
+            "list of files came from standard input."
         )
     foreign = sorted({name.replace("-", "_") for name in metadata.command} - set(REPLAYED))
     if foreign:
@@ -97,10 +105,13 @@ _RANK = {ParameterSource.DEFAULT_MAP: 1, ParameterSource.ENVIRONMENT: 2, Paramet
 
 def unknown_variables(command: click.Command, names: Iterable[str]) -> Iterator[str]:
     """One sentence for each SONICSCAN_* variable in the environment that matches no option."""
-    known = [str(param.name).upper() for param in _configurable(command)]
+    known = [str(param.name).upper() for param in _configurable(command) if isinstance(param, click.Option)]
     for name in sorted(names):
         own = name.removeprefix(PREFIX + "_")
         if own != name and own not in known:
+            if own == "PATHS":
+                yield f"the variable {PREFIX}_PATHS is not an option: name paths in the command or its configuration."
+                continue
             near = difflib.get_close_matches(own, known, 1, 0.8)  # others may be of other programs
             if near:
                 yield f"the variable {printable(name)} is not an option; the nearest is {PREFIX}_{near[0]}."
@@ -119,11 +130,14 @@ def shown(ctx: click.Context, given: Mapping[str, Any]) -> Iterator[str]:
 
 
 def command_of(given: Mapping[str, Any], default_max_fpr: float) -> dict[str, Any]:
-    """The values that `--replay` takes from a report, as JSON values by option; a standard input cannot be repeated."""
+    """The values that `--replay` takes from a report, as JSON values by option; empty if the list of files came from
+    standard input, which cannot be repeated."""
+    if given["files_from"] == "-":
+        return {}
     values = {name.replace("_", "-"): plain(given[name]) for name in REPLAYED}
     if values["threshold"] is None and values["max-fpr"] is None:
         values["max-fpr"] = default_max_fpr
-    return {name: value for name, value in values.items() if value not in (None, [], False)}
+    return {name: value for name, value in values.items() if not (value is None or value is False or value == [])}
 
 
 def plain(value: object) -> Any:
@@ -196,6 +210,8 @@ def _of_kind(param: click.Parameter, value: object, what: str) -> object:
         return [str(item) for item in items]
     if isinstance(value, list):
         raise InputError(f"{what} takes one value, not a list.")
+    if isinstance(param.type, click.types.IntParamType) and isinstance(value, float):
+        raise InputError(f"{what} is a whole number, not {value}.")
     return value
 
 

@@ -53,6 +53,8 @@ def main(ctx: click.Context, /, **given: Any) -> None:
     configuration.resolve_exclusive(ctx, given)
     configuration.environment_notes(ctx)
     if "show_config" in asked:
+        if len(asked) > 1:
+            raise click.UsageError("--show-config prints the options alone; ask for the rest in another command.")
         for line in configuration.shown(ctx, given):
             click.echo(line)
     elif asked:

@@ -71,12 +71,13 @@ class Listing:
         self.left_out, self._taken, self.notes = Matches(), Matches(), []
         seen: set[bytes] | None = set() if len(self.roots) > 1 else None
         for path, below, entry in self._all():
-            if not in_shard(below, self.selection.shard):
-                continue
+            # Before the shard: below another root the same file would be in another shard.
             if seen is not None:
                 if path in seen:
                     continue
                 seen.add(path)
+            if not in_shard(below, self.selection.shard):
+                continue
             yield entry if isinstance(entry, Track) else _track(path, entry)
 
     @property

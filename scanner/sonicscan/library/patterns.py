@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -68,7 +69,7 @@ class Patterns:
             for rule in self._rules:
                 try:
                     GitIgnoreSpec.from_lines([_below(rule.text, here)])
-                except ValueError:
+                except (ValueError, re.error):
                     raise InputError(f"{rule.origin}: {rule.text!r} is not a pattern as in .gitignore.") from None
             self._spec = GitIgnoreSpec.from_lines([_below(rule.text, here) for rule in self._rules])
 

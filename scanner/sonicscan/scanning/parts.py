@@ -201,7 +201,10 @@ class _Done:
     Attributes:
         parts: those parts.
         keys: a sorted digest of path, size and time of change for each row that can be kept.
+        lacking: empty, since rows without a needed column are not among the keys.
     """
+
+    lacking: tuple[str, ...] = ()
 
     def __init__(self, parts: list[Path], needed: Sequence[str]) -> None:
         self.parts = parts

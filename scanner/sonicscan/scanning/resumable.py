@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -76,6 +76,8 @@ class ResumableScan:
         """Returns a warning if the finished scan reused no row of the earlier report; None if it reused some."""
         if not self._n_earlier or self.n_carried:
             return None
+        if self._earlier.lacking:
+            return f"no row of the earlier report was carried over: {_lack(self._earlier.lacking)}."
         return (
             f"no row of the earlier report was carried over: all of its {self._n_earlier} tracks have other paths "
             "or have changed; name the folder that was scanned then."
@@ -85,6 +87,11 @@ class ResumableScan:
         """Returns a warning if the finished scan used no row of the interrupted one; None if it used some."""
         if not self.sink.resumed or len(self.sink.known):
             return None
+        if self.sink.known.lacking:
+            return (
+                f"none of the {self.sink.resumed} rows of the interrupted scan was used: "
+                f"{_lack(self.sink.known.lacking)}. The rows are discarded."
+            )
         return (
             f"none of the {self.sink.resumed} rows of the interrupted scan was used: their files are not in this scan, "
             "or have changed. The rows are discarded; use one --out for each library."
@@ -119,6 +126,10 @@ def comparable_rows(scan: Scan, since: Location | None, roots: Roots = NO_ROOTS)
     rows = respelled_paths(table, roots).replace_schema_metadata(None)
     same = metadata.thresholds == scan.thresholds
     return rows if same else judged_again(rows, scan.judged_by, scan.thresholds)
+
+
+def _lack(columns: Sequence[str]) -> str:
+    return f"they have no {' and no '.join(columns)}, which this scan asks for"
 
 
 def _difference(scan: Scan, metadata: ReportMetadata) -> str:

@@ -49,6 +49,9 @@ class Known:
     Args:
         table: the rows, of `report.SCHEMA`; of several rows of one path the last counts.
         needed: rows with a null in one of these columns do not count.
+
+    Attributes:
+        lacking: the columns of `needed` that no row has a value in.
     """
 
     def __init__(self, table: pa.Table, needed: Sequence[str] = ()) -> None:
@@ -58,6 +61,7 @@ class Known:
             for row, (path, size, mtime_ns, usable) in enumerate(identified(table, needed))
             if usable
         }
+        self.lacking = tuple(name for name in needed if table.column(name).null_count == table.num_rows)
         self._taken: list[int] = []
 
     def take(self, track: Track) -> bool:

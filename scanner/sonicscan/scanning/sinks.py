@@ -22,7 +22,13 @@ from sonicscan.scanning.scan import Scan, now
 
 
 class Earlier(Protocol):
-    """The rows of an earlier scan, searchable by track."""
+    """The rows of an earlier scan, searchable by track.
+
+    Attributes:
+        lacking: columns that this scan needs and none of the rows has.
+    """
+
+    lacking: tuple[str, ...]
 
     def take(self, track: Track) -> bool:
         """Returns whether the track's row can be reused, and marks it as taken."""
