@@ -153,8 +153,11 @@ def test_a_scan_writes_the_decisions_of_its_day_to_its_report(
     assert decided(one) == {"1.wav": "human", "2.flac": "unsure"}
     scan("--reviewed", first, "--out", f"{parts}/", "--since", one)
     assert decided(parts) == {"1.wav": "human", "2.flac": "unsure"}
-    second = reviewed_file(tmp_path, f"{small_library}/a/3.mp3,,accepted,Kim,2026-02-01,")
     again = tmp_path / "s.parquet"
+    assert "need --hash" not in said.stderr
+    by_hash = reviewed_file(tmp_path, f",{'ab' * 32},human,Kim,2026-02-01,")
+    assert "reviewed decisions by content hash need --hash" in scan("--reviewed", by_hash, "--out", one).stderr
+    second = reviewed_file(tmp_path, f"{small_library}/a/3.mp3,,accepted,Kim,2026-02-01,")
     assert "carried  6 rows" in scan("--reviewed", second, "--out", again, "--since", parts).stderr
     assert decided(again) == {"3.mp3": "accepted"}
     out = CliRunner().invoke(scanner, [f"{small_library}/a/3.mp3", "--model", str(calibrated_model), "--out", "-",
