@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from sonicscan_train.data.splits import SplitPlan, split
 from sonicscan_train.fit.average import Averaged
 from sonicscan_train.fit.loop import Watcher, fit
 from sonicscan_train.fit.recipes import Recipe, recipe_of
-from sonicscan_train.fit.run import FitConfig, RunFolder
+from sonicscan_train.fit.run import FitConfig, RunFolder, TrainingProgress
 from sonicscan_train.nets import checkpoint
 from sonicscan_train.nets.backbones import build
 from sonicscan_train.packaged import read_packaged
@@ -310,6 +311,24 @@ def test_an_interruption_leaves_a_run_to_resume(tmp_path: Path, number: signal.S
     assert done >= 2
     state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
     assert json.loads(state["progress"])["epoch"] == done
+
+
+class Interrupting:
+    """A value that is interrupted while it is saved."""
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        signal.raise_signal(signal.SIGINT)
+        return OrderedDict, ()
+
+
+def test_an_interruption_waits_until_the_state_is_written(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, FitConfig(TINY, "none", recipe_of("small", TINY)), resume=False)
+    progress = TrainingProgress(epoch=1, history=[{"epoch": 1}])
+    with pytest.raises(KeyboardInterrupt):
+        run.write(progress, {"value": Interrupting()})
+    found = run.read()
+    assert found == (progress, {"value": OrderedDict()})
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"epoch": 1}\n'
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ import torch
 
 from sonicscan.errors import InputError
 from sonicscan.files import replacing, write_whole
+from sonicscan.machine import hold_interrupts
 from sonicscan_train.data.clips import ClassMode
 from sonicscan_train.fit.recipes import Recipe
 
@@ -125,12 +126,16 @@ class RunFolder:
                 )
 
     def write(self, progress: TrainingProgress, tensors: Mapping[str, Any]) -> None:
-        """Note the end of an epoch; an interruption at any moment leaves the last state or this one."""
+        """Note the end of an epoch; an interruption at any moment leaves the last state or this one.
+
+        It waits until the state is written: torch would turn an interrupt into an error of its own.
+        """
         state = {**tensors, "progress": json.dumps(dataclasses.asdict(progress))}
-        with replacing(self._state) as file:
-            torch.save(state, file)
         lines = "".join(json.dumps(row) + "\n" for row in progress.history)
-        write_whole(self.path / "metrics.jsonl", lines)
+        with hold_interrupts():
+            with replacing(self._state) as file:
+                torch.save(state, file)
+            write_whole(self.path / "metrics.jsonl", lines)
 
     def read(self) -> tuple[TrainingProgress, dict[str, Any]] | None:
         """What `write` wrote last; None before the end of the first epoch.
