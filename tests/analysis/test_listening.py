@@ -72,6 +72,22 @@ def test_intervals_hold_the_truth_as_often_as_they_say(share: float) -> None:
     assert (held / 10_000 >= 0.93).all() and (held / 10_000 <= 0.97).all(), held / 10_000
 
 
+@pytest.mark.parametrize("rates", [(0.3, 0.001, 0.0), (0.5, 0.0, 0.0), (1.0, 0.9, 0.5)])
+def test_strata_of_one_kind_do_not_move_the_share(rates: tuple[float, float, float]) -> None:
+    """Rare AI in 100,000 tracks, or a stratum of AI alone: the share is in its interval in 93% of 400 samples."""
+    rng = np.random.default_rng(2)
+    sizes, held = {"flagged": (500, 40), "review": (5000, 60), "clear": (94_500, 100)}, 0
+    for _ in range(400):
+        ai = [rng.binomial(tracks, rate) for (tracks, _), rate in zip(sizes.values(), rates, strict=True)]
+        strata = [
+            Stratum(name, tracks, n, n, int(rng.hypergeometric(of_ai, tracks - of_ai, n)))
+            for (name, (tracks, n)), of_ai in zip(sizes.items(), ai, strict=True)
+        ]
+        share = counted(strata).ai_share
+        held += share.low <= sum(ai) / 100_000 <= share.high
+    assert held / 400 >= 0.93
+
+
 @pytest.mark.parametrize("share", [0.05, 0.3])
 def test_prediction_powered_intervals_hold_the_truth_as_often_as_they_say(share: float) -> None:
     """2,000 samples of 120 tracks: between 93% and 97%, and two standard deviations of the count."""

@@ -28,8 +28,8 @@ from sonicscan.analysis.summary import StatusCount, discovered, summarise
 from sonicscan.analysis.words import findings, interval
 from sonicscan.cli.report import main
 from sonicscan.scoring.aggregate import judgement
-from sonicscan.scoring.thresholds import Thresholds, certified_thresholds, p_value
-from sonicscan.spec import Calibration, Caught, Material, ModelSpec, codec_categories
+from sonicscan.scoring.thresholds import Thresholds, certified_thresholds, p_value, smallest_p_value
+from sonicscan.spec import Calibration, Category, Caught, Material, ModelSpec, codec_categories
 
 TRACKS = 4000
 
@@ -75,35 +75,35 @@ def test_the_number_of_false_flags_is_right_and_its_interval_holds_it(share: flo
 
 
 def test_without_a_true_positive_rate_the_share_is_not_guessed() -> None:
-    result = shares(50, 1000, ErrorRates(false_flags=9, n_human=999, tpr=None, n_ai=0))
+    result = shares(50, 1000, ErrorRates(false_flags=9, n_human=999, tpr=None, n_ai=0, effective_n_ai=0.0))
     assert result.ai_share is None
     assert result.why_not is not None and "does not say how much AI it catches" in result.why_not
     assert result.false_flags is None and result.chance_flags == pytest.approx(10.0)
 
 
 def test_a_model_that_tells_nothing_apart_gives_no_share() -> None:
-    result = shares(50, 1000, ErrorRates(false_flags=50, n_human=1000, tpr=0.01, n_ai=500))
+    result = shares(50, 1000, ErrorRates(false_flags=50, n_human=1000, tpr=0.01, n_ai=500, effective_n_ai=500.0))
     assert result.ai_share is None
     assert result.why_not is not None and "has not been shown to flag AI more often" in result.why_not
 
 
 def test_a_model_that_hardly_tells_them_apart_gives_no_share_either() -> None:
     """0.9% of 338 caught, none of 332 flagged: the divisor is nearly zero, so there is no estimate."""
-    result = shares(1, 44, ErrorRates(0, 332, 3 / 338, 338))
+    result = shares(1, 44, ErrorRates(0, 332, 3 / 338, 338, 338.0))
     assert result.ai_share is None
     assert result.why_not is not None and "has not been shown" in result.why_not
     assert result.false_flags is None and result.chance_flags == pytest.approx(44 / 333)
 
 
 def test_fewer_flags_than_by_chance_are_no_estimate_of_no_ai() -> None:
-    result = shares(2, 10_000, ErrorRates(false_flags=100, n_human=1000, tpr=0.9, n_ai=100))
+    result = shares(2, 10_000, ErrorRates(false_flags=100, n_human=1000, tpr=0.9, n_ai=100, effective_n_ai=100.0))
     assert result.ai_share is None and result.false_flags is None
     assert result.why_not is not None and "fewer tracks were flagged than would be by chance" in result.why_not
 
 
 def test_a_figure_that_says_nothing_is_not_shown() -> None:
     """One flag among 32 tracks: the share may be anything. The program once said 81.6% (0% to 100%)."""
-    few = shares(1, 32, ErrorRates(false_flags=0, n_human=330, tpr=0.03, n_ai=330))
+    few = shares(1, 32, ErrorRates(false_flags=0, n_human=330, tpr=0.03, n_ai=330, effective_n_ai=330.0))
     assert few.ai_share is None and few.false_flags is None
     assert few.why_not == "with 1 flag its interval is too wide; listen to a sample: sonicscan-report sample"
 
@@ -142,6 +142,10 @@ def test_copies_count_once(tmp_path: Path) -> None:
     )
     assert doubled.copies == 2 and doubled.assessed == single.assessed + 2
     assert doubled.ai_share == single.ai_share and doubled.chance_flags == single.chance_flags
+    assert doubled.flagged_once == single.flagged_once == single.verdicts["flagged"]
+    assert doubled.verdicts["flagged"] == single.verdicts["flagged"] + 1
+    once = f"Of the {single.flagged_once} flagged tracks"
+    assert once in " ".join(findings(single)) and f"{once} without their copies," in " ".join(findings(doubled))
 
 
 @pytest.mark.parametrize("windows", ["all", "12"])
@@ -224,7 +228,37 @@ def test_a_summary_says_which_codecs_have_a_certificate_of_their_own(tmp_path: P
     assert "The rate is not certified by itself for aac (250 tracks here, 1 in the calibration)" in said
     assert "needs 299 calibration tracks" in said
     flags = sum((r.score or 0.0) >= limits.flagged for r in rows)
+    assert found.false_flags is None and found.chance_flags is None  # Opus is flagged less often than the rate says
     assert found.verdicts["flagged"] <= flags == sum(r.verdict == "flagged" for r in plain)
+
+
+def test_the_smallest_p_value_is_that_of_the_smallest_kind_of_music() -> None:
+    scores = [i / 1000 for i in range(1000)]
+    kinds = [
+        Category.of("material", "released music", scores[:400]),
+        Category.of("material", "piano", scores[:200]),  # too few tracks for p-values of their own
+        Category.of("codec", "mp3", scores[:350]),  # other codecs are not in it
+    ]
+    calibration = Calibration.of(scores, categories=[kind for kind in kinds if kind is not None])
+    assert smallest_p_value(calibration) == p_value(2.0, calibration, "opus") == pytest.approx(1 / 401)
+    assert smallest_p_value(Calibration.of(scores)) == pytest.approx(1 / 1001)
+    assert smallest_p_value(Calibration()) is None
+
+
+def test_ai_of_few_generators_tells_the_true_positive_rate_less_exactly() -> None:
+    """A model that catches 60% of one half of the generators and 10% of the other: what it catches in a catalogue
+    depends on which generators are in it."""
+    world, rng = World(), np.random.default_rng(3)
+    spec = world.model(rng)
+    independent, alike = (
+        error_rates(dataclasses.replace(spec, caught=(Caught(0.01, 0.35, 1000, n),)), Thresholds(0.9, None, 0.01))
+        for n in (None, 20.0)
+    )
+    assert independent is not None and alike is not None
+    assert (independent.effective_n_ai, alike.effective_n_ai, alike.n_ai) == (1000, 20.0, 1000)
+    narrow, wide = (shares(300, 4000, rates).ai_share for rates in (independent, alike))
+    assert narrow is not None and wide is not None and narrow.value == wide.value
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
 
 
 def test_error_rates_come_from_the_model() -> None:
@@ -234,10 +268,10 @@ def test_error_rates_come_from_the_model() -> None:
         caught=(Caught(0.01, 0.8, 200), Caught(0.001, 0.5, 200)),
     )
     rates = error_rates(spec, Thresholds(0.99, 0.9, 0.01))
-    assert rates == ErrorRates(false_flags=10, n_human=1000, tpr=0.8, n_ai=200)
+    assert rates == ErrorRates(false_flags=10, n_human=1000, tpr=0.8, n_ai=200, effective_n_ai=200.0)
     assert rates.fpr == pytest.approx(11 / 1001)
-    assert error_rates(spec, Thresholds(0.99, None, None)) == ErrorRates(10, 1000, None, 0)
-    assert error_rates(spec, Thresholds(0.99, 0.9, 0.02)) == ErrorRates(10, 1000, None, 0)
+    assert error_rates(spec, Thresholds(0.99, None, None)) == ErrorRates(10, 1000, None, 0, 0.0)
+    assert error_rates(spec, Thresholds(0.99, 0.9, 0.02)) == ErrorRates(10, 1000, None, 0, 0.0)
     assert error_rates(ModelSpec("x"), Thresholds(0.5)) is None
 
 
@@ -266,7 +300,7 @@ def test_the_false_discovery_rate_is_kept(fdr: float) -> None:
 
 
 def test_a_small_calibration_cannot_single_out_a_track() -> None:
-    assert smallest_batch(assessed=1000, n_human=399, fdr=0.05) == 50
+    assert smallest_batch(assessed=1000, smallest_p=1 / 400, fdr=0.05) == 50
     best = [1 / 400] * 49 + [1.0] * 951
     assert benjamini_hochberg(best, 0.05) == 0
     assert benjamini_hochberg([1 / 400, *best[:-1]], 0.05) == 50

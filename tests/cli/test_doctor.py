@@ -55,7 +55,7 @@ sandbox._ARCHITECTURES[machine] = sandbox._ARCHITECTURES[machine][0], {"landlock
 sandbox._filter_calls(libc)
 from sonicscan.cli.doctor import Diagnosis, _print_diagnosis, _sandbox
 found = _sandbox()
-_print_diagnosis(Diagnosis({}, {}, {}, {}, found, [], "", {}, {}))
+_print_diagnosis(Diagnosis({}, {}, {}, {}, found, [], {}, {}))
 print(json.dumps(found))
 """
 
@@ -75,6 +75,8 @@ def test_the_models_are_listed_with_their_digests() -> None:
     }
     assert [model["name"] for model in found if model["default"]] == [DEFAULT]
     assert all(model["intact"] and "AUC" in model["summary"] for model in found)
+    for model in found:
+        assert Path(model["card"]).read_text(encoding="utf-8").startswith(f"# Model card: {model['name']}\n")
     lines = CliRunner().invoke(main, ["--list-models"]).stdout.splitlines()
     assert [line.split()[0] for line in lines] == list(bundled_models())
 

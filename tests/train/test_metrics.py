@@ -17,6 +17,7 @@ from sonicscan_train.metrics import (
     FIGURES,
     auc,
     bootstrap,
+    effective_number,
     expected_calibration_error,
     group_weights,
     quality,
@@ -99,6 +100,24 @@ def test_intervals_over_groups_are_wider_than_over_tracks_that_are_alike() -> No
         return float(high - low)
 
     assert width(groups) > 2 * width(alone)
+
+
+def test_the_effective_number_tells_how_exact_a_share_of_clusters_is() -> None:
+    rng = np.random.default_rng(4)
+    independent = rng.random(500) < 0.3
+    assert effective_number(independent, [str(k) for k in range(500)]) == pytest.approx(500, rel=0.02)
+    assert effective_number(np.repeat(independent, 4), np.repeat(np.arange(500), 4).tolist()) == pytest.approx(
+        500, rel=0.02
+    )
+    assert effective_number(np.ones(12, bool), list("aaabbbcccddd")) == 4  # nothing varies: each cluster counts once
+    assert effective_number(np.array([True, False]), ["a", "a"]) == 1
+    # 40 generators of 25 tracks, caught with a chance of their own: the number gives the share's own variance.
+    shares, numbers = [], []
+    for _ in range(2000):
+        caught = rng.random((40, 25)) < rng.beta(0.6, 1.4, (40, 1))
+        shares.append(caught.mean())
+        numbers.append(effective_number(caught.ravel(), np.repeat(np.arange(40), 25).tolist()))
+    assert np.var(shares) == pytest.approx(0.3 * 0.7 / np.mean(numbers), rel=0.1)
 
 
 def test_the_bootstrap_covers_the_truth() -> None:

@@ -126,6 +126,26 @@ def likelihood_ratio_cost(truth: Bool, scores: Float64, weights: Float64 | None 
     return float(sum(halves) / 2.0)
 
 
+def effective_number(hits: Bool, clusters: Sequence[str]) -> float:
+    """How many independent tracks would tell the share of `hits` as exactly as these tracks, which come in clusters.
+
+    The share's variance is that of a ratio of sums over clusters (Cochran 1977, "Sampling Techniques", 9A.1). Where it
+    is zero, such as for a share of 0 or 1, each cluster counts once.
+
+    Args:
+        hits: [tracks], at least one.
+        clusters: what each track is of, such as its generator.
+    """
+    _, index = np.unique(np.asarray(clusters), return_inverse=True)
+    n, share = len(hits), float(np.mean(hits))
+    errors = np.bincount(index, weights=hits.astype(np.float64) - share)
+    number = len(errors)
+    variance = number / max(1, number - 1) * float(np.sum(errors**2)) / n**2
+    if number < 2 or variance <= 0.0:
+        return float(number)
+    return min(float(n), max(1.0, share * (1.0 - share) / variance))
+
+
 def bootstrap(
     figures: Callable[[Float64], Sequence[float]], groups: Sequence[str], n: int = BOOTSTRAPS, seed: int = 0
 ) -> npt.NDArray[np.float64]:

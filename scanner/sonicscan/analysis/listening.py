@@ -18,8 +18,10 @@ import datetime as dt
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from sonicscan.analysis.catalogue import identity
 from sonicscan.analysis.reviewed import Reviewed
@@ -34,6 +36,9 @@ LEAST = 20  # tracks drawn of each stratum, where it has as many
 _DRAWS = 8_000
 _LOW, _HIGH = 0.025, 0.975
 _Z = 1.959964
+_End = Literal["low", "high"]
+_ENDS: tuple[_End, ...] = get_args(_End)
+_EVERY = slice(None)
 
 
 @dataclass(frozen=True)
@@ -213,46 +218,68 @@ def estimate(
 
 def counted(strata: Sequence[Stratum]) -> Counted:
     """The estimates from the counts of each stratum, at least one decided track in each."""
-    ai = np.stack([_ai_tracks(stratum) for stratum in strata])
     point = np.array([s.tracks * s.ai / s.decided for s in strata])
     total = sum(s.tracks for s in strata)
-    n_tracks = np.array([[s.tracks] for s in strata])
+    n_tracks = np.array([s.tracks for s in strata])
     flagged = np.array([s.name == "flagged" for s in strata])
-    people, point_people = n_tracks - ai, n_tracks[:, 0] - point
+    ai = _Ends(*(np.stack([_ai_tracks(stratum, end) for stratum in strata]) for end in _ENDS))
+    people = _Ends(n_tracks[:, None] - ai.high, n_tracks[:, None] - ai.low)
+    point_people, n_flagged = n_tracks - point, int(n_tracks[flagged].sum())
     return Counted(
-        ai_share=_interval(point.sum() / total, ai.sum(axis=0) / total),
-        ai_tracks=_interval(point.sum(), ai.sum(axis=0)),
-        false_positive_rate=_ratio(point_people[flagged].sum(), point_people.sum(), people[flagged], people),
-        false_discovery_rate=_ratio(
-            point_people[flagged].sum(), n_tracks[flagged].sum(), people[flagged], n_tracks[flagged]
-        )
-        if flagged.any()
+        ai_share=_interval(point.sum() / total, ai.sums(), total),
+        ai_tracks=_interval(point.sum(), ai.sums()),
+        false_positive_rate=_ratio(
+            point_people[flagged].sum(), point_people.sum(), people.sums(flagged), people.sums(~flagged)
+        ),
+        false_discovery_rate=_interval(point_people[flagged].sum() / n_flagged, people.sums(flagged), n_flagged)
+        if n_flagged
         else None,
-        miss_rate=_ratio(point[~flagged].sum(), point.sum(), ai[~flagged], ai),
+        miss_rate=_ratio(point[~flagged].sum(), point.sum(), ai.sums(~flagged), ai.sums(flagged)),
     )
 
 
+@dataclass(frozen=True)
+class _Ends:
+    """Random draws of a number, from which the low and the high end of its interval are taken."""
+
+    low: Float64
+    high: Float64
+
+    def sums(self, strata: npt.NDArray[np.bool_] | slice = _EVERY) -> _Ends:
+        """The sum over some strata, of draws [strata, draws]."""
+        return _Ends(self.low[strata].sum(axis=0), self.high[strata].sum(axis=0))
+
+
 @functools.lru_cache(maxsize=64)
-def _ai_tracks(stratum: Stratum) -> Float64:
-    """Random draws of the number of AI tracks in a stratum: the decided ones plus the rest."""
+def _ai_tracks(stratum: Stratum, end: _End) -> Float64:
+    """Random draws of the number of AI tracks in a stratum: the decided ones plus the rest.
+
+    Jeffreys' distribution is above 0 where all decided tracks are by people, so the sum over several large strata would
+    be too high. There the low end takes 0, and the high end takes all where all are AI (Brown, Cai and DasGupta 2001,
+    "Interval Estimation for a Binomial Proportion", 4.1.2).
+    """
     rng = np.random.default_rng(len(stratum.name))
     rate = rng.beta(stratum.ai + 0.5, stratum.decided - stratum.ai + 0.5, _DRAWS)
+    if end == "low" and not stratum.ai:
+        rate[:] = 0.0
+    elif end == "high" and stratum.ai == stratum.decided:
+        rate[:] = 1.0
     found: Float64 = stratum.ai + rng.binomial(stratum.tracks - stratum.decided, rate).astype(np.float64)
     found.setflags(write=False)  # it is kept for the next call
     return found
 
 
-def _interval(value: float, draws: Float64) -> Estimate:
-    low, high = np.quantile(draws, [_LOW, _HIGH])
+def _interval(value: float, draws: _Ends, of: float = 1.0) -> Estimate:
+    low, high = np.quantile(draws.low, _LOW) / of, np.quantile(draws.high, _HIGH) / of
     return Estimate(float(value), min(float(value), float(low)), max(float(value), float(high)))
 
 
-def _ratio(part: float, whole: float, parts: Float64, wholes: Float64) -> Estimate | None:
-    """A share of an uncertain number; None where that number may be 0."""
-    below = np.broadcast_to(wholes.sum(axis=0), parts.sum(axis=0).shape)
-    if not whole or np.quantile(below, _LOW) < 1.0:
+def _ratio(part: float, whole: float, parts: _Ends, rest: _Ends) -> Estimate | None:
+    """A share of an uncertain number, parts / (parts + rest); None where that number may be 0."""
+    if not whole or np.quantile(parts.low + rest.low, _LOW) < 1.0:
         return None
-    return _interval(part / whole, parts.sum(axis=0) / np.maximum(below, 1.0))
+    low, high = (a / np.maximum(a + b, 1.0) for a, b in ((parts.low, rest.high), (parts.high, rest.low)))
+    return _interval(part / whole, _Ends(low, high))
 
 
 def _predicted(

@@ -46,12 +46,14 @@ class ErrorRates:
         n_human: calibration tracks in all.
         tpr: share of known-AI tracks that reach it; None if the model does not state it.
         n_ai: known-AI tracks that `tpr` was measured on.
+        effective_n_ai: number of independent tracks that would tell `tpr` as exactly.
     """
 
     false_flags: int
     n_human: int
     tpr: float | None
     n_ai: int
+    effective_n_ai: float
 
     @property
     def fpr(self) -> float:
@@ -72,8 +74,11 @@ def error_rates(spec: ModelSpec, thresholds: Thresholds) -> ErrorRates | None:
     n = spec.calibration.n
     if spec.untrained or not n:
         return None
-    tpr, n_ai = caught_at(spec, thresholds.max_fpr)
-    return ErrorRates(tracks_over(thresholds.flagged, spec.calibration), n, tpr, n_ai)
+    over = tracks_over(thresholds.flagged, spec.calibration)
+    caught = caught_at(spec, thresholds.max_fpr)
+    if caught is None:
+        return ErrorRates(over, n, None, 0, 0.0)
+    return ErrorRates(over, n, caught.share, caught.n, caught.n if caught.effective_n is None else caught.effective_n)
 
 
 def wilson(hits: int, n: int) -> Estimate:
@@ -93,13 +98,13 @@ class Shares:
         ai_share: estimated share of AI among the assessed tracks, 0..1; None if it cannot be estimated.
         false_flags: expected number of flagged tracks that are by people; its interval includes chance. None without
             `ai_share`, or if it cannot be estimated.
-        chance_flags: how many tracks would be flagged on average if every one were by a person.
+        chance_flags: how many tracks would be flagged on average if every one were by a person; None if unknown.
         why_not: why there is no `ai_share`, in a sentence.
     """
 
     ai_share: Estimate | None
     false_flags: Estimate | None
-    chance_flags: float
+    chance_flags: float | None
     why_not: str | None
 
 
@@ -114,13 +119,14 @@ def shares(flagged: int, assessed: int, rates: ErrorRates) -> Shares:
         rates: the model's error rates at the threshold.
 
     Both figures assume three things. The tracks by people resemble those of the calibration. The AI tracks resemble
-    those of the measured true-positive rate. Tracks are independent.
+    those of the measured true-positive rate. Tracks are independent, except that those of the true-positive rate count
+    as `effective_n_ai`.
     """
     rng = np.random.default_rng(0)
     k, n = rates.false_flags, rates.n_human
     fpr = rng.beta(k + 1, max(n - k, 1e-9), _DRAWS)
-    caught = (rates.tpr or 0.0) * rates.n_ai
-    tpr = rng.beta(caught + 0.5, rates.n_ai - caught + 0.5, _DRAWS)
+    caught = (rates.tpr or 0.0) * rates.effective_n_ai
+    tpr = rng.beta(caught + 0.5, rates.effective_n_ai - caught + 0.5, _DRAWS)
     by_chance = assessed * rates.fpr
     if rates.tpr is None:
         return Shares(None, None, by_chance, "the model does not say how much AI it catches at this threshold")
@@ -172,9 +178,9 @@ def benjamini_hochberg(p_values: Sequence[float], fdr: float) -> int:
     return int(passing[-1]) + 1 if len(passing) else 0
 
 
-def smallest_batch(assessed: int, n_human: int, fdr: float) -> int:
+def smallest_batch(assessed: int, smallest_p: float, fdr: float) -> int:
     """How many tracks must share the smallest possible p-value before any can be a discovery.
 
     With few calibration tracks and a large catalogue, no track can stand out alone.
     """
-    return max(1, math.ceil(assessed / ((n_human + 1) * fdr) - 1e-9))
+    return max(1, math.ceil(assessed * smallest_p / fdr - 1e-9))

@@ -28,8 +28,8 @@ from sonicscan.analysis.suppliers import Declared, SupplierCounts, compare_decla
 from sonicscan.errors import FAILED_STATUSES, STATUSES
 from sonicscan.report.compared import differences
 from sonicscan.report.row import FileResult
-from sonicscan.scoring.thresholds import VERDICTS, why_not_certified
-from sonicscan.spec import UNKNOWN_WINDOWS
+from sonicscan.scoring.thresholds import VERDICTS, Thresholds, smallest_p_value, why_not_certified
+from sonicscan.spec import UNKNOWN_WINDOWS, ModelSpec, codec_class
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,7 @@ class Summary:
         copies: assessed tracks that are copies of others; they count once in every estimate.
         hours: sound in them.
         verdicts: tracks by verdict, as the model gave it.
+        flagged_once: flagged tracks, copies counted once.
         statuses: tracks by status; only those that occur.
         failed: tracks whose status is a failure; a truncated one may still have a score.
         flagged_from: the score from which a track is flagged; None without thresholds.
@@ -107,7 +108,8 @@ class Summary:
         ai_share: estimated share of AI among the assessed, copies counted once; None where it cannot be estimated.
         ai_share_why_not: the reason, in a sentence.
         false_flags: expected number of flagged tracks that are by people; None without `ai_share`.
-        chance_flags: how many tracks would be flagged on average if all were by people; None for an uncalibrated model.
+        chance_flags: how many tracks would be flagged on average if all were by people, copies counted once; None for
+            an uncalibrated model, and where a track's codec class has a higher threshold of its own.
         discoveries: what a false-discovery rate allows; None without p-values.
         reviewed: decisions; None where no file of them was given.
         folders, artists: all groups, most flagged tracks first.
@@ -125,6 +127,7 @@ class Summary:
     copies: int
     hours: float
     verdicts: dict[str, int]
+    flagged_once: int
     statuses: dict[str, StatusCount]
     failed: int
     flagged_from: float | None
@@ -178,8 +181,8 @@ def summarise(
             "these tracks differ from those of the calibration" if different else "the error rates are not certified"
         )
         found = Shares(None, None, found.chance_flags, f"{reason}; {LISTEN}")
-    if found is not None and flagged > sum(row.verdict == "flagged" for row in single):
-        found = dataclasses.replace(found, false_flags=None)
+    if found is not None and limits is not None and _own_thresholds(single, limits):
+        found = dataclasses.replace(found, false_flags=None, chance_flags=None)
     why_not = found.why_not if found is not None else "the model is not calibrated, or the scan gave no verdicts"
     cleared = decided_human(rows, reviewed, today)
     return Summary(
@@ -193,6 +196,7 @@ def summarise(
         copies=len(scored) - len(single),
         hours=sum(row.duration_s or 0.0 for row in scored) / 3600,
         verdicts={verdict: verdicts[verdict] for verdict in VERDICTS},
+        flagged_once=sum(row.verdict == "flagged" for row in single),
         statuses=_statuses(rows),
         failed=sum(row.status in FAILED_STATUSES for row in rows),
         flagged_from=None if limits is None else limits.flagged,
@@ -205,7 +209,7 @@ def summarise(
         ai_share_why_not=why_not,
         false_flags=None if found is None else found.false_flags,
         chance_flags=None if found is None else found.chance_flags,
-        discoveries=_discoveries(scored, 0 if spec is None else spec.calibration.n, fdr),
+        discoveries=_discoveries(scored, spec, fdr),
         reviewed=None if reviewed is None else _counts(rows, reviewed, today),
         folders=groups_of(rows, "folder", cleared, depth, fdr),
         artists=groups_of(rows, "artist", cleared, depth, fdr),
@@ -235,13 +239,14 @@ def discovered(rows: Iterable[FileResult], fdr: float) -> list[FileResult]:
     return [row for row in ranked if n and row.p_value is not None and row.p_value <= p_values[n - 1]]
 
 
-def _discoveries(scored: Sequence[FileResult], n_human: int, fdr: float) -> Discoveries | None:
+def _discoveries(scored: Sequence[FileResult], spec: ModelSpec | None, fdr: float) -> Discoveries | None:
     tested = [row for row in scored if row.p_value is not None]
-    if not tested or not n_human:
+    smallest = None if spec is None else smallest_p_value(spec.calibration)
+    if not tested or smallest is None:
         return None
     found = discovered(tested, fdr)
     return Discoveries(
-        fdr, len(found), found[-1].score if found else None, smallest_batch(len(distinct(tested)), n_human, fdr)
+        fdr, len(found), found[-1].score if found else None, smallest_batch(len(distinct(tested)), smallest, fdr)
     )
 
 
@@ -253,6 +258,12 @@ def decided_human(
         return frozenset()
     decisions = ((row, reviewed.covers(row, today or dt.date.today())) for row in rows)
     return frozenset(identity(row) for row, decision in decisions if decision and decision.decision == "human")
+
+
+def _own_thresholds(rows: Iterable[FileResult], limits: Thresholds) -> bool:
+    """Whether a row's codec class has a higher threshold for `flagged` than all tracks."""
+    higher = {own.name for own in limits.classes if own.flagged > limits.flagged}
+    return bool(higher) and any(codec_class(row.codec) in higher for row in rows)
 
 
 def _counts(rows: Sequence[FileResult], reviewed: Reviewed, today: dt.date) -> ReviewedCounts:

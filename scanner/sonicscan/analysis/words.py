@@ -132,7 +132,9 @@ def findings(summary: Summary) -> Iterator[str]:
         yield f"The share of AI cannot be estimated: {summary.ai_share_why_not}."
     if summary.false_flags is not None and flagged:
         expected = interval(summary.false_flags, "tracks")
-        yield f"Of the {flagged:,} flagged tracks, {expected} are expected to be by people."
+        once = summary.flagged_once
+        what = "flagged tracks" if once == flagged else "flagged tracks without their copies"
+        yield f"Of the {once:,} {what}, {expected} are expected to be by people."
     elif summary.chance_flags is not None and flagged and not summary.differences and summary.not_certified is None:
         yield f"If every track were by people, about {count(summary.chance_flags)} would be flagged by chance alone."
     found = summary.discoveries

@@ -54,6 +54,7 @@ class BundledModel:
     intact: bool
     licence: str
     summary: str
+    card: str
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,6 @@ class Diagnosis:
     decoders: dict[str, Any]
     sandbox: dict[str, Any]
     models: list[BundledModel]
-    card: str
     extras: dict[str, str]
     folders: dict[str, dict[str, Any]]
     problems: list[str] = field(default_factory=list)
@@ -95,8 +95,6 @@ def inform(asked: set[str]) -> None:
 
 def diagnose() -> Diagnosis:
     """Examine the installation and the machine; changes nothing."""
-    from sonicscan.model.bundled import bundled_card
-
     problems: list[str] = []
     models = list(bundled())
     problems += [
@@ -110,7 +108,6 @@ def diagnose() -> Diagnosis:
         decoders=_decoders(problems),
         sandbox=_sandbox(),
         models=models,
-        card=str(bundled_card() or ""),
         extras={name: _extra(modules) for name, modules in _EXTRAS.items()},
         folders=_folders(),
         problems=problems,
@@ -121,21 +118,22 @@ def bundled() -> Iterator[BundledModel]:
     """The bundled models, with their digests checked."""
     from sonicscan.errors import ModelError
     from sonicscan.files import sha256_of
-    from sonicscan.model.bundled import DEFAULT, bundled_models, check_bundled
+    from sonicscan.model.bundled import DEFAULT, bundled_card, bundled_models, check_bundled
     from sonicscan.model.loading import load_model
     from sonicscan.model.sessions import Device
 
     for name, path in bundled_models().items():
         digest = sha256_of(path)
-        intact, licence, summary = True, "", "it cannot be loaded"
+        intact, licence, summary, card = True, "", "it cannot be loaded", None
         try:
             check_bundled(path, digest)
             spec = load_model(path, Device("cpu"), 1, 1).spec
+            card = bundled_card(spec.card)
             licence, summary = spec.license_note, str(spec.metrics.get("summary", "its quality has not been measured"))
         except ModelError as error:
             intact, summary = False, str(error)
         size = path.stat().st_size / 1e6
-        yield BundledModel(name, name == DEFAULT, round(size, 1), digest, intact, licence, summary)
+        yield BundledModel(name, name == DEFAULT, round(size, 1), digest, intact, licence, summary, str(card or ""))
 
 
 def _versions() -> dict[str, str]:
@@ -237,7 +235,7 @@ def _print_diagnosis(found: Diagnosis) -> None:
     click.echo("Bundled models")
     for model in found.models:
         click.echo(f"  {_line(model)}")
-    click.echo(f"  card: {found.card or 'none'}")
+        click.echo(f"    card: {printable(model.card or 'none')}")
     click.echo("Folders")
     for name, values in found.folders.items():
         click.echo(f"  {name}: {_words(values)}")

@@ -216,7 +216,11 @@ class Session:
         if self._unmatched:
             named = ", ".join(sorted(self._unmatched)[:3]) + (", ..." if len(self._unmatched) > 3 else "")
             self.say(f"reviewed decisions about tracks that this scan did not find: {len(self._unmatched)} ({named})")
-            if self.reviewed is not None and self._unmatched & self.reviewed.by_hash.keys() and not self.scan.options.hash:
+            if (
+                self.reviewed is not None
+                and self._unmatched & self.reviewed.by_hash.keys()
+                and not self.scan.options.hash
+            ):
                 self.say("reviewed decisions by content hash need --hash")
         self._conclude_listing()
         if self.tracks.links:

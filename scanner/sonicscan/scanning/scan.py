@@ -235,7 +235,8 @@ def _notes(model: Model, options: ScanOptions) -> list[str]:
     notes = []
     if model.path in bundled_models().values():
         quality = spec.metrics.get("summary", "its quality has not been measured")
-        notes.append(f"using the bundled model {model.path.name} (card: {bundled_card() or spec.card}): {quality}.")
+        card = bundled_card(spec.card) or spec.card
+        notes.append(f"using the bundled model {model.path.name} (card: {card}): {quality}.")
     if spec.untrained:
         notes.append("the model is untrained: its scores mean nothing, and no verdicts are given.")
     return notes
@@ -263,7 +264,8 @@ def _thresholds(model: Model, options: ScanOptions, notes: list[str]) -> Thresho
             f"flagged by codec, each with a certificate of its own: {own}; other codecs from {thresholds.flagged:.4f}, "
             "which is certified for all codecs together."
         )
-    share, n = caught_at(model.spec, options.max_fpr)
-    if share is not None:
-        notes.append(f"at a false-positive rate of {options.max_fpr:g} the model flags {share:.0%} of {n:,} AI tracks.")
+    caught = caught_at(model.spec, options.max_fpr)
+    if caught is not None:
+        share = f"{caught.share:.0%} of {caught.n:,} AI tracks"
+        notes.append(f"at a false-positive rate of {options.max_fpr:g} the model flags {share}.")
     return thresholds

@@ -12,7 +12,7 @@ by chance have a deviation that is far too low, and most wrong verdicts came fro
 the deviation s0 that tracks usually have, as if p further windows had shown it. This is the moderated t (Smyth 2004,
 "Linear models and empirical Bayes methods for assessing differential expression"). Calibrated margins are log-odds, so
 one s0 serves all models. A model whose margins vary far more within tracks makes more errors: in the test's simulation
-1.1% at a deviation of 2 to 4, and 0.1% at 0.2 to 1.
+3% at a deviation of 2 to 4, and 0.2% at 0.2 to 1.
 
 A verdict is decided once less than `ERROR_RATE` of that distribution lies beyond the next threshold. This is
 stochastic curtailment (Lan, Simon and Halperin 1982, "Stochastically curtailed tests in long-term clinical trials").

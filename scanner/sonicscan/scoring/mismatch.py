@@ -90,8 +90,11 @@ def _categories(what: str, known: Mapping[str, int], found: Iterable[str | None]
     names = sorted(known.keys() | counts.keys())
     table = np.array([[known.get(name, 0) for name in names], [counts[name] for name in names]], dtype=np.float64)
     distance = 0.5 * float(np.abs(table[0] / n - table[1] / m).sum())
-    rare = table.sum(axis=0) * min(n, m) / (n + m) < _MIN_EXPECTED
-    pooled = np.column_stack([table[:, ~rare], table[:, rare].sum(axis=1)]) if rare.any() else table
+    # Rare values are put together, the rarest first, until each count is expected to be large enough.
+    columns = sorted(table.T, key=np.sum)
+    while len(columns) > 1 and columns[0].sum() * min(n, m) / (n + m) < _MIN_EXPECTED:
+        columns = sorted([columns[0] + columns[1], *columns[2:]], key=np.sum)
+    pooled = np.column_stack(columns)
     expected = pooled.sum(axis=1, keepdims=True) * pooled.sum(axis=0) / (n + m)
     statistic = float(np.sum((pooled - expected) ** 2 / np.maximum(expected, 1e-9)))
     p_value = float(scipy.special.chdtrc(max(1, pooled.shape[1] - 1), statistic))

@@ -210,12 +210,12 @@ def caught_at_rates(calibration: Calibration) -> tuple[Caught, ...]:
     return tuple(Caught(rate.max_fpr, rate.caught, calibration.n_ai) for rate in rates if rate.caught is not None)
 
 
-def caught_at(spec: ModelSpec, max_fpr: float | None) -> tuple[float | None, int]:
-    """The share of AI that the model flags at a certified rate, and on how many tracks; None and 0 if unknown."""
+def caught_at(spec: ModelSpec, max_fpr: float | None) -> Caught | None:
+    """How much AI the model flags at a certified rate; None if unknown."""
     for entry in spec.caught if max_fpr is not None else ():
         if math.isclose(entry.max_fpr, max_fpr or 0.0, rel_tol=1e-6):
-            return entry.share, entry.n
-    return None, 0
+            return entry
+    return None
 
 
 def why_not_certified(calibration: Calibration, thresholds: Thresholds, windows: str) -> str | None:
@@ -258,6 +258,14 @@ def p_value(score: float, calibration: Calibration, codec: str | None = None) ->
         if category.n >= P_VALUE_TRACKS and (category.kind == "material" or category.name == name)
     ]
     return max((1 + tracks_over(score, some)) / (some.n + 1) for some in tracks)
+
+
+def smallest_p_value(calibration: Calibration) -> float | None:
+    """The smallest value that `p_value` gives to a track of any codec; None without calibration."""
+    if not calibration.n:
+        return None
+    kinds = [some.n for some in calibration.categories if some.kind == "material" and some.n >= P_VALUE_TRACKS]
+    return 1 / (min([calibration.n, *kinds]) + 1)
 
 
 def tracks_over(score: float, tracks: Calibration | Category) -> int:

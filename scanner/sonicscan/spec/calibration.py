@@ -78,17 +78,21 @@ class Caught:
         max_fpr: the rate, 0..1.
         share: share of the AI tracks that reach the threshold for this rate, 0..1.
         n: number of AI tracks that the share was measured on.
+        effective_n: number of independent tracks that would tell the share as exactly; None for `n`. Tracks of one
+            generator are alike, so it is smaller than `n`.
     """
 
     max_fpr: float
     share: float
     n: int
+    effective_n: float | None = None
 
     def __post_init__(self) -> None:
-        if not (0.0 < self.max_fpr < 1.0 and 0.0 <= self.share <= 1.0 and self.n > 0):
+        effective = self.n if self.effective_n is None else self.effective_n
+        if not (0.0 < self.max_fpr < 1.0 and 0.0 <= self.share <= 1.0 and self.n > 0 and 0.0 < effective <= self.n):
             raise ModelError(
-                f"the model's contract has caught={self.max_fpr!r:.20}, {self.share!r:.20}, {self.n!r:.20}; "
-                "a rate, a share and a number of tracks are needed."
+                f"the model's contract has caught={self.max_fpr!r:.20}, {self.share!r:.20}, {self.n!r:.20}, "
+                f"{self.effective_n!r:.20}; a rate, a share, a number of tracks and a smaller one are needed."
             )
 
 

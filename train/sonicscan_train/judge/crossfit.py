@@ -26,7 +26,7 @@ from sonicscan_train.data.clips import CODEC, class_of
 from sonicscan_train.judge.calibration import calibrated, fit_scale, fit_unknown, one_of_each_group
 from sonicscan_train.judge.members import Scale
 from sonicscan_train.judge.scoring import TrackLogits, scored
-from sonicscan_train.metrics import auc
+from sonicscan_train.metrics import auc, effective_number
 
 TAILS = (0.01, 0.02, 0.05)  # upper shares of people's tracks at which the margins of few and many windows are compared
 MOST_SHRINK = 20.0
@@ -134,12 +134,17 @@ def _fit_unknown(tracks: Sequence[TrackLogits], spec: ModelSpec, families: Mappi
 
 
 def _caught(tracks: Sequence[TrackLogits], spec: ModelSpec) -> tuple[Caught, ...]:
-    """The shares of all AI tracks, as on the card; the calibration has one AI track of each group."""
+    """The shares of all AI tracks, as on the card; the calibration has one AI track of each group.
+
+    Tracks of one generator are alike, so their effective number is that of clusters.
+    """
+    ai = [track for track in tracks if _is_ai(track)]
+    scores = np.array([scored(track, spec).score for track in ai])
+    sources = [track.clip.source for track in ai]
     found = []
-    for rate in (entry.max_fpr for entry in spec.caught):
-        row = rate_row("", tracks, spec, certified_threshold(spec.calibration, rate))
-        if row.caught is not None:
-            found.append(Caught(rate, row.caught, row.ai))
+    for rate in (entry.max_fpr for entry in spec.caught) if ai else ():
+        hits = scores >= certified_threshold(spec.calibration, rate)
+        found.append(Caught(rate, float(np.mean(hits)), len(ai), effective_number(hits, sources)))
     return tuple(found)
 
 

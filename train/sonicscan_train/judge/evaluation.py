@@ -23,7 +23,7 @@ from sonicscan_train.data.clips import CODEC, class_of
 from sonicscan_train.data.features import CATEGORICAL, NUMERIC, Features
 from sonicscan_train.judge.calibration import RATES
 from sonicscan_train.judge.scoring import ScoredTrack
-from sonicscan_train.metrics import auc, finite, quality_with_intervals, roc
+from sonicscan_train.metrics import auc, finite, group_weights, quality_with_intervals, roc
 
 Row = dict[str, Any]
 
@@ -105,7 +105,7 @@ def evaluate(
             "groups": len(set(groups)),
             "windows": sum(repeats),
         },
-        certified=_certified(truth, scores, spec),
+        certified=_certified(truth, scores, groups, spec),
         generators=_by_source([t for t in judged if not t.clip.human], human, five),
         sources=_by_source([t for t in judged if t.clip.human], None, five),
         formats=_by_format(judged),
@@ -121,7 +121,11 @@ def _threshold_at(truth: npt.NDArray[np.bool_], scores: Float64, fpr: float) -> 
     return float(thresholds[np.flatnonzero(false <= fpr + 1e-12)[-1]])
 
 
-def _certified(truth: npt.NDArray[np.bool_], scores: Float64, spec: ModelSpec) -> tuple[Row, ...]:
+def _certified(
+    truth: npt.NDArray[np.bool_], scores: Float64, groups: Sequence[str], spec: ModelSpec
+) -> tuple[Row, ...]:
+    """What the certified thresholds flag; groups of people's tracks count equally, as in the calibration."""
+    weights = group_weights(np.asarray(groups)[~truth].tolist())
     rows: list[Row] = []
     for rate in RATES:
         if spec.calibration.n < tracks_needed(rate):
@@ -132,7 +136,7 @@ def _certified(truth: npt.NDArray[np.bool_], scores: Float64, spec: ModelSpec) -
             {
                 "rate": rate,
                 "threshold": threshold,
-                "fpr": float(np.mean(flagged[~truth])),
+                "fpr": float(np.average(flagged[~truth], weights=weights)),
                 "tpr": float(np.mean(flagged[truth])),
             }
         )

@@ -64,7 +64,12 @@ def write_digests() -> Path:
     return _FOLDER / DIGESTS
 
 
-def bundled_card() -> Path | None:
-    """The bundled models' card: beside them where sonicscan was installed from a wheel, else in docs/."""
-    places = (_FOLDER / "model-card.md", _FOLDER.parents[3] / "docs" / "model-card.md")
+def bundled_card(card: str) -> Path | None:
+    """A bundled model's card: beside the models where sonicscan was installed from a wheel, else in docs/.
+
+    Args:
+        card: as the model's contract has it, such as `docs/model-card.md`.
+    """
+    name = Path(card).name
+    places = (_FOLDER / name, _FOLDER.parents[3] / "docs" / name)
     return next((place for place in places if place.is_file()), None)
