@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-import pyarrow as pa
 
 import sonicscan
+from sonicscan.analysis.copies import distinct
 from sonicscan.errors import InputError, ReportError
 from sonicscan.files import write_whole
 from sonicscan.model.loading import Model, load_model
 from sonicscan.model.protobuf import with_metadata
 from sonicscan.model.sessions import Device
+from sonicscan.provenance.words import described
 from sonicscan.report.metadata import ReportMetadata
 from sonicscan.report.readers import read_report
+from sonicscan.report.row import FileResult
+from sonicscan.report.schema import to_results
 from sonicscan.scoring.thresholds import CONFIDENCE, caught_at_rates, tracks_needed
 from sonicscan.spec import METADATA_KEY, UNKNOWN_WINDOWS, Calibration, Category, Material, ModelSpec, codec_categories
 from sonicscan.text import printable
@@ -55,13 +58,14 @@ def from_report(
         model_path: the model that made the report.
         report_path: a Parquet report of tracks that are all known to be by people.
         max_fpr: the false-positive rate that the tracks must be enough for.
-        group_by: of each artist or album one track counts, drawn at random; tracks without such a tag all count.
+        group_by: of each artist or album one track counts, drawn at random; tracks without such a tag all count. Of
+            copies only one counts, whatever the groups are.
         add: keep the scores of the model's own calibration beside the report's.
 
     Raises:
         ModelError, ReportError: a file that cannot be read.
-        InputError: another model's report, an untrained model, rows that are not `ok`, too few tracks, or with `add`
-            another window plan than the calibration's.
+        InputError: another model's report, an untrained model, rows that are not `ok` or that declare that a generator
+            made the file, too few tracks, or with `add` another window plan than the calibration's.
     """
     model = load_model(model_path, Device("cpu"))
     spec = model.spec
@@ -69,7 +73,8 @@ def from_report(
         raise InputError(f"{model_path} is untrained: its scores mean nothing, and there is nothing to calibrate.")
     table = read_report(report_path)
     metadata = ReportMetadata.of(table.schema, report_path)
-    _check_rows(table, metadata, model, report_path)
+    rows = list(to_results(table))
+    _check_rows(rows, metadata, model, report_path)
     windows = metadata.windows or UNKNOWN_WINDOWS
     if windows in ("adaptive", UNKNOWN_WINDOWS):
         raise InputError(
@@ -81,12 +86,15 @@ def from_report(
             f"--add: the model was calibrated with --windows {spec.calibration.windows} and {report_path} was scanned "
             f"with {windows}; scan again with --windows {spec.calibration.windows}, or leave out --add."
         )
-    chosen = one_of_each(table, group_by)
-    scores = [float(table.column("score")[i].as_py()) for i in chosen]
+    single = distinct(rows)
+    chosen = one_of_each(single, group_by)
+    scores = [float(row.score) for row in chosen if row.score is not None]
     own = spec.calibration if add else Calibration()
-    counted = f", with one track of each {group_by}," if len(scores) < table.num_rows else ""
+    once = ["its copies counted once"] * (len(single) < len(rows))
+    once += [f"one track of each {group_by}"] * (len(chosen) < len(single))
+    counted = f", with {' and '.join(once)}," if once else ""
     check_enough(len(scores) + own.n, max_fpr, f"{report_path}{counted} has")
-    calibration = _calibration(table.take(pa.array(chosen)), scores, own, spec.calibration, windows, report_path.name)
+    calibration = _calibration(chosen, scores, own, spec.calibration, windows, report_path.name)
     provenance = {
         **spec.provenance,
         "recalibrated": {
@@ -106,7 +114,7 @@ def from_report(
         tool_version=sonicscan.__version__,
     )
     content = with_metadata(model_path.read_bytes(), METADATA_KEY, spec.to_json())
-    return Recalibrated(content, spec, tuple(_notes(table, chosen, scores, group_by, model, metadata)))
+    return Recalibrated(content, spec, tuple(_notes(rows, single, chosen, group_by, model, metadata)))
 
 
 def write(made: Recalibrated, path: Path) -> str:
@@ -132,42 +140,47 @@ def check_enough(n: int, max_fpr: float, who: str) -> None:
         )
 
 
-def one_of_each(table: pa.Table, group_by: GroupBy, seed: int = 0) -> list[int]:
-    """Row numbers of one track of each group, and of all tracks without a tag; ascending.
+def one_of_each(rows: Sequence[FileResult], group_by: GroupBy, seed: int = 0) -> list[FileResult]:
+    """One track of each group, and all tracks without a tag; in the order of `rows`.
 
     A certificate needs independent draws, and twenty tracks of one artist are hardly more information than one.
     """
     names = ("artist", "album")[: GROUP_BY.index(group_by) + 1] if group_by != "none" else ()
-    columns = [table.column(name).to_pylist() for name in names]
-    paths = table.column("path").to_pylist()
     groups: dict[object, list[int]] = defaultdict(list)
-    for i in sorted(range(len(paths)), key=lambda i: (paths[i], i)):
-        tags = tuple(column[i] for column in columns)
+    for i in sorted(range(len(rows)), key=lambda i: (rows[i].path, i)):
+        tags = tuple(getattr(rows[i], name) for name in names)
         groups[tags if tags and tags[-1] else i].append(i)
     rng = np.random.default_rng(seed)
-    return sorted(members[int(rng.integers(len(members)))] for members in groups.values())
+    return [rows[i] for i in sorted(members[int(rng.integers(len(members)))] for members in groups.values())]
 
 
-def _check_rows(table: pa.Table, metadata: ReportMetadata, model: Model, report: Path) -> None:
+def _check_rows(rows: Sequence[FileResult], metadata: ReportMetadata, model: Model, report: Path) -> None:
     if metadata.model_digest != model.digest:
         raise InputError(
             f"{report} was not made with {model.path} but with a model of digest "
             f"{(metadata.model_digest or 'unknown')[:12]}; scan the tracks with this model."
         )
-    statuses = table.column("status").to_pylist()
-    bad = [i for i, status in enumerate(statuses) if status != "ok"]
+    bad = [row for row in rows if row.status != "ok"]
     if bad:
-        path = printable(table.column("path")[bad[0]].as_py())
         raise InputError(
-            f"{len(bad)} of {len(statuses)} rows of {report} are not ok, such as {path} ({statuses[bad[0]]}); "
-            "repair or --exclude those files and scan again with --since."
+            f"{len(bad)} of {len(rows)} rows of {report} are not ok, such as {printable(bad[0].path)} "
+            f"({bad[0].status}); repair or --exclude those files and scan again with --since."
         )
-    if any(score is None or not math.isfinite(score) for score in table.column("score").to_pylist()):
+    if any(row.score is None or not math.isfinite(row.score) for row in rows):
         raise ReportError(f"{report} has ok rows without a score; it is damaged.")
+    # They are refused, not left out: the report then holds other tracks than the user believes, and an AI track that
+    # declares nothing would be certified as one by a person.
+    declared = [row for row in rows if row.provenance is not None and row.provenance.declares_generation]
+    if declared:
+        raise InputError(
+            f"{len(declared)} of {len(rows)} tracks of {report} declare themselves generated, such as "
+            f"{printable(declared[0].path)} ({described(declared[0].provenance)}), but every track must be known to be "
+            "by people; check where the tracks come from, --exclude those files and scan again with --since."
+        )
 
 
 def _calibration(
-    table: pa.Table, scores: Sequence[float], own: Calibration, old: Calibration, windows: str, name: str
+    rows: Sequence[FileResult], scores: Sequence[float], own: Calibration, old: Calibration, windows: str, name: str
 ) -> Calibration:
     """Of the report's tracks, with those of `own`; AI scores of other windows are on another scale and go."""
     known = own.weighted_scores()
@@ -175,13 +188,13 @@ def _calibration(
         raise InputError("--add: the model holds only the highest scores of its calibration; leave out --add.")
     what = f"{len(scores)} tracks of {name}, {windows} windows each"
     columns = ("codec", "sample_rate", "bandwidth_hz", "duration_s", "loudness_db")
-    material = Material.of(*(table.column(column).to_pylist() for column in columns))
+    material = Material.of(*([getattr(row, column) for row in rows] for column in columns))
     return Calibration.of(
         [*known[0], *scores],
         f"{what}, and {own.n} tracks of the model's own ({own.data})" if own.n else what,
         ai_scores=old.ai_scores if old.windows == windows else (),
         windows=windows,
-        categories=_joined(codec_categories(scores, table.column("codec").to_pylist()), own.categories),
+        categories=_joined(codec_categories(scores, [row.codec for row in rows]), own.categories),
         # What the model's own tracks are like is known in counts and quantiles only, which cannot be joined.
         material=None if own.n else material,
     )
@@ -197,19 +210,22 @@ def _joined(new: Sequence[Category], own: Sequence[Category]) -> list[Category]:
 
 
 def _notes(
-    table: pa.Table,
-    chosen: Sequence[int],
-    scores: Sequence[float],
+    rows: Sequence[FileResult],
+    single: Sequence[FileResult],
+    chosen: Sequence[FileResult],
     group_by: GroupBy,
     model: Model,
     metadata: ReportMetadata,
 ) -> list[str]:
     notes = []
-    if len(chosen) < table.num_rows:
+    if len(single) < len(rows):
+        notes.append(f"{len(rows) - len(single)} of {len(rows)} tracks are copies of others; copies count once.")
+    if len(chosen) < len(single):
         notes.append(
-            f"{len(chosen)} of {table.num_rows} tracks count, one of each {group_by}. --group-by none counts all, "
+            f"{len(chosen)} of {len(single)} tracks count, one of each {group_by}. --group-by none counts all, "
             "which certifies too much if tracks of one artist are similar."
         )
+    scores = [row.score for row in chosen if row.score is not None]
     known = model.spec.calibration.weighted_scores()
     if known is not None and known[0] and scores:
         under = sum(w for s, w in zip(*known, strict=True) if s < min(scores))

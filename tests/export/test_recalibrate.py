@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
 from synthesis import TINY_SPEC, calibrated, write_model
+from tag_files import SUNO, comment, with_id3
 
 from sonicscan.api import scan
 from sonicscan.cli.report import main as reports
@@ -166,6 +168,42 @@ def test_one_track_of_each_artist_counts(model: Path, tmp_path: Path) -> None:
     (tmp_path / "new.onnx").unlink()
     words = "with one track of each artist, has 20 tracks, and a false-positive rate of 0.01 takes 299"
     refused(recalibrate(model, few, tmp_path / "new.onnx"), words, tmp_path)
+
+
+def scanned(library: Path, model: Path, out: Path) -> Path:
+    words = [str(library), "--model", str(model), "--out", str(out), "--device", "cpu", "-q", "--hash"]
+    done = CliRunner().invoke(scanner, words)
+    assert done.exit_code == 0, done.output
+    return out
+
+
+@pytest.mark.parametrize("group_by", ["artist", "none"])
+def test_copies_of_a_track_certify_as_much_as_one(
+    tiny_model: Path, small_library: Path, tmp_path: Path, group_by: str
+) -> None:
+    library = shutil.copytree(small_library, tmp_path / "library")
+    for k in range(25):
+        shutil.copy(library / "a" / "1.wav", library / f"copy {k}.wav")
+    known = scanned(library, tiny_model, tmp_path / "known.parquet")
+    words = "with its copies counted once, has 6 tracks, and a false-positive rate of 0.1 takes 29"
+    options = ("--group-by", group_by, "--max-fpr")
+    refused(recalibrate(tiny_model, known, tmp_path / "new.onnx", *options, "0.1"), words, tmp_path)
+    result = recalibrate(tiny_model, known, tmp_path / "new.onnx", *options, "0.4")
+    assert result.exit_code == 0, result.output
+    assert "25 of 31 tracks are copies of others" in result.stderr
+    found = spec_of(tmp_path / "new.onnx").calibration
+    assert found.n == 6 and found.material is not None and sum(found.material.codecs.values()) == 6
+
+
+def test_a_track_that_declares_itself_generated_is_none_by_a_person(
+    tiny_model: Path, small_library: Path, tmp_path: Path
+) -> None:
+    library = shutil.copytree(small_library, tmp_path / "library")
+    song = library / "a" / "3.mp3"
+    song.write_bytes(with_id3(song.read_bytes(), comment(SUNO)))
+    known = scanned(library, tiny_model, tmp_path / "known.parquet")
+    words = r"1 of 6 tracks of .* declare themselves generated, such as .*a/3.mp3 \(.*Suno.*--exclude those files"
+    refused(recalibrate(tiny_model, known, tmp_path / "new.onnx", "--max-fpr", "0.5"), words, tmp_path)
 
 
 def test_the_model_s_own_tracks_can_be_kept(model: Path, tmp_path: Path) -> None:
