@@ -26,7 +26,16 @@ from sonicscan.report.readers import read_report
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import to_results
 from sonicscan.scoring.thresholds import CONFIDENCE, caught_at_rates, tracks_needed
-from sonicscan.spec import METADATA_KEY, UNKNOWN_WINDOWS, Calibration, Category, Material, ModelSpec, codec_categories
+from sonicscan.spec import (
+    METADATA_KEY,
+    UNKNOWN_WINDOWS,
+    Calibration,
+    Category,
+    Material,
+    ModelSpec,
+    codec_categories,
+    codec_class,
+)
 from sonicscan.text import printable
 
 GroupBy = Literal["artist", "album", "none"]
@@ -194,17 +203,25 @@ def _calibration(
         f"{what}, and {own.n} tracks of the model's own ({own.data})" if own.n else what,
         ai_scores=old.ai_scores if old.windows == windows else (),
         windows=windows,
-        categories=_joined(codec_categories(scores, [row.codec for row in rows]), own.categories),
+        categories=_categories(scores, [row.codec for row in rows], own.categories),
         # What the model's own tracks are like is known in counts and quantiles only, which cannot be joined.
         material=None if own.n else material,
     )
 
 
-def _joined(new: Sequence[Category], own: Sequence[Category]) -> list[Category]:
-    """The categories of new tracks and of the model's own tracks; a category of both has the tracks of both."""
-    members: dict[tuple[Literal["codec", "material"], str], list[float]] = defaultdict(list)
-    for category in (*new, *own):
-        members[category.kind, category.name] += category.scores
+def _categories(scores: Sequence[float], codecs: Sequence[str | None], own: Sequence[Category]) -> list[Category]:
+    """The categories of new tracks and of the model's own tracks.
+
+    Every new track of a class is in its category, also where the new tracks alone would make no category of it.
+    """
+    members: dict[tuple[Literal["codec", "material"], str], list[float]]
+    members = {(category.kind, category.name): list(category.scores) for category in own}
+    for category in codec_categories(scores, codecs):
+        members.setdefault((category.kind, category.name), [])
+    for score, codec in zip(scores, codecs, strict=True):
+        name = codec_class(codec)
+        if name is not None and ("codec", name) in members:
+            members["codec", name].append(score)
     found = (Category.of(kind, name, scores) for (kind, name), scores in members.items())
     return [category for category in found if category is not None]
 

@@ -234,6 +234,15 @@ def test_codec_classes_with_enough_tracks_get_certificates_of_their_own(model: P
     again = sample_report(tmp_path / "again.parquet", out, [*SCORES, *SCORES[:20]], codecs=codecs)
     assert recalibrate(out, again, more, "--add").exit_code == 0
     assert [(c.name, c.n) for c in spec_of(more).calibration.categories] == [("mp3", 600), ("lossless", 80)]
+    # Tracks of one class alone, or few of a class, join the classes that the model has.
+    one = sample_report(tmp_path / "one.parquet", out, SCORES[:300])
+    more.unlink()
+    assert recalibrate(out, one, more, "--add").exit_code == 0
+    assert [(c.name, c.n) for c in spec_of(more).calibration.categories] == [("mp3", 600), ("lossless", 40)]
+    few = sample_report(tmp_path / "few.parquet", out, SCORES[:300], codecs=["flac"] * 3 + ["opus"] * 2 + ["mp3"] * 295)
+    more.unlink()
+    assert recalibrate(out, few, more, "--add").exit_code == 0
+    assert [(c.name, c.n) for c in spec_of(more).calibration.categories] == [("mp3", 595), ("lossless", 43)]
 
 
 def test_the_plan_of_the_scan_is_the_certificate_s(model: Path, tmp_path: Path) -> None:
