@@ -170,6 +170,7 @@ def _values(
         "name": spec.architecture,
         "summary": f"{findings.summary(spec)}.",
         "version": sonicscan.__version__,
+        "clusters": section.clusters,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "members": members,
         "tested": f"{_TESTED_MEAN if several else _TESTED_ONE}\n{_APPROXIMATE.format(fitted=fitted)}",

@@ -28,6 +28,9 @@ from sonicscan_train.metrics import auc, finite, group_weights, quality_with_int
 Row = dict[str, Any]
 
 
+GENERATORS = 20  # from so many on, intervals are over generators
+
+
 @dataclass(frozen=True)
 class Section:
     """The evaluation of one part of the data.
@@ -35,11 +38,12 @@ class Section:
     Attributes:
         name: of the part.
         note: a limit of the figures, in a sentence; may be empty.
-        tracks, windows: figures with 95% intervals over groups.
+        tracks, windows: figures with 95% intervals over `clusters`.
         counts: tracks by people, by AI, `codec`, groups, windows.
         certified: measured rates at the certified thresholds.
         generators, sources, formats, codec: rows of their tables.
         baseline: trivial baselines on the same tracks, best first; empty where there are too few groups.
+        clusters: what the bootstrap draws, in words.
         confusion: names of the classes, of what they can be called, and counts, `codec` tracks included; None for a
             binary model.
     """
@@ -55,6 +59,7 @@ class Section:
     formats: tuple[Row, ...]
     codec: tuple[Row, ...]
     baseline: tuple[Baseline, ...]
+    clusters: str
     confusion: tuple[list[str], list[str], list[list[int]]] | None
 
 
@@ -89,15 +94,21 @@ def evaluate(
     groups = [track.clip.group for track in judged]
     repeats = [len(track.window_margins) for track in judged]
     window_scores = scipy.special.expit(np.concatenate([track.window_margins for track in judged]))
-    window_groups = [group for group, n in zip(groups, repeats, strict=True) for _ in range(n)]
+    by_generator = len({track.clip.source for track in judged if not track.clip.human}) >= GENERATORS
+    # Tracks of one generator are alike, and the figures are about unseen ones.
+    drawn = [
+        f"generator {track.clip.source}" if by_generator and not track.clip.human else track.clip.group
+        for track in judged
+    ]
+    window_drawn = [cluster for cluster, n in zip(drawn, repeats, strict=True) for _ in range(n)]
     five = _threshold_at(truth, scores, 0.05)
     codec = [track for track in tracks if track.clip.label == CODEC]
     human = scores[~truth]
     return Section(
         name=name,
         note=note,
-        tracks=quality_with_intervals(truth, scores, groups, bootstraps),
-        windows=quality_with_intervals(np.repeat(truth, repeats), window_scores, window_groups, bootstraps),
+        tracks=quality_with_intervals(truth, scores, drawn, bootstraps),
+        windows=quality_with_intervals(np.repeat(truth, repeats), window_scores, window_drawn, bootstraps),
         counts={
             "people": int((~truth).sum()),
             "ai": int(truth.sum()),
@@ -111,6 +122,7 @@ def evaluate(
         formats=_by_format(judged),
         codec=_by_source(codec, human, five),
         baseline=_baseline(judged, truth, groups, features or {}),
+        clusters="groups of people's music and generators" if by_generator else "groups",
         confusion=_confusion(tracks, spec, families or {}),
     )
 

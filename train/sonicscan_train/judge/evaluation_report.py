@@ -97,7 +97,7 @@ def _section(section: Section, stress: Mapping[str, Row] | None) -> list[str]:
         "",
         f"{counts['people']} tracks by people, {counts['ai']} by AI, {counts['codec']} through neural codecs (not "
         f"counted); {counts['groups']} groups, {counts['windows']} windows. Intervals are 95%, by bootstrap over "
-        "groups.",
+        f"{section.clusters}.",
     ]
     if section.note:
         lines += ["", f"Note: {section.note}."]
