@@ -259,6 +259,28 @@ def test_new_flags_since_a_report_that_is_named(nights: Nights, make_report: Cal
     }
 
 
+@pytest.mark.parametrize(
+    ("out", "since", "extra"),
+    [
+        ("r.parquet", "r.parquet", ()),
+        ("{date}.parquet", f"{dt.date.today()}.parquet", ()),
+        ("r/", "r", ("--fresh",)),
+    ],
+)
+def test_new_flags_since_a_report_that_is_replaced(
+    nights: Nights, out: str, since: str, extra: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(nights.folder)
+    flagged(nights.library / "m.wav")
+    command = ["library", "--model", str(nights.model), "--workers", "1", "--out", out]
+    assert CliRunner().invoke(main, [*command, "--threshold", "0.99"]).exit_code == 0
+    again = [*command, "--threshold", LIMIT, "--since", since, "--fail-on", "new-flagged", *extra]
+    done = CliRunner().invoke(main, again)
+    assert (done.exit_code, len(done.stdout.splitlines())) == (1, 1), done.stderr
+    done = CliRunner().invoke(main, again)
+    assert (done.exit_code, done.stdout) == (0, ""), done.stderr
+
+
 @pytest.fixture
 def make_report(nights: Nights) -> Callable[..., Path]:
     def make(name: str) -> Path:

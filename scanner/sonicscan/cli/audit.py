@@ -55,16 +55,23 @@ class Audit:
         """
         return self.series is not None and isinstance(self.report, Path) and not self.series.fits(self.report, key)
 
-    def news(self, roots: Roots, reviewed: Reviewed | None) -> News:
-        """The flags of the finished report that were not delivered before, or that `since` does not have.
+    def delivered(self, roots: Roots) -> Delivered:
+        """The flags that were delivered before, or those that `since` has. Read them before the scan, because its
+        report may replace `since`.
 
         Raises:
-            ReportError: a report or the record cannot be read.
+            ReportError: `since` or the record cannot be read.
         """
         if self.standing and self.series is not None:
-            before = Delivered.read(self.series.record)
-        else:
-            before = Delivered() if self.since is None else Delivered.by_report(rows_of(self.since, roots), roots)
+            return Delivered.read(self.series.record)
+        return Delivered() if self.since is None else Delivered.by_report(rows_of(self.since, roots), roots)
+
+    def news(self, before: Delivered, roots: Roots, reviewed: Reviewed | None) -> News:
+        """The flags of the finished report that `before` lacks.
+
+        Raises:
+            ReportError: the report cannot be read.
+        """
         return news(rows_of(self.report, roots), before, roots, reviewed)
 
     def failed(self, roots: Roots) -> Iterator[FileResult]:

@@ -157,6 +157,7 @@ def _run(given: Arguments, start_worker: StartWorker) -> None:
                 scan.notes.append("an unfinished scan had another model, windows or version; it is not resumed.")
         roots = Roots.of(tracks.roots)
         earlier = comparable_rows(scan, since, roots)
+        before = audit.delivered(roots) if audit is not None and NEW_FLAGGED in given.fail_on else None
         for note in scan.notes[standing:] if unattended else ():
             session.say(note)
         origin = Origin(scan, tracks, roots, command_of(vars(given), DEFAULT_MAX_FPR), column)
@@ -167,8 +168,8 @@ def _run(given: Arguments, start_worker: StartWorker) -> None:
             sink = FileSink(origin, target, fresh, journal)
         tally = session.to_report(ResumableScan(scan, tracks, sink, earlier))
         newly = 0
-        if audit is not None and NEW_FLAGGED in given.fail_on:
-            found = audit.news(roots, decisions)
+        if audit is not None and before is not None:
+            found = audit.news(before, roots, decisions)
             audit.deliver(found)
             newly = len(found.flagged)
         code = _exit_code(tally, given, newly)
