@@ -116,6 +116,11 @@ def only_users_own(path: Path) -> bool:
     return own and not (os.name == "posix" and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
 
 
+def same_place(a: Path, b: Path) -> bool:
+    """Whether two names lead to one file or folder, which need not be there; symbolic links are followed."""
+    return os.path.realpath(a) == os.path.realpath(b)
+
+
 def owned(found: os.stat_result) -> bool:
     """Whether this user or root owns a file, so that no other user chose its content."""
     return found.st_uid in (_user(found), 0)

@@ -437,6 +437,35 @@ def test_head_ends_a_scan_quietly(small_library: Path, calibrated_model: Path) -
 
 
 @pytest.mark.parametrize(
+    ("out", "journal", "extra"),
+    [
+        ("r.parquet", "r.parquet", ()),
+        ("r.parquet", "folder/../r.parquet", ("--fresh",)),
+        ("r.csv", "r.csv", ("--fresh",)),
+        ("link.parquet", "r.parquet", ("--fresh",)),
+        ("link.parquet", "r.parquet", ()),
+        ("folder/", "folder/_SUCCESS", ("--fresh",)),
+        ("folder/", "linked/part-000000.parquet", ("--fresh",)),
+        ("folder/", "folder/a.journal", ("--fresh",)),
+    ],
+)
+def test_a_journal_is_never_the_report(
+    out: str, journal: str, extra: Sequence[str], tiny_model: Path, tmp_path: Path
+) -> None:
+    write_sound(tmp_path / "a.wav", music(5.0))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.parquet").symlink_to("r.parquet")
+    (tmp_path / "linked").symlink_to("folder")
+    scan = ("a.wav", "--model", tiny_model, "--out", out)
+    if extra:  # an earlier report stays as it is
+        assert sonicscan(*scan, cwd=tmp_path).returncode == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    done = sonicscan(*scan, "--journal", journal, *extra, cwd=tmp_path)
+    assert done.returncode == 2 and f"--journal {Path(journal)} is" in done.stderr.decode()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ([], "name a file or folder"),

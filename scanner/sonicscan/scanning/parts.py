@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sonicscan.errors import InputError, ReportError
-from sonicscan.files import only_users_own, write_whole
+from sonicscan.files import only_users_own, same_place, write_whole
 from sonicscan.library.discovery import of_system
 from sonicscan.library.tracks import Track
 from sonicscan.library.urls import Location
@@ -67,6 +67,7 @@ class PartsSink:
         journal: rows that are in no part yet; None for a file in the folder.
 
     Raises:
+        InputError: the journal is a file of the folder under another name than `JOURNAL`.
         ReportError: the folder holds a finished report or the parts of another scan.
     """
 
@@ -78,6 +79,8 @@ class PartsSink:
         part_rows: int = PART_ROWS,
         journal: Path | None = None,
     ) -> None:
+        if journal is not None and journal.name != JOURNAL and same_place(journal.parent, out):
+            raise InputError(f"--journal {journal} is in the report {out}; name a file outside that folder.")
         self.out: Location = out
         self.kept_in = out
         self._folder = out

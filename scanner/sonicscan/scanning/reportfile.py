@@ -10,7 +10,8 @@ from pathlib import Path
 import platformdirs
 import pyarrow as pa
 
-from sonicscan.errors import ReportError
+from sonicscan.errors import InputError, ReportError
+from sonicscan.files import same_place
 from sonicscan.library.urls import Location
 from sonicscan.report.compared import COLUMNS, MOST_ROWS
 from sonicscan.report.metadata import with_metadata
@@ -33,10 +34,13 @@ class FileSink:
         journal: the file that keeps the rows until the report is written; None for `journal_of(out)`.
 
     Raises:
+        InputError: the journal is the report itself.
         ReportError: the journal is another scan's, or cannot be written.
     """
 
     def __init__(self, origin: Origin, out: Location, fresh: bool = False, journal: Path | None = None) -> None:
+        if journal is not None and isinstance(out, Path) and same_place(journal, out):
+            raise InputError(f"--journal {journal} is the report of --out {out}; name another file for the journal.")
         self.out = out
         self._origin = origin
         self._journal = Journal(journal or journal_of(out), origin.key, fresh)
