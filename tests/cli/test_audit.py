@@ -242,6 +242,40 @@ def test_a_series_of_folders_of_parts(nights: Nights) -> None:
     assert (done.exit_code, done.stdout) == (0, "")
 
 
+def test_folders_of_music_with_a_date_as_their_name_stay(nights: Nights) -> None:
+    audits = nights.folder / "audits"
+    for name, files in (("2026-01-01", ["song.wav"]), ("2026-01-02", []), ("2026-01-03", ["part-1.parquet"])):
+        (audits / name).mkdir()
+        for file in files:
+            (audits / name / file).write_bytes(b"PAR1")
+    mixed = audits / "2026-01-04"
+    flagged(nights.library / "m.wav")
+    unfinished = nights.command(out="2026-01-04/")
+    assert CliRunner().invoke(main, unfinished).exit_code == 1
+    (mixed / "_SUCCESS").unlink()
+    (mixed / "notes.txt").touch()
+    before = sorted(audits.rglob("*"))
+    done = CliRunner().invoke(main, nights.command("-v", out="{date}/"))
+    assert done.exit_code == 1 and "was not finished" not in done.stderr
+    assert set(before) <= set(audits.rglob("*"))
+    assert (audits / str(dt.date.today()) / "_SUCCESS").exists()
+
+
+@pytest.mark.parametrize("out", ["{date}/", "always/"])
+def test_a_finished_report_in_parts_is_replaced_only_with_fresh(nights: Nights, out: str) -> None:
+    flagged(nights.library / "m.wav")
+    folder = nights.folder / "audits" / out.replace("{date}", str(dt.date.today()))
+    assert CliRunner().invoke(main, nights.command(out=out)).exit_code == 1
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    for extra in ((), ("--windows", 6)):  # the same scan, and one with another key
+        done = CliRunner().invoke(main, nights.command(*extra, out=out))
+        assert done.exit_code == 2 and "holds a finished report" in done.stderr
+        assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    done = CliRunner().invoke(main, nights.command("--windows", 6, "--fresh", "-v", out=out))
+    assert done.exit_code == 0 and "unfinished" not in done.stderr, done.stderr
+    assert {path: path.read_bytes() for path in folder.iterdir()} != before
+
+
 def test_new_flags_since_a_report_that_is_named(nights: Nights, make_report: Callable[..., Path]) -> None:
     flagged(nights.library / "m0.wav")
     old, new = make_report("old.parquet"), nights.folder / "new.parquet"

@@ -12,6 +12,7 @@ or were scored again. Names that begin with `_` are not data to Arrow, Spark, Du
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from sonicscan.report.readers import PART_GLOB, SUCCESS, part_number, read_file,
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import sort_rows
 from sonicscan.report.writers import write_report
-from sonicscan.scanning.journal import Journal, of_another_scan
+from sonicscan.scanning.journal import Journal, key_of_journal, of_another_scan
 from sonicscan.scanning.reuse import identified
 from sonicscan.scanning.sinks import Origin
 
@@ -48,12 +49,30 @@ def check_folder(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise InputError(f"--out {folder}/: that is a file.")
+    if (other := _other_file(folder)) is not None:
+        raise InputError(f"--out {folder}/: there are other files in it ({other.name}); name a new or an empty folder.")
+
+
+def keys_of_unfinished(folder: Path) -> frozenset[str]:
+    """The keys of the scans whose unfinished report `folder` holds.
+
+    Empty for a finished report, for a folder with other files, and for one whose journal and parts cannot be read.
+    """
+    keys: set[str | None] = set()
+    with contextlib.suppress(OSError, ReportError):
+        if not (folder / SUCCESS).exists() and _other_file(folder) is None:
+            keys.add(key_of_journal(folder / JOURNAL))
+            keys.update(ReportMetadata.of(schema_of(part), part).key for part in sorted_parts(folder)[:1])
+    return frozenset(key for key in keys if key is not None)
+
+
+def _other_file(folder: Path) -> Path | None:
+    """A file in `folder` that belongs to no report; None if there is none."""
     ours = {JOURNAL, SUCCESS}
     others = (
         p for p in folder.iterdir() if p.name not in ours and not p.match(f"*{PART_GLOB}*") and not of_system(p.name)
     )
-    if (other := next(others, None)) is not None:
-        raise InputError(f"--out {folder}/: there are other files in it ({other.name}); name a new or an empty folder.")
+    return next(others, None)
 
 
 class PartsSink:

@@ -20,11 +20,9 @@ from pathlib import Path
 
 from sonicscan.errors import InputError, ReportError
 from sonicscan.files import lock, open_to_append, owned
-from sonicscan.report.bounded import schema_of
-from sonicscan.report.metadata import ReportMetadata
-from sonicscan.report.readers import SUCCESS, check_report, sorted_parts
+from sonicscan.report.readers import SUCCESS, check_report
 from sonicscan.scanning.journal import key_of_journal
-from sonicscan.scanning.parts import JOURNAL
+from sonicscan.scanning.parts import keys_of_unfinished
 from sonicscan.scanning.reportfile import journal_of
 
 DATE = "{date}"
@@ -108,11 +106,12 @@ class Series:
         """Whether the scan that `today` would resume is comparable with a scan of this key, or there is none."""
         if not self.in_parts:
             return key_of_journal(self.journal or journal_of(today)) in (None, key)
-        keys = {ReportMetadata.of(schema_of(part), part).key for part in sorted_parts(today)[:1]}
-        return keys | {key_of_journal(today / JOURNAL)} <= {None, key}
+        return keys_of_unfinished(today) <= {key}
 
     def take_over(self, today: Path) -> Path | None:
-        """Renames an unfinished folder of parts from an earlier day to today's name; returns its earlier name.
+        """Renames an unfinished report in parts from an earlier day to today's name; returns its earlier name.
+
+        A folder of that name with other files in it stays.
 
         Raises:
             ReportError: it cannot be renamed.
@@ -120,7 +119,7 @@ class Series:
         if not (self.in_parts and self.dated) or today.exists():
             return None
         for path in self._reports():
-            if not (path / SUCCESS).exists() and owned(path.stat()):
+            if owned(path.stat()) and keys_of_unfinished(path):
                 try:
                     path.rename(today)
                     return path
