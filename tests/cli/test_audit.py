@@ -242,6 +242,23 @@ def test_a_series_of_folders_of_parts(nights: Nights) -> None:
     assert (done.exit_code, done.stdout) == (0, "")
 
 
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
+def test_failed_tracks_are_named_whatever_the_format(nights: Nights, suffix: str) -> None:
+    """Those of this scan and those whose rows are carried over: the first ten by path."""
+    for k in range(6):
+        (nights.library / f"a{k}.mp3").write_text("not a sound\n")
+    old = nights.folder / "old.parquet"
+    command = [str(nights.library), "--model", str(nights.model), "--threshold", LIMIT, "--workers", "1"]
+    assert CliRunner().invoke(main, [*command, "--out", str(old)]).exit_code == 3
+    for k in range(6):
+        (nights.library / f"b{k}.mp3").write_text("not a sound\n")
+    out = f"{nights.folder}/{{date}}.{suffix}"
+    done = CliRunner().invoke(main, [*command, "--out", out, "--since", str(old)])
+    assert done.exit_code == 3 and "12 of 12 tracks failed" in done.stderr, done.stderr
+    named = [line for line in done.stderr.splitlines() if "unsupported: " in line]
+    assert [Path(line.split(": ")[2]).stem for line in named] == [f"{x}{k}" for x in "ab" for k in range(6)][:10]
+
+
 def test_folders_of_music_with_a_date_as_their_name_stay(nights: Nights) -> None:
     audits = nights.folder / "audits"
     for name, files in (("2026-01-01", ["song.wav"]), ("2026-01-02", []), ("2026-01-03", ["part-1.parquet"])):
@@ -334,6 +351,8 @@ def make_report(nights: Nights) -> Callable[..., Path]:
         (["--out", "s3://bucket/{date}.parquet", "--since", "latest"], "name a local --out"),
         (["--out", "{date}.parquet", "--fail-on", "new-flagged"], "give --since latest"),
         (["--out", "{date}.csv", "--since", "latest"], "only .parquet reports"),
+        (["--out", "r.csv", "--since", "r.parquet", "--fail-on", "new-flagged"], "needs a Parquet report"),
+        (["--out", "{date}.jsonl", "--since", "latest", "--fail-on", "new-flagged"], "needs a Parquet report"),
     ],
 )
 def test_what_cannot_be_a_series_is_refused(nights: Nights, arguments: list[str], words: str) -> None:

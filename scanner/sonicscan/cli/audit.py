@@ -13,7 +13,7 @@ from sonicscan.analysis.catalogue import lines
 from sonicscan.analysis.delivered import Delivered, News, news
 from sonicscan.analysis.reviewed import Reviewed
 from sonicscan.cli.options import NEW_FLAGGED, Arguments
-from sonicscan.errors import FAILED_STATUSES, InputError, ReportError
+from sonicscan.errors import InputError, ReportError
 from sonicscan.library.roots import Roots
 from sonicscan.library.urls import Location, Url, is_url, located
 from sonicscan.report.readers import part_files, read_file, read_report
@@ -23,7 +23,7 @@ from sonicscan.scanning.reuse import respelled_paths
 from sonicscan.scanning.series import DATE, Series
 
 LATEST = Path("latest")  # as --since: the newest report of the series that --out names
-_COLUMNS = ["path", "path_raw", "status", "error", "verdict", "score", "size", "mtime_ns", "content_hash", "warnings"]
+_COLUMNS = ["path", "path_raw", "status", "verdict", "score", "size", "mtime_ns", "content_hash", "warnings"]
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,6 @@ class Audit:
             ReportError: the report cannot be read.
         """
         return news(rows_of(self.report, roots), before, roots, reviewed)
-
-    def failed(self, roots: Roots) -> Iterator[FileResult]:
-        """The tracks of the finished report that failed."""
-        return (row for row in rows_of(self.report, roots) if row.status in FAILED_STATUSES)
 
     def deliver(self, found: News) -> None:
         """Print new flags, one on each line; then record them as delivered.

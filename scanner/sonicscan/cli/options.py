@@ -7,17 +7,15 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 import sonicscan
 from sonicscan.cli.console import Program
 from sonicscan.cli.parameters import FailOn, FileType, LocationType, MaxErrors, Size, file_names
+from sonicscan.library.urls import Location, located
 from sonicscan.model.bundled import DEFAULT
-
-if TYPE_CHECKING:
-    from sonicscan.library.urls import Location
 
 NEW_FLAGGED = "new-flagged"
 FAIL_ON = ("flagged", "review", NEW_FLAGGED, "generated")
@@ -236,6 +234,10 @@ class Arguments:
         if NEW_FLAGGED in self.fail_on and self.since is None:
             raise click.UsageError(
                 "--fail-on new-flagged compares with earlier reports: give --since latest or --since REPORT."
+            )
+        if NEW_FLAGGED in self.fail_on and not self.into_folder and located(str(self.out)).suffix != ".parquet":
+            raise click.UsageError(
+                "--fail-on new-flagged needs a Parquet report: name --out FILE.parquet or --out FOLDER/."
             )
         if self.no_provenance and ("generated" in self.fail_on or self.c2pa_trust is not None):
             raise click.UsageError("--fail-on generated and --c2pa-trust exclude --no-provenance.")

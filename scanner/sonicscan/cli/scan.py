@@ -174,8 +174,8 @@ def _run(given: Arguments, start_worker: StartWorker) -> None:
             newly = len(found.flagged)
         code = _exit_code(tally, given, newly)
         _say_failed(session, tally, given)
-        if code and audit is not None:
-            session.release(audit.failed(roots) if code == EXIT_ERRORS else ())
+        if code:
+            session.release(name_failed=code == EXIT_ERRORS)
         raise Ended(code)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import heapq
 import itertools
 import signal
 import sys
@@ -25,6 +26,7 @@ from sonicscan.analysis.reviewed import Reviewed
 from sonicscan.analysis.words import CERTIFIED_ELSEWHERE, WAY_OUT
 from sonicscan.cli.console import Ended
 from sonicscan.cli.progress import Progress, Tally
+from sonicscan.errors import FAILED_STATUSES
 from sonicscan.library.discovery import Listing
 from sonicscan.machine import INTERRUPTS, on_interrupt
 from sonicscan.provenance.record import GENERATION
@@ -63,6 +65,7 @@ class Session:
     metrics: MetricsFile | None = None
     unattended: bool = False
     _held: list[str] = field(default_factory=list, init=False)
+    _failed: list[FileResult] = field(default_factory=list, init=False)  # the first failed tracks by path
     _unmatched: set[str] = field(default_factory=set, init=False)  # what decisions name and no row has had yet
 
     def __post_init__(self) -> None:
@@ -139,15 +142,15 @@ class Session:
         """Print a message on stderr, also if `quiet` or `unattended` is set."""
         click.echo(f"sonicscan: {harmless(message)}", err=True)
 
-    def release(self, failed: Iterable[FileResult] = ()) -> None:
+    def release(self, name_failed: bool = False) -> None:
         """Print the stored messages of an unattended scan, because there is news.
 
         Args:
-            failed: tracks that failed, of which the first few are named.
+            name_failed: name the first few tracks that failed too.
         """
         if not self.unattended or self.quiet:
             return
-        for result in itertools.islice(failed, _NAMED):
+        for result in self._failed if name_failed else ():
             self._note_failed(result)
         for message in self._held:
             self.error(message)
@@ -164,12 +167,19 @@ class Session:
 
     def _note(self, result: FileResult, tally: Tally) -> None:
         tally.add(result, self._is_decided(result))
+        if result.status in FAILED_STATUSES:
+            self._keep_failed([result])
         self._unmatched.difference_update((result.path, result.content_hash or ""))
         if self.verbose and result.status != "ok":
             self._note_failed(result)
 
     def _note_failed(self, result: FileResult) -> None:
         self.say(f"{result.status}: {printable(result.path)}: {printable(result.error or '')}")
+
+    def _keep_failed(self, results: Iterable[FileResult]) -> None:
+        self._failed[:] = heapq.nsmallest(
+            _NAMED, itertools.chain(self._failed, results), key=lambda result: result.path
+        )
 
     def _is_decided(self, result: FileResult) -> bool:
         return self.reviewed is not None and self.reviewed.covers(result, datetime.date.today()) is not None
@@ -178,6 +188,7 @@ class Session:
         if self._unmatched:
             for name in ("path", "content_hash"):
                 self._unmatched.difference_update(carried.column(name).to_pylist())
+        self._keep_failed(to_results(carried.filter(pc.is_in(carried.column("status"), pa.array(FAILED_STATUSES)))))
         claims = pc.struct_field(carried.column("provenance"), "claim")
         declared = carried.filter(pc.is_in(claims, pa.array(GENERATION)))
         found = carried.filter(pc.is_in(carried.column("verdict"), pa.array(["flagged", "review"])))
