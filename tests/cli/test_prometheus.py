@@ -79,6 +79,23 @@ def test_errors_and_interruptions_are_told(small_library: Path, tiny_model: Path
     assert process.returncode == 130 and figures(file)["exit_code"] == 130
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [("gone_mount",), (".", "--reviewed", "none.csv"), (".", "--files-from", "none.txt"), (".", "--shard", "3/2")],
+)
+def test_a_scan_that_cannot_begin_replaces_the_figures_of_an_earlier_one(
+    wrong: tuple[str, ...], small_library: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "scan.prom"
+    options = ("--model", tiny_model, "--metrics-file", file)
+    with MetricsFile(file):
+        pass
+    assert figures(file)["exit_code"] == 0
+    command = [PROGRAM, *wrong, *options]
+    assert subprocess.run(command, capture_output=True, check=False, cwd=small_library).returncode == 2
+    assert figures(file)["exit_code"] == 2 and figures(file)["running"] == 0
+
+
 def test_a_file_that_cannot_be_written_is_refused_at_the_start(
     small_library: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

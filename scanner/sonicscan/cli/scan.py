@@ -93,11 +93,19 @@ def _early_workers(given: Arguments) -> int:
 
 
 def _run(given: Arguments, start_worker: StartWorker) -> None:
+    from sonicscan.cli.session import interruptible
+
+    following = contextlib.nullcontext() if given.metrics_file is None else _metrics_file(given.metrics_file)
+    with interruptible(), following as metrics:  # first of all, so that the metrics show every error of the scan
+        _scan(given, start_worker, metrics)
+
+
+def _scan(given: Arguments, start_worker: StartWorker, metrics: MetricsFile | None) -> None:
     from sonicscan.analysis.reviewed import load_reviewed
     from sonicscan.audio.windows import WindowPlan
     from sonicscan.cli.audit import audit_of, is_audit
     from sonicscan.cli.configuration import command_of
-    from sonicscan.cli.session import Session, interruptible
+    from sonicscan.cli.session import Session
     from sonicscan.library.roots import Roots
     from sonicscan.library.selection import parse_shard
     from sonicscan.model.sessions import Device
@@ -129,9 +137,8 @@ def _run(given: Arguments, start_worker: StartWorker) -> None:
     )
     decisions = None if given.reviewed is None else load_reviewed(given.reviewed)
     column = None if decisions is None else functools.partial(decisions.column, today=datetime.date.today())
-    following = contextlib.nullcontext() if given.metrics_file is None else _metrics_file(given.metrics_file)
     series = audit_of(str(given.out), given.since) if is_audit(given) else contextlib.nullcontext()
-    with interruptible(), following as metrics, series as audit:
+    with series as audit:
         target = _target(given, None if audit is None else audit.report)
         if given.engine == "local":
             scan = Scan(options, local_engine(options, start_worker))
