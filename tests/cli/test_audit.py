@@ -332,6 +332,19 @@ def test_new_flags_since_a_report_that_is_replaced(
     assert (done.exit_code, done.stdout) == (0, ""), done.stderr
 
 
+def test_latest_is_a_word_and_not_the_path_of_that_name(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(nights.folder)
+    flagged(nights.library / "m.wav")
+    command = ["library", "--model", str(nights.model), "--threshold", LIMIT, "--workers", "1", "-v"]
+    assert CliRunner().invoke(main, [*command, "--out", "latest/"]).exit_code == 0
+    for name, carried in (("./latest", True), ("latest/", True), ("latest", False)):
+        done = CliRunner().invoke(main, [*command, "--out", f"{len(name)}.parquet", "--since", name])
+        assert done.exit_code == 0 and ("carried  1 rows" in done.stderr) == carried, done.stderr
+    Path("sonicscan.toml").write_text('since = "./latest"\n')
+    shown = CliRunner().invoke(main, ["--show-config"]).stdout
+    assert f'since = "{Path.cwd() / "latest"}"' in shown
+
+
 @pytest.fixture
 def make_report(nights: Nights) -> Callable[..., Path]:
     def make(name: str) -> Path:

@@ -13,6 +13,7 @@ from sonicscan.analysis.catalogue import lines
 from sonicscan.analysis.delivered import Delivered, News, news
 from sonicscan.analysis.reviewed import Reviewed
 from sonicscan.cli.options import NEW_FLAGGED, Arguments
+from sonicscan.cli.parameters import LATEST
 from sonicscan.errors import InputError, ReportError
 from sonicscan.library.roots import Roots
 from sonicscan.library.urls import Location, Url, is_url, located
@@ -22,7 +23,6 @@ from sonicscan.report.schema import to_results
 from sonicscan.scanning.reuse import respelled_paths
 from sonicscan.scanning.series import DATE, Series
 
-LATEST = Path("latest")  # as --since: the newest report of the series that --out names
 _COLUMNS = ["path", "path_raw", "status", "verdict", "score", "size", "mtime_ns", "content_hash", "warnings"]
 
 

@@ -13,7 +13,7 @@ import click
 
 import sonicscan
 from sonicscan.cli.console import Program
-from sonicscan.cli.parameters import FailOn, FileType, LocationType, MaxErrors, Size, file_names
+from sonicscan.cli.parameters import FailOn, FileType, LocationType, MaxErrors, SinceType, Size, file_names
 from sonicscan.library.urls import Location, located
 from sonicscan.model.bundled import DEFAULT
 
@@ -109,7 +109,7 @@ _OPTIONS = (
         help="Report: .parquet, .csv, .jsonl, folder/ or - (JSON Lines). {date} is today. [default: lines on stdout]",
     ),
     _output("--part-size", type=click.IntRange(1), metavar="ROWS", help="Rows in each part of --out folder/. [50000]"),
-    _output("--since", type=LocationType(), metavar="REPORT|latest", help="Carry over rows of unchanged files."),
+    _output("--since", type=SinceType(), metavar="REPORT|latest", help="Carry over rows of unchanged files."),
     _output("--fresh", is_flag=True, help="Discard the rows of an interrupted scan."),
     _output("--journal", type=FileType(), help="File for the rows of an unfinished scan. [default: OUT.journal]"),
     _provenance("--no-provenance", is_flag=True, help="Do not read what files declare about their own origin."),

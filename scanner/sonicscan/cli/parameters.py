@@ -46,6 +46,18 @@ class LocationType(click.ParamType["Location"]):
         return [*map(CompletionItem, names), *file_names(ctx, param, incomplete)]
 
 
+LATEST = Path("latest")  # as --since: the newest report of the series that --out names
+
+
+class SinceType(LocationType):
+    """The name of a report, a URL, or the word `latest`."""
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Location:
+        """The location; `LATEST` only for the word. The path `./latest` becomes absolute, and so differs from it."""
+        found = super().convert(value, param, ctx)
+        return found.absolute() if isinstance(found, Path) and found == LATEST and value != str(LATEST) else found
+
+
 class FileType(click.Path):
     """The name of a local file; refuses URLs, and an empty name, which would mean the working folder."""
 
