@@ -22,11 +22,13 @@ from sonicscan.cli import report as report_cli
 from sonicscan.cli.demo import write_sound
 from sonicscan.library.discovery import listing
 from sonicscan.library.selection import Selection
-from sonicscan.report.metadata import with_metadata
+from sonicscan.library.tracks import Track
+from sonicscan.report.metadata import ReportMetadata, with_metadata
 from sonicscan.report.readers import PART_GLOB, SUCCESS, read_report
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA, to_results
 from sonicscan.scanning.parts import JOURNAL, PartsSink
+from sonicscan.scanning.reportfile import FileSink
 from sonicscan.scanning.resumable import ResumableScan
 from sonicscan.scanning.scan import Scan, ScanOptions
 from sonicscan.scanning.sinks import Origin
@@ -177,6 +179,33 @@ def test_a_part_that_was_written_just_before_the_end_is_not_written_again(
     again.run(lambda result: pytest.fail(f"{result.path} was scored again"))
     again.finish()
     assert len(dataset_paths(tmp_path / "out")) == 6 and parts(tmp_path / "out") == [6]
+
+
+def test_the_first_part_says_how_the_tracks_differ_from_the_calibration(calibrated_model: Path, tmp_path: Path) -> None:
+    """As the metadata of a report in one file does, also if an earlier end left other differences."""
+    origin = Origin(Scan(ScanOptions(model=calibrated_model, provenance=False)), listing([]))
+
+    def row(k: int) -> FileResult:
+        return FileResult(path=f"{k:02}", status="ok", score=0.01, size=1, mtime_ns=1, warnings=[])
+
+    one, many = FileSink(origin, tmp_path / "one.parquet"), PartsSink(origin, tmp_path / "many", part_rows=25)
+    for sink in (one, many):
+        sink.append([row(k) for k in range(60)])
+        sink.finish([])
+    expected = metadata_in(tmp_path / "one.parquet").differences
+    assert len(expected) == 1 and many.differences == expected
+    assert metadata_in(tmp_path / "many").differences == expected
+    assert parts(tmp_path / "many") == [25, 25, 10] and rows(tmp_path / "many") == rows(tmp_path / "one.parquet")
+
+    (tmp_path / "many" / SUCCESS).unlink()  # the end was not reached; 50 of the tracks are gone by now
+    again = PartsSink(origin, tmp_path / "many", part_rows=25)
+    assert all(again.known.take(Track(f"{k:02}".encode(), 1, 1)) for k in range(10))
+    again.finish([])
+    assert metadata_in(tmp_path / "many").differences == () and len(rows(tmp_path / "many")) == 10
+
+
+def metadata_in(report: Path) -> ReportMetadata:
+    return ReportMetadata.of(read_report(report).schema, report)
 
 
 def test_what_cannot_be_is_said_in_a_sentence(small_library: Path, tiny_model: Path, tmp_path: Path) -> None:

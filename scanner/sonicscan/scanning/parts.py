@@ -139,7 +139,8 @@ class PartsSink:
             yield self._kept(part)
 
     def finish(self, further: Iterable[pa.Table]) -> None:
-        """Writes the last rows as a part, removes outdated rows from the parts, and writes the marker."""
+        """Writes the last rows as a part, removes outdated rows from the parts, writes the report's differences into
+        its first part, and writes the marker."""
         if len(self._journal) or not self._parts:
             self._write_part(self._journal.rows())
             self._journal.clear()
@@ -151,6 +152,9 @@ class PartsSink:
             if kept.num_rows != pq.read_metadata(part).num_rows or not self._is_current(part, kept):
                 self._write_part(kept, part)
         self.differences = self._origin.differences(self._compared())
+        first = self._parts[0]
+        if ReportMetadata.of(schema_of(first), first).differences != self.differences:
+            self._write_part(read_report(first), first)
         try:
             write_whole(self._folder / SUCCESS, b"")
         except OSError as error:
@@ -214,7 +218,8 @@ class PartsSink:
             parts = self._parts
             number = part_number(parts[-1]) + 1 if parts else 0
             path = self._folder / PART_GLOB.replace("*", f"{number:06d}")
-        write_report(with_metadata(sort_rows(self._origin.decided(rows)), self._origin.metadata()), path, _PART_MODE)
+        metadata = self._origin.metadata(self.differences)
+        write_report(with_metadata(sort_rows(self._origin.decided(rows)), metadata), path, _PART_MODE)
 
 
 class _Done:
