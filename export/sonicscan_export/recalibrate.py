@@ -36,7 +36,7 @@ from sonicscan.spec import (
     codec_categories,
     codec_class,
 )
-from sonicscan.text import printable
+from sonicscan.text import harmless, printable
 
 GroupBy = Literal["artist", "album", "none"]
 GROUP_BY: tuple[GroupBy, ...] = get_args(GroupBy)
@@ -73,8 +73,9 @@ def from_report(
 
     Raises:
         ModelError, ReportError: a file that cannot be read.
-        InputError: another model's report, an untrained model, rows that are not `ok` or that declare that a generator
-            made the file, too few tracks, or with `add` another window plan than the calibration's.
+        InputError: another model's report, an untrained model, rows that were selected by score, are not `ok` or
+            declare that a generator made the file, too few tracks, or with `add` another window plan than the
+            calibration's.
     """
     model = load_model(model_path, Device("cpu"))
     spec = model.spec
@@ -168,6 +169,11 @@ def _check_rows(rows: Sequence[FileResult], metadata: ReportMetadata, model: Mod
         raise InputError(
             f"{report} was not made with {model.path} but with a model of digest "
             f"{(metadata.model_digest or 'unknown')[:12]}; scan the tracks with this model."
+        )
+    if metadata.selected:
+        raise InputError(
+            f"{report} has only the tracks that {harmless(metadata.filtered or '')} selected, and thresholds from such "
+            "tracks are wrong; use the report of the whole scan."
         )
     bad = [row for row in rows if row.status != "ok"]
     if bad:

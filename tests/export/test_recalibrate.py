@@ -254,14 +254,16 @@ def test_the_plan_of_the_scan_is_the_certificate_s(model: Path, tmp_path: Path) 
     refused(recalibrate(model, adaptive, tmp_path / "new.onnx"), "with --windows adaptive, and a certificate", tmp_path)
 
 
-def test_a_report_that_was_chosen_by_score_is_doubted(model: Path, tmp_path: Path) -> None:
+def test_a_report_that_was_chosen_by_score_is_refused_or_doubted(model: Path, tmp_path: Path) -> None:
     known = sample_report(tmp_path / "known.parquet", model, [*SCORES, *[0.1] * 320])
     part = tmp_path / "part.parquet"
     taken = CliRunner().invoke(reports, ["convert", str(known), "--min-score", "0.3", "--out", str(part)])
     assert taken.exit_code == 0
-    result = recalibrate(model, part, tmp_path / "new.onnx")
-    assert result.exit_code == 0
-    assert "is a part of a scan, chosen by --min-score 0.3" in result.stderr
+    words = "part.parquet has only the tracks that --min-score 0.3 selected, and thresholds from such tracks are wrong"
+    refused(recalibrate(model, part, tmp_path / "new.onnx"), words, tmp_path)
+    taken = CliRunner().invoke(reports, ["convert", str(known), "--path", "0*", "--out", str(part)])
+    assert taken.exit_code == 0
+    assert "is a part of a scan, chosen by --path" in recalibrate(model, part, tmp_path / "a.onnx").stderr
     high = sample_report(tmp_path / "high.parquet", model, [s for s in SCORES * 2 if s > 0.45])
     assert "chosen by their score, its thresholds are wrong" in recalibrate(model, high, tmp_path / "b.onnx").stderr
 

@@ -12,12 +12,16 @@ from sonicscan.machine import leave_out_pandas
 from sonicscan.report.row import FileResult
 from sonicscan.scoring.thresholds import Thresholds
 from sonicscan.spec import ModelSpec
+from sonicscan.text import harmless
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from sonicscan.library.urls import Location
     from sonicscan.report.metadata import ReportMetadata
+
+
+_NAMED_SHARDS = 10
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,32 @@ class Catalogue:
     def thresholds(self) -> Thresholds | None:
         """The thresholds of the verdicts; None if the report has no verdicts."""
         return self.metadata.thresholds
+
+    @property
+    def selected(self) -> bool:
+        """Whether the rows were selected by score, verdict or decision; shares and p-values are then wrong."""
+        return self.metadata.selected
+
+    @property
+    def partial(self) -> tuple[str, ...]:
+        """What the report lacks of its library, in sentences; empty if it has all tracks."""
+        found = []
+        if self.metadata.filtered is not None:
+            told = (
+                "Shares and error rates of such tracks would be wrong, and are left out; use the whole report."
+                if self.selected
+                else "All figures are about these tracks."
+            )
+            found.append(f"{self.name} has only the tracks that {self.metadata.filtered} selected. {told}")
+        if self.metadata.missing_shards:
+            shards = sorted(set(self.metadata.shards))
+            names = ", ".join(f"{i}/{n}" for i, n in shards[:_NAMED_SHARDS])
+            names += " and more" if len(shards) > _NAMED_SHARDS else ""
+            found.append(
+                f"{self.name} has only shard {names} of the library. All figures are about these tracks; "
+                "join the reports of all shards with sonicscan-report merge."
+            )
+        return tuple(map(harmless, found))
 
 
 def load(path: Location) -> Catalogue:

@@ -27,7 +27,7 @@ class Declarations:
         generated_flagged, generated_unflagged: the same tracks with a verdict: flagged, and not flagged.
         silent_flagged, silent_unflagged: all other tracks with a verdict: flagged, and not flagged.
         recall: share flagged among the tracks with the claim `generated` and a verdict, with Wilson's 95% interval.
-            These are known AI tracks. None if there are none.
+            These are known AI tracks. None if there are none, or if the tracks were selected by score or verdict.
     """
 
     asked: int

@@ -126,6 +126,9 @@ def _notes(old: Catalogue, new: Catalogue) -> Iterable[str]:
     for report in (old, new):
         if report.spec is not None and report.spec.untrained:
             yield f"The model of {report.name} is untrained: its scores mean nothing."
+    for report in (old, new):
+        if report.metadata.filtered is not None or old.metadata.shards != new.metadata.shards:
+            yield from (f"{sentence} Files that it lacks are listed as new or gone." for sentence in report.partial)
     if old.thresholds != new.thresholds:
         yield (
             "The reports have different thresholds for `flagged` and `review` "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,9 +30,10 @@ class Group:
         assessed: tracks with a verdict.
         flagged: flagged ones, without those that people decided are by a human.
         review: tracks up for review, likewise.
-        share: flagged among assessed, with Wilson's 95% interval; None where none was assessed.
+        share: flagged among assessed, with Wilson's 95% interval; None where none was assessed, or for selected rows.
         e_value: evidence against the proposition that all tracks are by people; copies count once. None without
-            p-values, for tracks without a name, and for a group with a track that people decided is by a human.
+            p-values, for tracks without a name, for a group with a track that people decided is by a human, and for
+            selected rows.
         error: the largest probability of such an e-value if all tracks are by people; None without `e_value`.
         reported: whether the group is among those that can be reported at the false-discovery rate asked for.
     """
@@ -48,7 +50,12 @@ class Group:
 
 
 def groups_of(
-    rows: Sequence[FileResult], by: By, cleared: frozenset[bytes] = frozenset(), depth: int = 1, fdr: float = 0.05
+    rows: Sequence[FileResult],
+    by: By,
+    cleared: frozenset[bytes] = frozenset(),
+    depth: int = 1,
+    fdr: float = 0.05,
+    selected: bool = False,
 ) -> tuple[Group, ...]:
     """All groups, those with most evidence or most flagged tracks first.
 
@@ -58,16 +65,20 @@ def groups_of(
         cleared: identities of the tracks that people decided are by a human.
         depth: folder levels that form groups.
         fdr: false-discovery rate among the groups that are reported.
+        selected: the rows were selected by score, verdict or decision; shares and e-values are then left out.
     """
     name_of = _names(rows, by, depth)
     members: dict[str, list[FileResult]] = {}
     for row in rows:
         members.setdefault(name_of(row), []).append(row)
-    e_values = {name: _e_value(group, cleared) for name, group in members.items() if name != NO_NAME.get(by)}
+    named = {} if selected else {name: group for name, group in members.items() if name != NO_NAME.get(by)}
+    e_values = {name: _e_value(group, cleared) for name, group in named.items()}
     ranked = sorted((value for value in e_values.values() if value is not None), reverse=True)
     n = e_discoveries(ranked, fdr)
     least = ranked[n - 1] if n else float("inf")
     found = [_group(name, group, cleared, e_values.get(name), least) for name, group in members.items()]
+    if selected:
+        found = [dataclasses.replace(group, share=None) for group in found]
     return tuple(sorted(found, key=lambda g: (-g.flagged, -g.review, -(g.e_value or 0.0), -g.tracks, g.name)))
 
 

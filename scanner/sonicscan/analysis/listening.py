@@ -92,9 +92,10 @@ class ListenedEstimates:
         strata: the counts behind the estimates.
         ai_share: share of AI among all tracks with a score.
         ai_tracks: the same as a number of tracks.
-        false_positive_rate: share of the tracks by people that are flagged; None without tracks by people.
+        false_positive_rate: share of the tracks by people that are flagged; None without tracks by people, or for
+            selected rows.
         false_discovery_rate: share of the flagged tracks that are by people; None without flagged tracks.
-        miss_rate: share of the AI tracks that are not flagged; None if there may be no AI track.
+        miss_rate: share of the AI tracks that are not flagged; None if there may be no AI track, or for selected rows.
         ai_share_with_scores: the share of AI by prediction-powered inference; None with fewer than two decisions in a
             stratum that has more tracks than that.
         undecided: drawn tracks of the report without a decision, or `unsure`; the estimates assume that they resemble
@@ -168,6 +169,7 @@ def estimate(
     strata_of: Mapping[str, str],
     reviewed: Reviewed,
     today: dt.date | None = None,
+    selected: bool = False,
 ) -> ListenedEstimates:
     """Estimate figures about all tracks with a score from decisions on a sample.
 
@@ -176,6 +178,8 @@ def estimate(
         strata_of: the sample: the path of each drawn track, and its stratum.
         reviewed: decisions; those on other tracks are left out, since these were not drawn at random.
         today: the day on which decisions must be valid.
+        selected: the rows were selected by score, verdict or decision. They do not have all tracks by people or by AI,
+            so the false-positive rate and the miss rate are left out.
 
     Raises:
         InputError: no drawn track of a stratum has a decision, or a track's verdict has changed since the draw.
@@ -207,9 +211,9 @@ def estimate(
         strata=tuple(strata),
         ai_share=found.ai_share,
         ai_tracks=found.ai_tracks,
-        false_positive_rate=found.false_positive_rate,
+        false_positive_rate=None if selected else found.false_positive_rate,
         false_discovery_rate=found.false_discovery_rate,
-        miss_rate=found.miss_rate,
+        miss_rate=None if selected else found.miss_rate,
         ai_share_with_scores=prediction_powered([_predicted(members, known, truth) for members, known in values]),
         undecided=len(drawn) - len(truth),
         unmatched=tuple(sorted(strata_of.keys() - {row.path for row in scored})),

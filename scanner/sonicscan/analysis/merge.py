@@ -27,6 +27,7 @@ from sonicscan.report.metadata import ReportMetadata, with_metadata
 from sonicscan.report.readers import part_files
 from sonicscan.report.schema import SCHEMA, SCHEMA_VERSION
 from sonicscan.report.versions import check_version, upgraded
+from sonicscan.text import harmless
 
 BATCH_ROWS = 8192
 
@@ -72,6 +73,7 @@ def merge(paths: Sequence[Path], out: Path, allowed: Allowed, strip: Sequence[st
     """
     # The one that finished last comes first: of equal paths, the first is kept.
     inputs = sorted(map(_opened, paths), key=lambda source: source.metadata.finished, reverse=True)
+    _refuse_filtered(inputs)
     if not allowed.mixed_models:
         _refuse_mixed(inputs)
     left = _shards_left(inputs, allowed)
@@ -128,6 +130,15 @@ def _differences(a: _Input, b: _Input) -> list[str]:
     names = {"model_digest": "models", "key": "windows or versions", "thresholds": "thresholds"}
     found = [words for name, words in names.items() if getattr(a.metadata, name) != getattr(b.metadata, name)]
     return found[:1]
+
+
+def _refuse_filtered(inputs: Sequence[_Input]) -> None:
+    for source in inputs:
+        if source.metadata.filtered is not None:
+            raise ReportError(
+                f"{source.path} has only the tracks that {harmless(source.metadata.filtered)} selected; "
+                "merge the reports of whole scans, and convert the merged report."
+            )
 
 
 def _refuse_mixed(inputs: Sequence[_Input]) -> None:

@@ -30,6 +30,7 @@ from sonicscan.report.compared import differences
 from sonicscan.report.row import FileResult
 from sonicscan.scoring.thresholds import VERDICTS, Thresholds, smallest_p_value, why_not_certified
 from sonicscan.spec import UNKNOWN_WINDOWS, ModelSpec, codec_class
+from sonicscan.text import harmless
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class Summary:
 
     Attributes:
         report, model: names, for people.
+        partial: what the report lacks of its library, in sentences; empty if it has all tracks.
         untrained: the model's weights are random and its scores mean nothing.
         started, finished: ISO 8601, UTC; empty where the report does not say.
         tracks: files found.
@@ -109,8 +111,8 @@ class Summary:
         ai_share_why_not: the reason, in a sentence.
         false_flags: expected number of flagged tracks that are by people; None without `ai_share`.
         chance_flags: how many tracks would be flagged on average if all were by people, copies counted once; None for
-            an uncalibrated model, and where a track's codec class has a higher threshold of its own.
-        discoveries: what a false-discovery rate allows; None without p-values.
+            an uncalibrated model, for selected tracks, and where a codec class has a higher threshold of its own.
+        discoveries: what a false-discovery rate allows; None without p-values, or for selected tracks.
         reviewed: decisions; None where no file of them was given.
         folders, artists: all groups, most flagged tracks first.
         declarations: what the tracks declare about their own origin; None where that was not read.
@@ -119,6 +121,7 @@ class Summary:
 
     report: str
     model: str
+    partial: tuple[str, ...]
     untrained: bool
     started: str
     finished: str
@@ -175,7 +178,8 @@ def summarise(
     flagged = 0 if limits is None else sum(row.score is not None and row.score >= limits.flagged for row in single)
     rates = error_rates(spec, limits) if spec is not None and limits is not None else None
     uncertain, different = reservations(catalogue)
-    found = None if rates is None else shares(flagged, len(single), rates)
+    selected = catalogue.selected
+    found = None if rates is None or selected else shares(flagged, len(single), rates)
     if found is not None and (different or uncertain):
         reason = (
             "these tracks differ from those of the calibration" if different else "the error rates are not certified"
@@ -183,11 +187,20 @@ def summarise(
         found = Shares(None, None, found.chance_flags, f"{reason}; {LISTEN}")
     if found is not None and limits is not None and _own_thresholds(single, limits):
         found = dataclasses.replace(found, false_flags=None, chance_flags=None)
-    why_not = found.why_not if found is not None else "the model is not calibrated, or the scan gave no verdicts"
+    if found is not None:
+        why_not = found.why_not
+    elif selected:
+        why_not = f"the report has only the tracks that {harmless(catalogue.metadata.filtered or '')} selected"
+    else:
+        why_not = "the model is not calibrated, or the scan gave no verdicts"
+    declarations = count_declarations(rows)
+    if declarations is not None and selected:
+        declarations = dataclasses.replace(declarations, recall=None)
     cleared = decided_human(rows, reviewed, today)
     return Summary(
         report=catalogue.name,
         model=catalogue.metadata.model_name,
+        partial=catalogue.partial,
         untrained=spec is not None and spec.untrained,
         started=catalogue.metadata.started,
         finished=catalogue.metadata.finished,
@@ -209,18 +222,20 @@ def summarise(
         ai_share_why_not=why_not,
         false_flags=None if found is None else found.false_flags,
         chance_flags=None if found is None else found.chance_flags,
-        discoveries=_discoveries(scored, spec, fdr),
+        discoveries=None if selected else _discoveries(scored, spec, fdr),
         reviewed=None if reviewed is None else _counts(rows, reviewed, today),
-        folders=groups_of(rows, "folder", cleared, depth, fdr),
-        artists=groups_of(rows, "artist", cleared, depth, fdr),
-        declarations=count_declarations(rows),
+        folders=groups_of(rows, "folder", cleared, depth, fdr, selected),
+        artists=groups_of(rows, "artist", cleared, depth, fdr, selected),
+        declarations=declarations,
         supplier=None if declared is None else compare_declared(rows, declared),
     )
 
 
 def reservations(catalogue: Catalogue) -> tuple[str | None, tuple[str, ...]]:
     """Why the rate of a report is not certified, and how its tracks differ from the calibration's, in sentences."""
-    different = differences(catalogue.table, catalogue.spec) if catalogue.thresholds is not None else ()
+    # A selection by score or verdict differs from the calibration's tracks, whatever the library is like.
+    compared = catalogue.thresholds is not None and not catalogue.selected
+    different = differences(catalogue.table, catalogue.spec) if compared else ()
     return _why_not_certified(catalogue), different
 
 

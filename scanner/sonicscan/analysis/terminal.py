@@ -164,9 +164,20 @@ def _print_groups(console: Console, title: str, groups: Sequence[Group], top: in
     console.print()
 
 
-def print_groups(groups: Sequence[Group], by: str, fdr: float, top: int, reservations: Iterable[str] = ()) -> None:
-    """Print the groups of `summary --by`, what their e-values mean, and reservations about them, in sentences."""
+def print_groups(
+    groups: Sequence[Group],
+    by: str,
+    fdr: float,
+    top: int,
+    reservations: Iterable[str] = (),
+    partial: Iterable[str] = (),
+) -> None:
+    """Print the groups of `summary --by`, and what their e-values mean.
+
+    `reservations` say why e-values prove nothing, and `partial` what the report lacks of its library, in sentences.
+    """
     console = Console(highlight=False)
+    _print_notes(console, partial)
     _print_groups(console, by, groups, top)
     n = sum(group.reported for group in groups)
     console.print(
@@ -183,8 +194,7 @@ def print_groups(groups: Sequence[Group], by: str, fdr: float, top: int, reserva
 def print_difference(difference: Difference) -> None:
     """Print what changed, the newly flagged tracks first. If standard output is not a terminal, no line is wrapped."""
     console = _console()
-    for note in difference.notes:
-        console.print(safe("Note: " + note, "yellow"))
+    _print_notes(console, difference.notes)
     n = len(difference.newly_flagged)
     decided = f" ({difference.decided:,} more that people have decided about)" if difference.decided else ""
     console.print(f"{n:,} newly flagged{decided}", style="bold red" if n else "bold green")
@@ -248,6 +258,11 @@ def _interval(share: Estimate | None) -> str:
 def _console() -> Console:
     """Standard output; if it is not a terminal, no line is wrapped."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else _UNWRAPPED)
+
+
+def _print_notes(console: Console, notes: Iterable[str]) -> None:
+    for note in notes:
+        console.print(safe("Note: " + note, "yellow"))
 
 
 def _print_changes(console: Console, changes: Iterable[Change]) -> None:

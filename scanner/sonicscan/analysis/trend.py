@@ -29,12 +29,13 @@ class Month:
         tracks: in the catalogue.
         assessed: those with a score.
         flagged, review: those with these verdicts.
-        share: flagged among assessed, with Wilson's 95% interval; None where none was assessed.
+        share: flagged among assessed, with Wilson's 95% interval; None where none was assessed, or for a report
+            whose tracks were selected by score, verdict or decision.
         added: tracks that the month before did not have; None in the first month.
         added_assessed, added_flagged: those of them with a score, and those that are flagged.
-        added_share: `added_flagged` among `added_assessed`; None where there are none.
+        added_share: `added_flagged` among `added_assessed`; None where there are none, or as for `share`.
         newly_flagged: tracks flagged that were not flagged the month before, without those decided about.
-        notes: what makes the month hard to compare with the one before.
+        notes: what makes the month hard to compare with the one before, or what its report lacks of the library.
     """
 
     month: str
@@ -96,7 +97,8 @@ def _counts(month: str, now: Catalogue, reports: int) -> Month:
         assessed=assessed,
         flagged=flagged,
         review=verdicts.count("review"),
-        share=wilson(flagged, assessed) if assessed else None,
+        share=wilson(flagged, assessed) if assessed and not now.selected else None,
+        notes=now.partial,
     )
 
 
@@ -112,7 +114,7 @@ def _since(line: Month, before: Catalogue, now: Catalogue, reviewed: Reviewed | 
         added=len(added),
         added_assessed=assessed,
         added_flagged=flagged,
-        added_share=wilson(flagged, assessed) if assessed else None,
+        added_share=wilson(flagged, assessed) if assessed and not now.selected else None,
         newly_flagged=len(difference.newly_flagged),
         notes=difference.notes,
     )

@@ -104,6 +104,7 @@ def reserved(not_certified: str | None, differences: Sequence[str]) -> Iterator[
 def findings(summary: Summary) -> Iterator[str]:
     """The figures about the catalogue, in one or two sentences each."""
     flagged = summary.verdicts["flagged"]
+    yield from summary.partial
     if summary.untrained:
         yield "The model is untrained: its weights are random, its scores mean nothing, and there are no verdicts."
         return

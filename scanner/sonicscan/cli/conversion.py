@@ -80,6 +80,8 @@ def convert(
     if not onto_stdout:
         check_target(out, (*SUFFIXES, sarif.SUFFIX))
     source = catalogue.load(report)
+    if fdr is not None and source.selected:
+        raise InputError(f"--fdr needs the p-values of all tracks. {source.partial[0]}")
     wanted = (*verdicts, "flagged") if flagged else verdicts
     chosen = Filter(wanted, statuses, min_score, path, fdr, decisions_of(reviewed))
     rows = chosen.indices(source)
@@ -91,7 +93,8 @@ def convert(
         found = sarif.write_sarif(source, (source.rows[index] for index in rows), out)
         click.echo(f"{found:,} findings written to {click.format_filename(out)}.", err=True)
         return
-    keys = metadata_of(source.table.schema) | ({"filtered": json.dumps(str(chosen))} if str(chosen) else {})
+    filtered = source.metadata.joined(str(chosen))
+    keys = metadata_of(source.table.schema) | ({} if filtered is None else {"filtered": json.dumps(filtered)})
     write_report(with_metadata(source.table.take(pa.array(rows, pa.int64())), keys), out)
     click.echo(f"{len(rows):,} of {len(source.rows):,} tracks written to {click.format_filename(out)}.", err=True)
 

@@ -18,6 +18,7 @@ from sonicscan.errors import AudioError, InputError
 from sonicscan.model.bundled import DEFAULT
 
 if TYPE_CHECKING:
+    from sonicscan.analysis.catalogue import Catalogue
     from sonicscan.library.urls import Location
     from sonicscan.scoring.thresholds import Thresholds
     from sonicscan.spec import ModelSpec
@@ -103,6 +104,12 @@ def _limits(spec: ModelSpec, max_fpr: float | None, threshold: float | None) -> 
     return certified_thresholds(spec.calibration, DEFAULT_MAX_FPR if max_fpr is None else max_fpr)
 
 
+def _say_partial(source: Catalogue) -> None:
+    """Say on standard error what a report lacks of its library."""
+    for sentence in source.partial:
+        click.echo(f"Note: {sentence}", err=True)
+
+
 @click.command()
 @click.argument("report", type=LocationType())
 @click.option("--n", type=click.IntRange(1), default=200, show_default=True, help="Tracks to draw.")
@@ -118,7 +125,8 @@ def sample(report: Location, n: int, out: Path, seed: int) -> None:
     from sonicscan.analysis.reviewed import COLUMNS, STRATUM
     from sonicscan.files import write_whole
 
-    drawn = listening.draw(catalogue.load(report).rows, n, seed)
+    source = catalogue.load(report)
+    drawn = listening.draw(source.rows, n, seed)
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow([*COLUMNS, STRATUM])
@@ -128,6 +136,7 @@ def sample(report: Location, n: int, out: Path, seed: int) -> None:
         write_whole(out, text.getvalue())
     except (OSError, UnicodeEncodeError) as error:
         raise InputError(f"the sample {out} cannot be written: {error}.") from error
+    _say_partial(source)
     click.echo(f"{len(drawn):,} tracks written to {click.format_filename(out)}.", err=True)
 
 
@@ -151,7 +160,9 @@ def estimate(report: Location, decisions: Path, sample_: Path | None, as_json: b
             f"{sample_ or decisions} is not a sample: it has no column `stratum`; "
             "give the list that sonicscan-report sample wrote with --sample."
         )
-    found = listening.estimate(catalogue.load(report).rows, strata, reviewed)
+    source = catalogue.load(report)
+    found = listening.estimate(source.rows, strata, reviewed, selected=source.selected)
+    _say_partial(source)
     if as_json:
         print_json(found)
     else:

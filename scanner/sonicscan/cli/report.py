@@ -91,13 +91,13 @@ def summary(
         from sonicscan.analysis.summary import decided_human, reservations
         from sonicscan.analysis.words import reserved
 
-        groups = groups_of(source.rows, by, decided_human(source.rows, decisions), depth, fdr)
+        groups = groups_of(source.rows, by, decided_human(source.rows, decisions), depth, fdr, source.selected)
         if as_json:
             print_json(groups)
             return
         from sonicscan.analysis import terminal
 
-        terminal.print_groups(groups, by, fdr, top, reserved(*reservations(source)))
+        terminal.print_groups(groups, by, fdr, top, reserved(*reservations(source)), source.partial)
         return
     figures = summarise(source, fdr, decisions, depth, declared=declarations_of(declared))
     if as_json:

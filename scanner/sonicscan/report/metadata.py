@@ -18,6 +18,7 @@ from sonicscan.scoring.thresholds import Thresholds
 from sonicscan.spec import ModelSpec
 
 _PREFIX = b"sonicscan."
+_INDEPENDENT = frozenset({"--path", "--status"})  # filters whose choice does not depend on scores
 _TIME = re.compile(r"[0-9T:.Z+-]{0,40}")
 _PLAIN = frozenset(
     {"schema_version", "tool_version", "key", "model", "model_digest", "model_spec", "started", "finished"}
@@ -56,7 +57,7 @@ class ReportMetadata:
         shards: (i, n) of every shard of the library that the report holds; empty for a whole library.
         roots: how the paths below each folder begin, and a digest of the folder's real path.
         differences: how the tracks differ from those that the model was calibrated on, in sentences.
-        filtered: the filter that selected the rows of a scan; None if the report has all rows.
+        filtered: the filters that selected the rows of a scan, as options; None if the report has all rows.
         started, finished: ISO 8601, UTC.
     """
 
@@ -129,6 +130,24 @@ class ReportMetadata:
     def windows(self) -> str | None:
         """The window plan of the scan, as `--windows` takes it."""
         return None if "windows" not in self.options else str(self.options["windows"])
+
+    @property
+    def selected(self) -> bool:
+        """Whether a filter selected the rows by score, verdict or decision; shares and p-values are then wrong."""
+        if self.filtered is None:
+            return False
+        options = {word for word in self.filtered.split() if word.startswith("--")}
+        return not options or not options <= _INDEPENDENT
+
+    @property
+    def missing_shards(self) -> bool:
+        """Whether the report has some shards of a library and not all of them."""
+        counts = {n for _, n in self.shards}
+        return len(counts) > 1 or any(len(set(self.shards)) < n for n in counts)
+
+    def joined(self, filtered: str) -> str | None:
+        """The value of `filtered` after a further filter, whose options are empty if it takes all rows."""
+        return " then ".join(filter(None, (self.filtered, filtered))) or None
 
     def spec(self, name: object) -> ModelSpec | None:
         """The model's contract; None where the report does not hold one.
