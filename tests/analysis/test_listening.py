@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import datetime as dt
 from collections import Counter
@@ -24,6 +25,7 @@ from sonicscan.analysis.listening import (
 )
 from sonicscan.analysis.reviewed import Decision, Reviewed, load_reviewed
 from sonicscan.cli.report import main
+from sonicscan.cli.scan import main as scanner
 from sonicscan.errors import InputError
 from sonicscan.report.row import FileResult
 
@@ -132,6 +134,47 @@ def test_a_sample_is_stratified_repeatable_and_fair() -> None:
     half = len(clear) // 2
     assert abs(times[:half].sum() / times.sum() - 0.5) < 0.02
     assert {t.row.path for t in draw(rows[:50], 500)} == {r.path for r in rows[:50]}
+
+
+def test_names_like_formulas_are_escaped_in_the_list_and_keep_their_decisions(
+    tmp_path: Path, small_library: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the scan of the current folder, where paths are bare names."""
+    names = ("=cmd.wav", "'=cmd.wav", "@a.wav", "-1, =2.wav", "\tb.wav", "'\tb.wav", "plain.wav")
+    library = tmp_path / "library"
+    library.mkdir()
+    for name in names:
+        (library / name).write_bytes((small_library / "b" / "5.wav").read_bytes())
+    report, hear = tmp_path / "r.parquet", tmp_path / "hear.csv"
+    monkeypatch.chdir(library)
+    words = [".", "--model", str(tiny_model), "--threshold", "0.5", "--out", str(report), "-q", "--device", "cpu"]
+    assert CliRunner().invoke(scanner, words).exit_code == 0
+    assert CliRunner().invoke(main, ["sample", str(report), "--out", str(hear)]).exit_code == 0
+    with hear.open(newline="") as file:
+        header, *lines = csv.reader(file)
+    assert {"'=cmd.wav", "''=cmd.wav", "'@a.wav", "'-1, '=2.wav", "'\tb.wav", "plain.wav"} < {line[0] for line in lines}
+    with hear.open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [header, *([path, "", "human", "Kim", "2100-01-01", "", s] for path, *_, s in lines)]
+        )
+    reviewed = load_reviewed(hear)
+    assert set(reviewed.by_path) == set(reviewed.strata) == {r.path for r in load(report).rows} == set(names)
+    found = CliRunner().invoke(main, ["estimate", str(report), "--decisions", str(hear)])
+    assert found.exit_code == 0 and "not in this report" not in found.stdout
+
+
+@pytest.mark.parametrize("entry", ["human,Kim,2026-02-01,", "maybe,,,", ",Kim,,", ",,,2026-12-31"])
+def test_a_list_that_people_have_filled_in_is_not_replaced(tmp_path: Path, entry: str) -> None:
+    report = sample_report(tmp_path / "r.parquet", [row(f"{k}.mp3", k / 10) for k in range(10)])
+    hear = tmp_path / "hear.csv"
+    for _ in range(2):  # a list without entries may be drawn again
+        assert CliRunner().invoke(main, ["sample", str(report), "--out", str(hear)]).exit_code == 0
+    text = hear.read_text().replace("3.mp3,,,,,", f"3.mp3,,{entry}")
+    for content in (text.encode(), text.replace(",", ";").encode(), text.encode("utf-16")):
+        hear.write_bytes(content)
+        result = CliRunner().invoke(main, ["sample", str(report), "--out", str(hear)])
+        assert result.exit_code == 2 and hear.read_bytes() == content
+        assert "hear.csv" in result.stderr and len(result.stderr.splitlines()) == 1
 
 
 def test_a_sample_that_tells_nothing_is_refused() -> None:

@@ -151,6 +151,16 @@ def load_reviewed(path: Path) -> Reviewed:
     )
 
 
+def filled_in(path: Path) -> bool:
+    """Whether a list to fill in, which `sample` wrote, has any entry of people.
+
+    Raises:
+        InputError: it cannot be read, or is not CSV in UTF-8.
+    """
+    _, lines = csv_lines(path, "reviewed tracks")
+    return any(text for _, line in lines for name, text in line.items() if name not in ("path", STRATUM))
+
+
 def _decision(line: dict[str, str | None], where: str) -> Decision:
     cell = {name: (line.get(name) or "").strip() for name in COLUMNS if name != "path"}
     path = line.get("path") or ""

@@ -9,12 +9,15 @@ from pathlib import Path
 
 from sonicscan.errors import InputError
 from sonicscan.files import read_small
+from sonicscan.report.cells import unescaped
 
 MAX_BYTES = 128 << 20  # a million lines
 
 
 def csv_lines(path: Path, what: str) -> tuple[tuple[str, ...], Iterator[tuple[int, dict[str, str | None]]]]:
     """The column names of a CSV file in UTF-8, and its lines with their numbers.
+
+    Cells that a CSV of this program escapes, because they look like formulas, are read back.
 
     Args:
         path: the file; a pipe too.
@@ -37,7 +40,8 @@ def _lines(
 ) -> Iterator[tuple[int, dict[str, str | None]]]:
     try:
         for line in reader:
-            yield reader.line_num, line  # type: ignore[attr-defined]
+            cells = {name: unescaped(text) if isinstance(text, str) else text for name, text in line.items()}
+            yield reader.line_num, cells  # type: ignore[attr-defined]
     except csv.Error as error:
         raise _no_csv(path, what, error) from error
 

@@ -122,16 +122,19 @@ def sample(report: Location, n: int, out: Path, seed: int) -> None:
     Then run `estimate` with the file.
     """
     from sonicscan.analysis import catalogue, listening
-    from sonicscan.analysis.reviewed import COLUMNS, STRATUM
+    from sonicscan.analysis.reviewed import COLUMNS, STRATUM, filled_in
     from sonicscan.files import write_whole
+    from sonicscan.report.cells import escaped
 
+    if out.is_file() and filled_in(out):
+        raise InputError(f"--out {out}: people have filled in this list; name another file, or move that one away.")
     source = catalogue.load(report)
     drawn = listening.draw(source.rows, n, seed)
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow([*COLUMNS, STRATUM])
     for track in drawn:
-        writer.writerow([track.row.path, "", "", "", "", "", track.stratum])
+        writer.writerow([escaped(track.row.path), "", "", "", "", "", track.stratum])
     try:
         write_whole(out, text.getvalue())
     except (OSError, UnicodeEncodeError) as error:

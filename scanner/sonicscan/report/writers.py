@@ -20,15 +20,12 @@ from sonicscan.files import replacing
 from sonicscan.library import remote
 from sonicscan.library.urls import Location, Url
 from sonicscan.provenance.record import Provenance
+from sonicscan.report.cells import escaped, json_cell
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import SCHEMA, to_results
 
 # Characters that JSON does not escape and terminals interpret: C1 controls, bidirectional marks, U+2028.
 _COMMANDS = re.compile("[\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]")
-# Where a spreadsheet begins a formula: at the start of a cell, and behind what another locale takes for a delimiter.
-# The last four signs are full-width. JSON has a comma and a space before a negative number, which is no formula.
-_FORMULA = re.compile(r"((?:^|[,;|\t\r\n])[\s\"']*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])")
-_INNER_FORMULA = re.compile(r"([,;|][\s\"']*)(?=[=+@\uff1d\uff0b\uff0d\uff20]|-(?!\d))")
 # Parquet columns whose values hardly repeat: a dictionary of them takes more space and time than the values.
 _UNLIKE = ("score", "window_margins.list.element", "mtime_ns")
 SUFFIXES = (".parquet", ".csv", ".jsonl")
@@ -135,8 +132,5 @@ def _cell(name: str, value: object) -> object:
     if isinstance(value, Provenance):
         value = dataclasses.asdict(value)
     if isinstance(value, list | dict):
-        return _INNER_FORMULA.sub(r"\1'", json.dumps(value, ensure_ascii=False))
-    if not isinstance(value, str):
-        return value
-    text = _FORMULA.sub(r"\1'", value)
-    return "'" + text if text[:1] in ("\t", "\r") else text  # spreadsheets skip them and read on
+        return json_cell(value)
+    return escaped(value) if isinstance(value, str) else value

@@ -24,9 +24,14 @@ window.decisions = (() => {
     const now = new Date();
     return [now.getFullYear(), now.getMonth() + 1, now.getDate()].map((part) => String(part).padStart(2, "0")).join("-");
   };
-  // A note that begins like a formula would run in a spreadsheet.
-  const harmless = (text) => (/^[=+\-@]/.test(text) ? "'" + text : text);
-  const plain = (text) => (/^'[=+\-@]/.test(text) ? text.slice(1) : text);
+  // Text that begins like a formula would run in a spreadsheet. The rules are those of report/cells.py.
+  const harmless = (text) => {
+    const marked = text.replace(/((?:^|[,;|\t\r\n])[\s"']*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])/g, "$1'");
+    return /^'*[\t\r]/.test(marked) ? "'" + marked : marked;
+  };
+  const plain = (text) =>
+    (/^'+[\t\r]/.test(text) ? text.slice(1) : text)
+      .replace(/((?:^|[,;|\t\r\n])[\s"']*)'(?=[=+\-@\uff1d\uff0b\uff0d\uff20])/g, "$1");
   const cell = (text) => (/[",\r\n]/.test(text) ? '"' + text.replace(/"/g, '""') + '"' : text);
 
   function parse(text) {
@@ -61,7 +66,7 @@ window.decisions = (() => {
     },
     csv() {
       const lines = Object.entries(taken).filter(([, one]) => one.decision).map(([path, one]) =>
-        [path, "", one.decision, one.by || by || "unknown", one.date, "", harmless(one.note)].map(cell).join(","));
+        [path, "", one.decision, one.by || by || "unknown", one.date, "", one.note].map(harmless).map(cell).join(","));
       return [COLUMNS.join(","), ...lines].join("\r\n") + "\r\n";
     },
     // Takes decisions over; `pathOf` gives the path of a decision's track on this page, or null.
@@ -74,14 +79,14 @@ window.decisions = (() => {
       let loaded = 0;
       const unmatched = [];
       for (const row of rows) {
-        const get = (name) => (at[name] < 0 ? "" : row[at[name]] || "");
+        const get = (name) => (at[name] < 0 ? "" : plain(row[at[name]] || ""));
         if (!ALL_KINDS.includes(get("decision"))) continue;
         const path = pathOf(get("path"), get("content_hash").toLowerCase());
         if (path === null) {
           unmatched.push(get("path") || get("content_hash"));
           continue;
         }
-        taken[path] = { decision: get("decision"), note: plain(get("note")), date: get("date") || today(), by: get("by") };
+        taken[path] = { decision: get("decision"), note: get("note"), date: get("date") || today(), by: get("by") };
         loaded++;
       }
       keep();
