@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+from collections.abc import Iterable
+
 
 def harmless(text: str) -> str:
     """Escape a message like `printable`, but keep its backslashes."""
@@ -19,6 +23,25 @@ def printable(text: str) -> str:
     if text.isprintable() and "\\" not in text:
         return text
     return "".join(c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def shell_line(words: Iterable[str]) -> str:
+    """A command for a shell, as printable text without two spaces in a row.
+
+    A word with other characters, or with bytes that are not UTF-8, is quoted as in $'a\\377'. POSIX specifies that
+    since 2024; bash, zsh and ksh read it.
+    """
+    return " ".join(map(_shell_word, words))
+
+
+def _shell_word(text: str) -> str:
+    if text.isprintable() and "  " not in text:
+        return shlex.quote(text)
+    return "$'" + "".join(c if c.isprintable() and c not in " '\\" else _octal(c) for c in text) + "'"
+
+
+def _octal(character: str) -> str:
+    return "".join(f"\\{byte:03o}" for byte in os.fsencode(character))
 
 
 def first_line(error: BaseException) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
+import os
+import re
 import shlex
 import subprocess
 import sys
@@ -104,6 +107,31 @@ def test_the_line_in_the_report_gives_the_same_figures(folder: Path) -> None:
     again = report_of(folder / "case-again")
     for part in ("figures", "result", "audio", "model", "tool", "error_rates"):
         assert again[part] == report[part], part
+
+
+@pytest.mark.parametrize(
+    "name", [b"raw\xff.wav", b"-rf.wav", b"it's  a\n\\new $HOME `id`.wav", "\u00e9\u202e.wav".encode()]
+)
+def test_a_case_about_any_name_can_be_repeated_from_the_line_in_its_page(
+    folder: Path, tmp_path: Path, name: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / os.fsdecode(name)).write_bytes((folder / "a song.wav").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    examiner = "Ada \udcff"  # as Python reads an argument that is not UTF-8
+    done = invoke(
+        "case", "--model", folder / "m.onnx", "--examiner", examiner, "--out", "case", "--", os.fsdecode(name)
+    )
+    assert done.exit_code == 0, done.output
+    report = report_of(tmp_path / "case")
+    page = (tmp_path / "case" / HTML).read_text(encoding="utf-8")
+    shown = " ".join(html.unescape(word) for word in re.findall('<span class="word">(.*?)</span>', page))
+    assert shown == report["again"] and shown.isprintable()
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(["bash", "-c", shown], env=environment, check=True)
+    again = report_of(tmp_path / "case-again")
+    for part in ("figures", "result", "audio", "examiner"):
+        assert again[part] == report[part], part
+    assert verify(tmp_path / "case").examiner == examiner
 
 
 def test_a_case_is_verified_and_every_change_is_found(folder: Path, tmp_path: Path) -> None:

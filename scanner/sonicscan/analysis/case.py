@@ -17,7 +17,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ from sonicscan.scanning.scan import now
 from sonicscan.scoring.likelihood import PROPOSITIONS
 from sonicscan.scoring.thresholds import Thresholds
 from sonicscan.signing import PrivateKey, PublicKey, check_signature, read_signature, signature_path
-from sonicscan.text import printable
+from sonicscan.text import printable, shell_line
 from sonicscan.version import __version__
 
 FORMAT = "sonicscan case 1"
@@ -175,14 +174,14 @@ def _report(
 ) -> dict[str, Any]:
     """All figures, as `report.json` has them."""
     spec, facts, limits = model.spec, evidence.facts, order.limits
-    again = ["sonicscan-report", "case", str(order.audio), "--model", str(model.path), "--examiner", order.examiner]
-    again += ["--windows", str(order.plan), *order.options]
+    again = ["sonicscan-report", "case", "--model", str(model.path), "--examiner", order.examiner]
+    again += ["--windows", str(order.plan), *order.options, "--out", "case-again", "--", str(order.audio)]
     return {
         "format": FORMAT,
         "examiner": order.examiner,
         "opened": opened,
         "closed": now(),
-        "again": shlex.join([*again, "--out", "case-again"]),
+        "again": shell_line(again),
         "propositions": list(PROPOSITIONS),
         "audio": {
             "path": printable(str(order.audio)),

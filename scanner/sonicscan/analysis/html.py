@@ -52,13 +52,15 @@ def require_libraries() -> None:
 def render(template: str, scripts: tuple[Script, ...], media: str = "data:", **values: Any) -> str:
     """A page from one of the templates, with `scripts` at its end in that order.
 
+    Half surrogate pairs, such as those of file names that are not UTF-8, are escaped: the page is valid Unicode.
     `media` are the places from which the page may play sound, as its content security policy names them.
     """
     policy = (
         f"default-src 'none'; script-src {' '.join(repr(s.digest) for s in scripts) or repr('none')}; "
         f"style-src 'unsafe-inline'; img-src data:; media-src {media}; base-uri 'none'; form-action 'none'"
     )
-    return _environment().get_template(template).render(policy=policy, scripts=[s.text for s in scripts], **values)
+    page = _environment().get_template(template).render(policy=policy, scripts=[s.text for s in scripts], **values)
+    return page.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def write_page(text: str, path: Path) -> None:
