@@ -78,7 +78,7 @@ def test_the_report_says_what_was_examined_with_what(folder: Path) -> None:
     assert result["log10_lr"] == found.log10_lr and result["p_value"] == found.p_value
     assert result["posterior"] == found.posterior and 0 < score < 1
     assert abs(result["log10_lr"]) <= np.log10(401)
-    assert report["error_rates"] == [{"max_fpr": 0.01, "share": 0.2, "n": 300}]
+    assert report["error_rates"] == [{"max_fpr": 0.01, "share": 0.2, "n": 300, "effective_n": None}]
     assert len(report["propositions"]) == 2
 
 

@@ -89,3 +89,17 @@ def test_what_is_not_known_is_not_compared() -> None:
     assert [c.what for c in compare(without, library(rng))] == ["lower scores"]
     unknown = library(rng, 100, codecs=[None] * 100, bandwidth_hz=np.full(100, np.nan))
     assert {c.what for c in compare(calibration(rng), unknown)} == {"sample rate", "lower scores"}
+
+
+@pytest.mark.parametrize("m", [30, 40, 100])
+def test_a_rare_codec_in_a_small_library_raises_no_false_alarm(m: int) -> None:
+    """3% of the calibration and of the library are MP3: an alarm in at most 0.3% of 2,000 libraries."""
+    rng = np.random.default_rng(5)
+    alarms = 0
+    for known, found in zip(rng.binomial(1515, 0.03, 2000), rng.binomial(m, 0.03, 2000), strict=True):
+        codecs = ["mp3"] * int(found) + ["vorbis"] * (m - int(found))
+        material = Material(codecs={"vorbis": 1515 - int(known), "mp3": int(known)})
+        calibration = Calibration.of([0.1] * 1515, material=material)
+        library = Library(codecs, [None] * m, np.full(m, np.nan), np.full(m, 0.1))
+        alarms += any(comparison.differs for comparison in compare(calibration, library))
+    assert alarms <= 0.003 * 2000

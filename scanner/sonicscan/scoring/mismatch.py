@@ -90,18 +90,33 @@ def _categories(what: str, known: Mapping[str, int], found: Iterable[str | None]
     names = sorted(known.keys() | counts.keys())
     table = np.array([[known.get(name, 0) for name in names], [counts[name] for name in names]], dtype=np.float64)
     distance = 0.5 * float(np.abs(table[0] / n - table[1] / m).sum())
-    # Rare values are put together, the rarest first, until each count is expected to be large enough.
+    # Rare values are put together, the rarest first, until each count is expected to be large enough. The test of two
+    # values is exact.
     columns = sorted(table.T, key=np.sum)
-    while len(columns) > 1 and columns[0].sum() * min(n, m) / (n + m) < _MIN_EXPECTED:
+    while len(columns) > 2 and columns[0].sum() * min(n, m) / (n + m) < _MIN_EXPECTED:
         columns = sorted([columns[0] + columns[1], *columns[2:]], key=np.sum)
     pooled = np.column_stack(columns)
-    expected = pooled.sum(axis=1, keepdims=True) * pooled.sum(axis=0) / (n + m)
-    statistic = float(np.sum((pooled - expected) ** 2 / np.maximum(expected, 1e-9)))
-    p_value = float(scipy.special.chdtrc(max(1, pooled.shape[1] - 1), statistic))
+    if len(columns) == 1:
+        p_value = 1.0
+    elif len(columns) == 2:
+        p_value = _fisher(n, m, int(columns[0].sum()), int(columns[0][1]))
+    else:
+        expected = pooled.sum(axis=1, keepdims=True) * pooled.sum(axis=0) / (n + m)
+        p_value = float(scipy.special.chdtrc(len(columns) - 1, float(np.sum((pooled - expected) ** 2 / expected))))
     most = names[int(np.argmax(np.abs(table[0] / n - table[1] / m)))]
     shares = f"{known.get(most, 0) / n:.0%} of the calibration's tracks and {counts[most] / m:.0%} of these"
     unit = " Hz" if what == "sample rate" else ""
     return Comparison(what, distance, p_value, f"{what}: {shares} are {most}{unit}")
+
+
+def _fisher(n: int, m: int, hits: int, found: int) -> float:
+    """Fisher's exact test, two-sided: `hits` of n + m tracks have a value, `found` of them among the m."""
+    from scipy.special import gammaln
+
+    k = np.arange(max(0, hits - n), min(m, hits) + 1, dtype=np.float64)
+    log_p = -(gammaln(k + 1) + gammaln(m - k + 1) + gammaln(hits - k + 1) + gammaln(n - hits + k + 1))
+    p = np.exp(log_p - log_p.max())
+    return float(p[p <= p[found - int(k[0])] * (1.0 + 1e-7)].sum() / p.sum())
 
 
 def _bandwidth(quantiles: Sequence[float], n: int, found: Float64) -> Comparison | None:
