@@ -125,6 +125,16 @@ def test_declared_against_found(tmp_path: Path) -> None:
     assert [m.path for m in found.unconfirmed] == ["b/2.mp3", "b/5.mp3"]
 
 
+def test_groups_are_not_compared_with_declarations(tmp_path: Path, report: Path) -> None:
+    """An option that would be ignored is an error."""
+    (tmp_path / "d.csv").write_text("path,declared\na/1.mp3,none\n")
+    for name in ("d.csv", "none.csv"):
+        done = run("summary", report, "--by", "artist", "--declared", tmp_path / name)
+        assert done.exit_code == 2 and "--by and --declared are mutually exclusive" in done.stderr and not done.stdout
+    done = run("summary", report, "--declared", tmp_path / "none.csv")
+    assert done.exit_code == 2 and "none.csv" in done.stderr and not done.stdout
+
+
 def test_declarations_in_parquet_are_read_like_those_in_csv(tmp_path: Path, report: Path) -> None:
     table = pa.table({"path": ["a/1.mp3", "b/2.mp3"], "declared": ["none", "fully"], "note": [1, 2]})
     pq.write_table(table, tmp_path / "d.parquet")

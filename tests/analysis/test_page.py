@@ -351,12 +351,20 @@ def test_evidence_needs_the_model_and_the_sound_of_the_scan(tmp_path: Path, smal
     assert refused.exit_code == 2 and "is not the model of r.parquet" in refused.stderr
     alone = CliRunner().invoke(main, args)
     assert alone.exit_code == 2 and "must be given together" in alone.stderr
+    idle = CliRunner().invoke(main, [*args[:4], "--model", str(tmp_path / "none.onnx")])
+    assert idle.exit_code == 2 and "--model is the model for --explain N" in idle.stderr
+    (tmp_path / "empty").mkdir()
+    for name, said in (("none", "none: there is no such folder"), ("empty", "empty holds none of the 3 highest")):
+        missing = CliRunner().invoke(main, [*args, "--library", str(tmp_path / name), "--model", str(model)])
+        assert missing.exit_code == 2 and said in missing.stderr and len(missing.stderr.splitlines()) == 1
+    assert not out.exists()
 
     moved = tmp_path / "moved"
     moved.mkdir()
     shutil.copy(small_library / "b" / "4.ogg", moved / "4.ogg")
     shutil.copy(small_library / "a" / "1.wav", moved / "5.wav")  # of the same name, and another sound
-    run(*args, "--library", moved, "--model", model)
+    result = CliRunner().invoke(main, [*args, "--library", str(moved), "--model", str(model)])
+    assert result.exit_code == 0 and "Note: There is no evidence for " in result.stderr
     page = out.read_text(encoding="utf-8")
     assert page.count('class="figures"') == 1
     assert "the file has changed since the scan" in page and "it is not below" in page

@@ -36,7 +36,10 @@ def explain_highest(
 
     Raises:
         ModelError: the model differs from the report's, so its evidence would explain other scores.
+        InputError: `library` is not a folder, or holds none of these tracks.
     """
+    if not library.is_dir():
+        raise InputError(f"--library {library}: there is no such folder.")
     model = load_model(model_path, Device("cpu"))
     if model.digest != catalogue.metadata.model_digest:
         raise ModelError(
@@ -47,25 +50,36 @@ def explain_highest(
     plan = WindowPlan.parse(catalogue.metadata.windows or str(WindowPlan()), adaptive=True)
     found: dict[bytes, Explained] = {}
     notes: list[str] = []
+    highest = [row for row in by_score(catalogue.rows) if row.score is not None][:n]
+    places = [_place(row, library) for row in highest]
+    if places and not any(places):
+        raise InputError(
+            f"--library {library} holds none of the {len(places)} highest-scoring tracks of {catalogue.name}; "
+            "name the folder that was scanned."
+        )
     with Decoder(model.spec.audio) as decoder:
-        for row in [row for row in by_score(catalogue.rows) if row.score is not None][:n]:
+        for row, path in zip(highest, places, strict=True):
             try:
-                found[identity(row)] = _explain(row, catalogue, library, model, plan, decoder)
+                if path is None:
+                    raise InputError(f"it is not below {library}.")
+                found[identity(row)] = _explain(row, path, catalogue, model, plan, decoder)
             except (AudioError, InputError) as error:
                 notes.append(f"There is no evidence for {row.path}: {error}")
     return found, notes
 
 
 def _explain(
-    row: FileResult, catalogue: Catalogue, library: Path, model: Model, plan: WindowPlan, decoder: Decoder
+    row: FileResult, path: Path, catalogue: Catalogue, model: Model, plan: WindowPlan, decoder: Decoder
 ) -> Explained:
-    path = next((p for p in _places(row, library) if os.path.isfile(p)), None)  # noqa: PTH113 - any name is allowed
-    if path is None:
-        raise InputError(f"it is not below {library}.")
     evidence = explain(os.fsencode(path), model, plan.first(row.windows + row.silent_windows), decoder)
     if row.score is None or abs(evidence.score - row.score) > _SAME_SCORE:
         raise InputError(f"its score is {evidence.score:.4f} now: the file has changed since the scan.")
     return explained(evidence, catalogue.thresholds, TRACK_SOUND_S, decoder)
+
+
+def _place(row: FileResult, library: Path) -> Path | None:
+    """The present path of a track; None if it is not below `library`."""
+    return next((p for p in _places(row, library) if os.path.isfile(p)), None)  # noqa: PTH113 - any name is allowed
 
 
 def _places(row: FileResult, library: Path) -> Iterator[Path]:

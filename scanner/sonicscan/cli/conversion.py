@@ -20,6 +20,7 @@ from sonicscan.cli.report_options import (
 )
 from sonicscan.errors import STATUSES, InputError
 from sonicscan.model.bundled import DEFAULT
+from sonicscan.text import harmless
 
 if TYPE_CHECKING:
     from sonicscan.analysis.explained import Explained
@@ -156,6 +157,8 @@ def html(
     """
     if (explain_n is None) != (library is None):
         raise click.UsageError("--explain N and --library ROOT must be given together; evidence needs the sound files.")
+    if model is not None and explain_n is None:
+        raise click.UsageError("--model is the model for --explain N, which is missing.")
     from sonicscan.analysis.html import require_libraries, write_page
 
     require_libraries()
@@ -186,3 +189,5 @@ def html(
         declared=declarations_of(declared),
     )
     write_page(text, out)
+    for note in notes:
+        click.echo(harmless(f"Note: {note}"), err=True)

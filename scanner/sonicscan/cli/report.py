@@ -82,6 +82,8 @@ def summary(
 
     The summary also estimates how many flags are false.
     """
+    if by is not None and declared is not None:
+        raise click.UsageError("--by and --declared are mutually exclusive: --by prints only groups.")
     from sonicscan.analysis import catalogue
     from sonicscan.analysis.summary import summarise
 
