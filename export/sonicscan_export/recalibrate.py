@@ -145,7 +145,7 @@ def check_enough(n: int, max_fpr: float, who: str) -> None:
     needed = tracks_needed(max_fpr)
     if n < needed:
         raise InputError(
-            f"{who} {n} tracks, and a false-positive rate of {max_fpr:.3g} takes {needed} "
+            f"{who} {n} track{'' if n == 1 else 's'}, and a false-positive rate of {max_fpr:.3g} takes {needed} "
             f"to be certain of at {CONFIDENCE:.0%}; add tracks, or ask for a higher --max-fpr."
         )
 
