@@ -161,7 +161,7 @@ class Scanner:
         """Score one file or URL; decoding runs in a new worker process.
 
         Raises:
-            InputError: it is a folder, or it is not there.
+            InputError: it is not there, or it is a folder without exactly one file.
             RemoteError: a URL cannot be reached.
         """
         results = list(self.scan(path, include=("*",)))
@@ -204,7 +204,7 @@ class Scanner:
         """Decompose the score of a sound file over windows, time and frequency.
 
         Raises:
-            AudioError: no sound could be read, or all of it is silent.
+            AudioError: the file cannot be read, is at a URL, has no sound, or is all silent.
             ModelError: the model's class maps do not explain its logits.
         """
         from sonicscan.analysis.evidence import explain

@@ -80,7 +80,7 @@ class ScanOptions:
         if not self.timeout_s > 0:
             raise InputError(f"a time limit is more than 0 seconds, not {self.timeout_s:g}.")
         if min(self.workers, self.threads, self.batch_size) < 0:
-            raise InputError("workers, threads and batch size are 1 or more.")
+            raise InputError("workers, threads and batch size are 1 or more, or 0 for the default.")
 
 
 class Scan:
