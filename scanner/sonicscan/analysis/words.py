@@ -139,7 +139,9 @@ def findings(summary: Summary) -> Iterator[str]:
     elif summary.chance_flags is not None and flagged and not summary.differences and summary.not_certified is None:
         yield f"If every track were by people, about {count(summary.chance_flags)} would be flagged by chance alone."
     found = summary.discoveries
-    if found is not None and found.tracks:
+    if found is not None and summary.differences:
+        yield "These tracks differ from the calibration's, so no false-discovery rate can be stated for them."
+    elif found is not None and found.tracks:
         yield (
             f"For a false-discovery rate of {percent(found.fdr)}, flag the {found.tracks:,} highest tracks "
             f"(score {found.score:.4f} and over; Benjamini-Hochberg)."
