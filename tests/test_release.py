@@ -18,6 +18,7 @@ from synthesis import music
 from sonicscan import __version__
 from sonicscan.cli.demo import write_sound
 from sonicscan.files import sha256_of
+from sonicscan.model.bundled import bundled_models
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,7 +54,8 @@ def test_the_metadata_is_complete(built: dict[str, Path]) -> None:
         metadata = wheel.read(f"sonicscan-{__version__}.dist-info/METADATA").decode()
     licences = f"sonicscan-{__version__}.dist-info/licenses"
     assert {f"{licences}/LICENSE", f"{licences}/THIRD_PARTY.md"} <= names
-    assert {"sonicscan/model/bundled/SHA256SUMS", "sonicscan/model/bundled/model-card.md"} <= names
+    beside = {"SHA256SUMS", "model-card.md", "lambda-card.md", *(f"{name}.onnx" for name in bundled_models())}
+    assert {f"sonicscan/model/bundled/{name}" for name in beside} <= names
     assert "License-Expression: MIT" in metadata and "Requires-Python: >=3.11" in metadata
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for extra in project["optional-dependencies"]:
