@@ -173,6 +173,26 @@ def test_an_arrow_file_of_another_schema_is_left_alone(tmp_path: Path) -> None:
         Journal(path, "key")
 
 
+@pytest.mark.parametrize("content", [b"PAR1 a report", b"path,decision\n", b"RIFF", b"\0\0\0\x18ftypM4A "])
+def test_a_fresh_scan_never_discards_a_file_that_is_no_journal(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "mine"
+    path.write_bytes(content)
+    with pytest.raises(ReportError, match="--fresh does not discard it"):
+        Journal(path, "key", fresh=True)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("keep", [slice(0, 2), slice(0, 40), slice(0, 0)])
+def test_a_fresh_scan_discards_a_damaged_journal(keep: slice, tmp_path: Path) -> None:
+    path = tmp_path / "r.journal"
+    whole = planted(path)
+    for damaged in (whole[keep], bytes(100) + whole[100:]):
+        path.write_bytes(damaged)
+        journal = Journal(path, "key", fresh=True)
+        assert rows_of(journal) == []
+        journal.close()
+
+
 def test_a_second_scan_is_refused_at_once(tmp_path: Path) -> None:
     path = tmp_path / "r.journal"
     journal = Journal(path, "key")

@@ -35,6 +35,7 @@ _KEY = b"sonicscan.key"
 _SECRET, _SECRET_CHECK = b"sonicscan.secret", b"sonicscan.secret_check"
 _SECRET_BYTES = 32
 _DIGEST = b"digest"
+_STREAM = b"\xff\xff\xff\xff"  # how an Arrow stream begins; zeros are left by a power cut
 _SYNC_S = 1.0
 _JOINED_BATCHES = 300  # a batch takes 30 kB of memory in addition to its rows
 
@@ -56,7 +57,7 @@ class Journal:
         fresh: delete the rows that an earlier scan left.
 
     Raises:
-        ReportError: another scan holds it, it has another key, or it cannot be written.
+        ReportError: another scan holds it, it has another key, it is another kind of file, or it cannot be written.
     """
 
     def __init__(self, path: Path, key: str, fresh: bool = False) -> None:
@@ -72,6 +73,8 @@ class Journal:
             raise ReportError(f"the journal {path} cannot be written: {error.strerror}.") from error
         try:
             self._rows = self._batches = 0
+            if fresh:
+                self._refuse_foreign()
             for some in () if fresh else self._read(key):
                 self._rows += some.table.num_rows
                 self._batches += some.batches
@@ -161,6 +164,15 @@ class Journal:
             yield
         except OSError as error:
             raise ReportError(f"the journal {self.path} could not be written: {error.strerror or error}.") from error
+
+    def _refuse_foreign(self) -> None:
+        """A fresh scan discards a damaged journal, but never a file that cannot have been one."""
+        start = os.pread(self._file.fileno(), len(_STREAM), 0)
+        if start and start.strip(b"\0") not in (b"", _STREAM[: len(start)]):
+            raise ReportError(
+                f"{self.path} is not a journal of sonicscan, so --fresh does not discard it; move it away, or name "
+                "another place with --journal."
+            )
 
     def _read(self, key: str) -> Iterator[_Rows]:
         """The rows of the good batches; truncates the file after the last of them and seeks to its end."""
