@@ -36,7 +36,7 @@ from sonicscan.spec import (
     codec_categories,
     codec_class,
 )
-from sonicscan.text import harmless, printable
+from sonicscan.text import printable
 
 GroupBy = Literal["artist", "album", "none"]
 GROUP_BY: tuple[GroupBy, ...] = get_args(GroupBy)
@@ -172,7 +172,7 @@ def _check_rows(rows: Sequence[FileResult], metadata: ReportMetadata, model: Mod
         )
     if metadata.selected:
         raise InputError(
-            f"{report} has only the tracks that {harmless(metadata.filtered or '')} selected, and thresholds from such "
+            f"{report} has {metadata.chosen}, and thresholds from such "
             "tracks are wrong; use the report of the whole scan."
         )
     bad = [row for row in rows if row.status != "ok"]

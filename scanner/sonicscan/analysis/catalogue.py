@@ -62,7 +62,7 @@ class Catalogue:
                 if self.selected
                 else "All figures are about these tracks."
             )
-            found.append(f"{self.name} has only the tracks that {self.metadata.filtered} selected. {told}")
+            found.append(f"{self.name} has {self.metadata.chosen}. {told}")
         if self.metadata.missing_shards:
             shards = sorted(set(self.metadata.shards))
             names = ", ".join(f"{i}/{n}" for i, n in shards[:_NAMED_SHARDS])

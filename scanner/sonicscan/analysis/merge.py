@@ -27,7 +27,6 @@ from sonicscan.report.metadata import ReportMetadata, with_metadata
 from sonicscan.report.readers import part_files
 from sonicscan.report.schema import SCHEMA, SCHEMA_VERSION
 from sonicscan.report.versions import check_version, upgraded
-from sonicscan.text import harmless
 
 BATCH_ROWS = 8192
 
@@ -136,7 +135,7 @@ def _refuse_filtered(inputs: Sequence[_Input]) -> None:
     for source in inputs:
         if source.metadata.filtered is not None:
             raise ReportError(
-                f"{source.path} has only the tracks that {harmless(source.metadata.filtered)} selected; "
+                f"{source.path} has {source.metadata.chosen}; "
                 "merge the reports of whole scans, and convert the merged report."
             )
 

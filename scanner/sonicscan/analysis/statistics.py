@@ -78,7 +78,7 @@ def error_rates(spec: ModelSpec, thresholds: Thresholds) -> ErrorRates | None:
     caught = caught_at(spec, thresholds.max_fpr)
     if caught is None:
         return ErrorRates(over, n, None, 0, 0.0)
-    return ErrorRates(over, n, caught.share, caught.n, caught.n if caught.effective_n is None else caught.effective_n)
+    return ErrorRates(over, n, caught.share, caught.n, caught.independent_n)
 
 
 def wilson(hits: int, n: int) -> Estimate:

@@ -30,7 +30,6 @@ from sonicscan.report.compared import differences
 from sonicscan.report.row import FileResult
 from sonicscan.scoring.thresholds import VERDICTS, Thresholds, smallest_p_value, why_not_certified
 from sonicscan.spec import UNKNOWN_WINDOWS, ModelSpec, codec_class
-from sonicscan.text import harmless
 
 
 @dataclass(frozen=True)
@@ -190,7 +189,7 @@ def summarise(
     if found is not None:
         why_not = found.why_not
     elif selected:
-        why_not = f"the report has only the tracks that {harmless(catalogue.metadata.filtered or '')} selected"
+        why_not = f"the report has {catalogue.metadata.chosen}"
     else:
         why_not = "the model is not calibrated, or the scan gave no verdicts"
     declarations = count_declarations(rows)

@@ -16,6 +16,7 @@ from sonicscan.errors import ModelError, ReportError
 from sonicscan.report.schema import SCHEMA_VERSION
 from sonicscan.scoring.thresholds import Thresholds
 from sonicscan.spec import ModelSpec
+from sonicscan.text import harmless
 
 _PREFIX = b"sonicscan."
 _INDEPENDENT = frozenset({"--path", "--status"})  # filters whose choice does not depend on scores
@@ -138,6 +139,11 @@ class ReportMetadata:
             return False
         options = {word for word in self.filtered.split() if word.startswith("--")}
         return not options or not options <= _INDEPENDENT
+
+    @property
+    def chosen(self) -> str:
+        """What a report with `filtered` holds, in words for people."""
+        return f"only the tracks that {harmless(self.filtered or '')} selected"
 
     @property
     def missing_shards(self) -> bool:

@@ -87,9 +87,14 @@ class Caught:
     n: int
     effective_n: float | None = None
 
+    @property
+    def independent_n(self) -> float:
+        """`effective_n`, or `n` where it was not measured."""
+        return self.n if self.effective_n is None else self.effective_n
+
     def __post_init__(self) -> None:
-        effective = self.n if self.effective_n is None else self.effective_n
-        if not (0.0 < self.max_fpr < 1.0 and 0.0 <= self.share <= 1.0 and self.n > 0 and 0.0 < effective <= self.n):
+        shares = 0.0 < self.max_fpr < 1.0 and 0.0 <= self.share <= 1.0
+        if not (shares and self.n > 0 and 0.0 < self.independent_n <= self.n):
             raise ModelError(
                 f"the model's contract has caught={self.max_fpr!r:.20}, {self.share!r:.20}, {self.n!r:.20}, "
                 f"{self.effective_n!r:.20}; a rate, a share, a number of tracks and a smaller one are needed."
