@@ -205,7 +205,10 @@ def _values(
             (r.name, str(r.people), share(r.flagged), str(r.ai), share(r.caught)) for r in findings.by_windows
         ),
         "stress_note": (
-            f"On {stressed} of the tracks{by}, as real files that the scanner opens." if stressed else "Not run."
+            f"On {stressed} of the tracks{by}, as real files that the scanner opens. Parts are separated by median "
+            "filters, not by a neural network."
+            if stressed
+            else "Not run."
         ),
         "stress": _lines(
             (

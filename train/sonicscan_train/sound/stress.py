@@ -28,9 +28,14 @@ RATE = 44100
 CLEAN = "clean"
 Condition = Callable[[Float32, np.random.Generator], Float32]
 
+
+def _mp3(samples: Float32) -> Float32:
+    return round_trip(samples, RATE, "mp3", 64)
+
+
 CONDITIONS: Mapping[str, Condition] = {
     CLEAN: lambda x, rng: x,
-    "mp3 64": lambda x, rng: round_trip(x, RATE, "mp3", 64),
+    "mp3 64": lambda x, rng: _mp3(x),
     "mp3 128": lambda x, rng: round_trip(x, RATE, "mp3", 128),
     "aac 96": lambda x, rng: round_trip(x, RATE, "aac", 96),
     "opus 64": lambda x, rng: round_trip(x, RATE, "opus", 64),
@@ -44,6 +49,9 @@ CONDITIONS: Mapping[str, Condition] = {
     "noise 30 dB": lambda x, rng: effects.noise(x, 30.0, rng),
     "gain -12 dB": lambda x, rng: effects.gain(x, -12.0),
     "reverb": lambda x, rng: effects.reverb(x, RATE, 0.5, 0.25, rng),
+    "loud mastering": lambda x, rng: effects.mastered(x, RATE, rng),
+    "one separated part": lambda x, rng: effects.separated(x, rng),
+    "mp3 64, 4% faster, mp3 64": lambda x, rng: _mp3(effects.speed(_mp3(x), 1.04)),
 }
 
 
