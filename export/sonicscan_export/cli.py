@@ -140,6 +140,29 @@ def inspect(model: Path, as_json: bool) -> None:
 @main.command(context_settings=_SETTINGS)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
+    "--data",
+    "manifest",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="MANIFEST",
+    help="Tracks like those to train on: the statistics of normalisations come from their windows.",
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the checkpoints.")
+def restore(model: Path, manifest: Path, out: Path) -> None:
+    """Write the checkpoints of MODEL's networks, to train them further.
+
+    OUT/best, or OUT/member-0/best and so on. They have the precision of MODEL, and no calibration.
+    """
+    from sonicscan.model.bundled import chosen_model
+    from sonicscan_export import restore as restoring
+
+    for folder in restoring.restore(chosen_model(model), manifest, out, _on_stderr):
+        _on_stderr(f"{folder} is a checkpoint.")
+
+
+@main.command(context_settings=_SETTINGS)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
     "--report",
     "report_path",
     required=True,
