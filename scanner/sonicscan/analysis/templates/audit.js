@@ -36,14 +36,18 @@ function histogram(charts) {
     marker: { color: colour(colours[verdict]) }, hovertemplate: "%{y:,} " + verdict + "<extra>score %{x:.2f}</extra>",
   }));
   const most = Math.max(1, ...Object.values(charts.histogram).flat());
-  const lines = [["flagged", "ai"], ["review", "review"]].filter(([name]) => charts[name] !== null && charts[name] <= 1);
+  // The labels stand on the outer sides of the two lines, which are often close together.
+  const lines = [["flagged", "ai", "left"], ["review", "review", "right"]].filter(([name]) => charts[name] !== null && charts[name] <= 1);
   const marks = lines.map(([name, tint]) => ({
     type: "line", xref: "x", yref: "paper", x0: charts[name], x1: charts[name], y0: 0, y1: 1,
     line: { color: colour(tint), width: 1.5, dash: "dash" },
-    label: { text: name, textposition: "end", textangle: 0, yanchor: "bottom", font: { size: 11, color: colour(tint) } },
+  }));
+  const labels = lines.map(([name, tint, xanchor]) => ({
+    text: name, xref: "x", yref: "paper", x: charts[name], y: 1, xanchor, yanchor: "bottom", showarrow: false,
+    font: { size: 11, color: colour(tint) },
   }));
   return [traces, layout({
-    barmode: "stack", shapes: marks, margin: { l: 8, r: 28, t: 26, b: 32 }, showlegend: traces.length > 1,
+    barmode: "stack", shapes: marks, annotations: labels, margin: { l: 8, r: 44, t: 26, b: 32 }, showlegend: traces.length > 1,
     legend: { orientation: "h", y: -0.34, traceorder: "reversed" },
     xaxis: axis({ range: [0, 1], title: { text: "score" } }),
     yaxis: axis({ title: { text: "tracks" }, ...(most > 200 ? { type: "log", dtick: 1, range: [-0.2, Math.log10(most) + 0.2] } : { rangemode: "tozero" }) }),
