@@ -15,6 +15,7 @@ from scipy.special import expit
 
 from sonicscan.analysis.catalogue import load
 from sonicscan.analysis.copies import distinct
+from sonicscan.analysis.sentences import findings
 from sonicscan.analysis.statistics import (
     ErrorRates,
     Estimate,
@@ -25,7 +26,7 @@ from sonicscan.analysis.statistics import (
     wilson,
 )
 from sonicscan.analysis.summary import StatusCount, discovered, summarise
-from sonicscan.analysis.words import findings, interval
+from sonicscan.analysis.words import interval
 from sonicscan.cli.report import main
 from sonicscan.scoring.aggregate import judgement
 from sonicscan.scoring.thresholds import Thresholds, certified_thresholds, p_value, smallest_p_value

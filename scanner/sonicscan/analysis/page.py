@@ -18,17 +18,10 @@ from sonicscan.analysis.explained import Explained
 from sonicscan.analysis.groups import Group, common_folder
 from sonicscan.analysis.html import embedded, own_script, plotly_script, render, table_script, table_style
 from sonicscan.analysis.reviewed import Reviewed
+from sonicscan.analysis.sentences import card, findings
 from sonicscan.analysis.summary import Summary, summarise
 from sonicscan.analysis.suppliers import Declared
-from sonicscan.analysis.words import (
-    LIMITS,
-    card,
-    findings,
-    group_in_words,
-    headline,
-    p_value_in_words,
-    ratio_in_words,
-)
+from sonicscan.analysis.words import LIMITS, group_in_words, headline, p_value_in_words, ratio_in_words
 from sonicscan.provenance.words import described
 from sonicscan.report.row import FileResult
 from sonicscan.scoring.aggregate import margin_of

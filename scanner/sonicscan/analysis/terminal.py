@@ -13,11 +13,12 @@ from sonicscan.analysis.declarations import declaration_sentences
 from sonicscan.analysis.diff import Change, Difference
 from sonicscan.analysis.groups import Group
 from sonicscan.analysis.listening import ListenedEstimates
+from sonicscan.analysis.sentences import findings, listened
 from sonicscan.analysis.statistics import Estimate
 from sonicscan.analysis.summary import Summary
 from sonicscan.analysis.suppliers import SupplierCounts
 from sonicscan.analysis.trend import Month
-from sonicscan.analysis.words import LIMITS, findings, listened, percent
+from sonicscan.analysis.words import LIMITS, percent
 from sonicscan.provenance.words import described
 from sonicscan.report.row import FileResult
 from sonicscan.text import printable
