@@ -377,6 +377,18 @@ def test_under_a_second_is_too_short(seconds: float, plan: int | None, tmp_path:
         assert "at least 1 s" in (facts.error or "")
 
 
+@pytest.mark.parametrize("plan", [1, 12, None])
+@pytest.mark.parametrize(("rate", "frames"), [(44100, 44099), (44100, 44098), (48000, 47999), (22051, 22050)])
+def test_a_track_of_almost_a_second_is_either_scored_or_too_short(
+    rate: int, frames: int, plan: int | None, tmp_path: Path
+) -> None:
+    """Resampling rounds its length; status and windows must not contradict each other."""
+    path = tmp_path / "almost.wav"
+    soundfile.write(path, music(2.0, rate, 2)[:frames], rate)
+    windows, facts = windows_of(path, plan)
+    assert (facts.status == "ok") == (len(windows) == 1)
+
+
 # --- Wrong lengths -----------------------------------------------------------------------------
 
 

@@ -18,9 +18,9 @@ import numpy as np
 import soxr
 
 from sonicscan.arrays import Float32
-from sonicscan.audio.facts import AudioFacts, Found, Meter, facts_of, resampled_frames
+from sonicscan.audio.facts import AudioFacts, Found, Meter, facts_of, is_too_short, resampled_frames
 from sonicscan.audio.sources import Source, open_source
-from sonicscan.audio.windows import MIN_TRACK_S, WindowPlan
+from sonicscan.audio.windows import WindowPlan
 from sonicscan.library.ranges import OpenFile
 from sonicscan.spec import AudioSpec
 
@@ -96,7 +96,7 @@ def _all_windows(source: Source, spec: AudioSpec, meter: Meter) -> Generator[Win
             yield _window(source, spec, start, held[:length])
             held = held[length:]
             start += length
-    if not start and len(held) >= MIN_TRACK_S * spec.sample_rate:
+    if not start and len(held) and not is_too_short(meter.frames, source, spec):
         yield _window(source, spec, 0, np.resize(held, length))
     return Found(meter.frames, source.damage)
 
@@ -122,7 +122,7 @@ def _at(source: Source, spec: AudioSpec, plan: WindowPlan, frames: int, meter: M
     """Windows over a track of `frames` frames; yields None and stops if the track ends before one of them."""
     rate, length = spec.sample_rate, spec.window_samples
     total = resampled_frames(frames, source, spec)
-    if total < MIN_TRACK_S * rate:
+    if is_too_short(frames, source, spec):
         if len(source.read(frames)) < frames:
             yield None
         return

@@ -108,6 +108,11 @@ def resampled_frames(frames: int, source: Source, spec: AudioSpec) -> int:
     return round(frames * spec.sample_rate / source.sample_rate)
 
 
+def is_too_short(frames: int, source: Source, spec: AudioSpec) -> bool:
+    """Whether `frames` of a file, at its own rate, are too little sound to be scored."""
+    return resampled_frames(frames, source, spec) < MIN_TRACK_S * spec.sample_rate
+
+
 def facts_of(source: Source, spec: AudioSpec, meter: Meter, found: Found) -> AudioFacts:
     """Compare the claimed length with the found one, and describe anything unusual."""
     rate, claimed = source.sample_rate, source.claimed_frames
@@ -117,6 +122,7 @@ def facts_of(source: Source, spec: AudioSpec, meter: Meter, found: Found) -> Aud
     skipped = lost and found.frames > 0 and source.reaches_end()
     frames = claimed if skipped and claimed is not None else found.frames
     duration = frames / rate
+    little = is_too_short(found.frames, source, spec)
     status: Status = "ok"
     notes = [source.note] if source.note else []
     warnings: list[str] = []
@@ -136,7 +142,7 @@ def facts_of(source: Source, spec: AudioSpec, meter: Meter, found: Found) -> Aud
         warnings.append("damaged")
         amount = f"; {missing:.2f} s of sound are missing" if missing > 0.01 else ""
         notes.append(f"{found.damage or source.damage or 'damaged spots were skipped'}{amount}.")
-    if duration < MIN_TRACK_S:
+    if little:
         if source.ended_badly and not found.frames:
             raise AudioError("unreadable", f"no sound could be decoded ({source.ended_badly}).")
         status = "too_short"
