@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -334,6 +335,22 @@ def test_an_mp3_that_changes_from_stereo_to_mono_is_heard_in_full(tmp_path: Path
         facts, _, _ = heard(path, plan)
         assert facts.status == "ok", facts
         assert facts.duration_s == pytest.approx(2 * SECONDS, abs=0.3)
+
+
+@pytest.mark.parametrize("kind", ["M4A", "FLAC", "MP3"])
+def test_a_file_of_which_almost_nothing_is_left_is_unreadable_not_silent(kind: str, tmp_path: Path) -> None:
+    sound = music(12.0, RATE, 2)
+    if kind == "M4A":
+        path, last = encode(tmp_path / "lost.m4a", sound, RATE, "aac", "ipod"), 0.9
+    else:
+        path, last = write_sound(tmp_path / f"lost.{kind.lower()}", sound, RATE), 0.99
+    content = bytearray(path.read_bytes())
+    first, end = round(0.02 * len(content)), round(last * len(content))
+    content[first:end] = bytes(end - first)
+    path.write_bytes(content)
+    refused = refusal(path)
+    assert refused.status == "unreadable"
+    assert re.match(r"only 0\.\d\d s of its 12\.\d s of sound could be decoded", str(refused))
 
 
 def test_a_file_that_ends_early_is_truncated_and_not_damaged(tmp_path: Path) -> None:

@@ -123,6 +123,11 @@ def facts_of(source: Source, spec: AudioSpec, meter: Meter, found: Found) -> Aud
     frames = claimed if skipped and claimed is not None else found.frames
     duration = frames / rate
     little = is_too_short(found.frames, source, spec)
+    if skipped and little:
+        raise AudioError(
+            "unreadable",
+            f"only {found.frames / rate:.2f} s of its {duration:.1f} s of sound could be decoded; the file is damaged.",
+        )
     status: Status = "ok"
     notes = [source.note] if source.note else []
     warnings: list[str] = []
