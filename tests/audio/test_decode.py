@@ -590,6 +590,30 @@ def test_samples_that_are_no_sound_become_finite(bad: float, tmp_path: Path) -> 
         np.testing.assert_allclose(windows[-1].samples, sound[-LENGTH:].mean(axis=1), atol=1e-6)
 
 
+@pytest.mark.parametrize("plan", [12, None])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("channels", [2, 6])
+def test_a_channel_without_numbers_does_not_silence_the_others(
+    channels: int, bad: float, plan: int | None, tmp_path: Path
+) -> None:
+    sound = music(12.0, 22050, channels)
+    wanted = sound.copy()
+    sound[:, 1], wanted[:, 1] = bad, 0.0
+    path = tmp_path / "half.wav"
+    soundfile.write(path, sound, 22050, subtype="FLOAT")
+    windows, facts = windows_of(path, plan)
+    assert facts.status == "ok" and not any(window.silent for window in windows)
+    np.testing.assert_allclose(windows[0].samples, wanted[:LENGTH].mean(axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e9])
+def test_one_bad_sample_is_no_clipping(bad: float, tmp_path: Path) -> None:
+    sound = music(12.0, 22050)
+    sound[50_000] = bad
+    soundfile.write(tmp_path / "one.wav", sound, 22050, subtype="FLOAT")
+    assert windows_of(tmp_path / "one.wav")[1].warnings == ()
+
+
 @pytest.mark.parametrize("cutoff", [3000, 5500])
 def test_bandwidth_of_a_low_passed_file(cutoff: int, tmp_path: Path) -> None:
     spectrum = np.fft.rfft(np.random.default_rng(1).standard_normal(22050 * 12))

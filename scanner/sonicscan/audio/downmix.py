@@ -50,7 +50,8 @@ class Downmix:
         """Mix a block, float32 [n, channels], to float32 [n].
 
         Returns the mean of the channels. The mean may be 17 dB quieter than that of unrelated channels. Then the
-        channels out of phase with the first audible one are inverted first.
+        channels out of phase with the first audible one are inverted first. Samples that are not numbers count as 0;
+        the mean of a frame without a number is NaN.
         """
         first, self.position = self.position, self.position + len(block)
         channels = block.shape[1]
@@ -58,14 +59,23 @@ class Downmix:
             return block[:, 0]
         if channels != len(self._weights):
             self._weights = np.full(channels, 1.0 / channels, dtype=np.float32)
+        flat = block.ravel(order="K")
+        power = float(np.vdot(flat, flat))
+        if not np.isfinite(power) and not (numbers := np.isfinite(block)).all():
+            mixed = self._mixed(first, np.where(numbers, block, np.float32(0.0)))
+            mixed[~numbers.any(axis=1)] = np.nan
+            return mixed
+        return self._mixed(first, block, power)
+
+    def _mixed(self, first: int, block: Float32, power: float | None = None) -> Float32:
+        """The mix of a block that begins at frame `first`; `power` is the sum of its squares, if it is known."""
         # The order of summation follows the memory layout: sums of more than two channels depend on it.
         planar = block.flags.f_contiguous and not block.flags.c_contiguous
         mixed: Float32 = self._weights @ block.T if planar else block @ self._weights
         if len(block):
             self._keep(first, block)
-            flat = block.ravel(order="K")
-            power = float(np.vdot(flat, flat))
-            left = float(np.vdot(mixed, mixed)) * channels**2
+            power = float(np.vdot(block, block)) if power is None else power
+            left = float(np.vdot(mixed, mixed)) * block.shape[1] ** 2
             if left < _CANCELLED * power and power > _AUDIBLE * block.size:
                 return block @ (self._weights * _signs(block))
         return mixed
@@ -88,7 +98,7 @@ class Downmix:
             return
         cells = block[: whole * _CELL].reshape(whole, _CELL, block.shape[1])
         peaks = np.maximum(cells.max(axis=(1, 2)), -cells.min(axis=(1, 2)))
-        self._peaks.append((first, np.nan_to_num(peaks, nan=0.0)))
+        self._peaks.append((first, peaks))
         self._cells += whole
         while self._cells > _KEPT_CELLS and len(self._peaks) > 1:
             self._cells -= len(self._peaks.popleft()[1])

@@ -76,11 +76,10 @@ class Meter:
         self.frames += len(block)
         self.sample_rate = sample_rate
         peak = max(float(block.max()), -float(block.min()))
+        if not peak < _FULL_SCALE:
+            self.clipped += int(np.count_nonzero(~(np.abs(block) < _FULL_SCALE)))  # NaN is not less than anything
         if not peak <= _LOUDEST:
             block = np.clip(np.nan_to_num(block, nan=0.0, posinf=1.0, neginf=-1.0), -_LOUDEST, _LOUDEST)
-            self.clipped += len(block)
-        elif peak >= _FULL_SCALE:
-            self.clipped += int(np.count_nonzero(np.abs(block) >= _FULL_SCALE))
         self.energy += float(np.dot(block, block))
         if len(block) >= _BANDWIDTH_FFT and self.frames > self._measured + _BANDWIDTH_EVERY:
             self._measured = self.frames
