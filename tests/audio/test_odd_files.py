@@ -218,3 +218,51 @@ def test_dsd_is_scored(tmp_path: Path) -> None:
 def test_every_kind_is_in_the_documentation() -> None:
     page = (Path(__file__).parents[2] / "docs/reliability.md").read_text(encoding="utf-8")
     assert [kind for kind in [*ODD, "DSD (DSF)", "HE-AAC", "ADIF AAC"] if f"| {kind} |" not in page] == []
+
+
+def streams_of(path: Path, container: str = "vorbis", seconds: tuple[float, ...] = (6.0, 7.0, 8.0)) -> list[bytes]:
+    """Ogg files of different music."""
+    found = []
+    for k, length in enumerate(seconds):
+        part, sound = path / f"{k}.ogg", music(length, RATE, 2, seed=k)
+        found.append(
+            (
+                encode(part, sound, RATE, "flac", "ogg") if container == "flac" else write_sound(part, sound, RATE)
+            ).read_bytes()
+        )
+        part.unlink()
+    return found
+
+
+def without_header(stream: bytes) -> bytes:
+    """An Ogg stream whose first packet says nothing about the codec."""
+    return stream[:28] + b"unknown" + stream[35:]
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_stream_of_a_chain_that_cannot_be_decoded_loses_no_other_stream(plan: str, tmp_path: Path) -> None:
+    first, second, third = streams_of(tmp_path)
+    path = tmp_path / "chain.ogg"
+    path.write_bytes(first + without_header(second) + third)
+    facts = facts_of(path, plan)
+    assert facts.duration_s == pytest.approx(14.0, abs=0.05)
+    assert facts.warnings == ("damaged",)
+    assert facts.error == "it holds 3 streams, one after the other. stream 2 of 3 could not be decoded."
+
+
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("kind", ["FLAC", "the same file twice", "the first stream again", "zeros between"])
+def test_every_stream_of_a_chain_is_read(kind: str, plan: str, tmp_path: Path) -> None:
+    first, second, third = streams_of(tmp_path, "flac" if kind == "FLAC" else "vorbis")
+    path, seconds = tmp_path / "chain.ogg", 21.0
+    if kind == "the same file twice":
+        path.write_bytes(second + second)
+        seconds = 14.0
+    elif kind == "the first stream again":
+        path.write_bytes(first + third + first)
+        seconds = 20.0
+    else:
+        path.write_bytes(first + bytes(300_000 * (kind == "zeros between")) + second + third)
+    facts = facts_of(path, plan)
+    assert facts.status == "ok" and facts.duration_s == pytest.approx(seconds, abs=0.05)
+    assert "one after the other" in (facts.error or "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -15,38 +16,43 @@ from sonicscan.errors import AudioError
 
 _BEGINS_STREAM = 0x02  # flag of a page
 _MAX_PAGES = 5_000_000
-_SEARCHED = 128 << 10  # for the next page behind a damaged spot
+_SEARCHED = 128 << 10  # bytes at a time, for the next page behind a damaged spot
 
 
 class ChainedSource:
     """A `sources.Source` of all streams, at the sample rate of the first one. It owns `file`.
 
+    A stream that cannot be decoded is skipped.
+
     Raises:
-        AudioError: the first stream cannot be decoded.
+        AudioError: there are no two streams one after the other, or none can be decoded.
     """
 
     def __init__(self, file: io.RawIOBase) -> None:
         self._file = file
-        starts = _starts(file)
-        self._links = list(pairwise([*starts, None]))
-        self._current = self._open(0)
-        self._link = 0
+        self._starts = _starts(file)
+        if len(self._starts) < 2:
+            raise AudioError("unreadable", "it holds one stream.")
+        self._lost: list[int] = []  # streams that cannot be decoded, counted from 1
+        self._damage: list[str] = []  # of streams that were read
+        self._streams = self._decodable()
+        first = next(self._streams, None)
+        if first is None:
+            raise AudioError("unreadable", "none of its streams can be decoded.")
+        self._current = first
         self._began = self._position = 0
         self._converter: soxr.ResampleStream | None = None
         self._held: Float32 = np.empty(0, dtype=np.float32)
-        self.sample_rate, self.channels, self.codec = (
-            self._current.sample_rate,
-            self._current.channels,
-            self._current.codec,
-        )
+        self.sample_rate, self.channels, self.codec = first.sample_rate, first.channels, first.codec
         self.claimed_frames: int | None = None
         self.frames: int | None = None
         self.ended_badly = ""
-        self.note = f"it holds {len(starts)} streams, one after the other; all of them were read."
+        self.note = f"it holds {len(self._starts)} streams, one after the other."
 
     @property
     def damage(self) -> str:
-        return self._current.damage
+        lost = [f"stream {k} of {len(self._starts)} could not be decoded" for k in self._lost]
+        return "; ".join([*lost, *self._damage, *filter(None, [self._current.damage])])
 
     def seek(self, frame: int) -> None:
         while self._position < frame and len(self.read(min(65536, frame - self._position))):
@@ -62,38 +68,41 @@ class ChainedSource:
     def _more(self, frames: int) -> bool:
         """Append a block to the buffer; False at the end of the last stream."""
         block = self._current.read(frames)
-        if len(block):
-            block = block if self._converter is None else self._converter.resample_chunk(block)
-        elif self._link + 1 == len(self._links) or self.ended_badly:
-            return False
-        else:
-            if self._converter is not None:
-                block = self._converter.resample_chunk(block, last=True)
-            self._next()
+        ended = not len(block)
+        if self._converter is not None:
+            block = self._converter.resample_chunk(block, last=ended)
         self._held = np.concatenate([self._held, block])
-        return True
+        return self._next() if ended else True
 
-    def _next(self) -> None:
-        self._link += 1
-        try:
-            following = self._open(self._link)
-        except AudioError as error:
-            self.ended_badly = str(error).rstrip(".")
-            return
+    def _next(self) -> bool:
+        """Go to the next stream; False if there is none."""
+        self._converter = None
+        following = next(self._streams, None)
+        if following is None:
+            return False
+        self._damage += filter(None, [self._current.damage])
         self._current.close()
         self._current = following
         self._began = self._position + len(self._held)
-        rate = following.sample_rate
-        if rate not in SAMPLE_RATES:
-            self.ended_badly = f"a sample rate of {rate} Hz is out of range"
-        elif rate == self.sample_rate:
-            self._converter = None
-        else:
-            self._converter = soxr.ResampleStream(rate, self.sample_rate, 1, dtype="float32", quality="HQ")
+        if following.sample_rate != self.sample_rate:
+            self._converter = soxr.ResampleStream(
+                following.sample_rate, self.sample_rate, 1, dtype="float32", quality="HQ"
+            )
+        return True
 
-    def _open(self, link: int) -> AvSource:
-        start, end = self._links[link]
-        return AvSource(View(self._file, start or 0, end=end), counted=True)
+    def _decodable(self) -> Iterator[AvSource]:
+        """Each stream that can be decoded, opened; the others are counted."""
+        for k, (start, end) in enumerate(pairwise([*self._starts, self._file.seek(0, io.SEEK_END)]), 1):
+            try:
+                stream = AvSource(View(self._file, start, end=end), counted=True)
+            except AudioError:
+                self._lost.append(k)
+                continue
+            if stream.sample_rate in SAMPLE_RATES:
+                yield stream
+            else:
+                stream.close()
+                self._lost.append(k)
 
     def channel_peak(self, first: int, end: int) -> float:
         scale = self._current.sample_rate / self.sample_rate
@@ -115,10 +124,10 @@ def _starts(file: io.RawIOBase) -> list[int]:
     for _ in range(_MAX_PAGES):
         page = read_at(file, at, 27 + 255)
         if page[:4] != b"OggS":
-            found = read_at(file, at, _SEARCHED).find(b"OggS")
-            if found <= 0:
+            following = _next_page(file, at)
+            if following is None:
                 break
-            at += found
+            at = following
             continue
         begins = bool(page[5] & _BEGINS_STREAM)
         if begins and inside:
@@ -126,3 +135,13 @@ def _starts(file: io.RawIOBase) -> list[int]:
         inside = not begins
         at += 27 + page[26] + sum(page[27 : 27 + page[26]])
     return starts
+
+
+def _next_page(file: io.RawIOBase, at: int) -> int | None:
+    """The start of the first page from `at` on; None if there is none."""
+    while len(content := read_at(file, at, _SEARCHED)) >= 4:
+        found = content.find(b"OggS")
+        if found >= 0:
+            return at + found
+        at += len(content) - 3
+    return None

@@ -20,6 +20,7 @@ _PLACES = 16
 _PLACE = 8192
 _JUNK = 16 << 10
 _MAX_PAGES = 256
+_MANY_PAGES = 1.5  # times as many pages as the last one counts; page sizes vary within a stream
 # Placeholder sizes of programs that cannot seek back to write the real size.
 STREAMED_SIZES = (range(2**31 - 2**16, 2**31 + 1), range(2**32 - 2**16, 2**32))
 
@@ -244,13 +245,13 @@ def _is_sound(file: io.RawIOBase, begin: int, size: int) -> bool:
 
 
 def odd_ogg(file: io.RawIOBase) -> Literal["late", "chained"] | None:
-    """Whether an Ogg file of Vorbis or Opus begins with a late timestamp, or chains several streams.
+    """Whether an Ogg file of Vorbis, Opus or FLAC begins with a late timestamp, or seems to chain several streams.
 
     libsndfile uses the last page's timestamp as the length, even if the first page begins late. It reads only the first
     stream of a chain.
     """
     head = read_at(file, 0, 512)
-    if head[:4] != b"OggS" or not (longest := _longest_packet(head)):
+    if head[:4] != b"OggS" or (longest := _longest_packet(head)) is None:
         return None
     serial = head[14:18]
     at, packets, late = 0, 0, False
@@ -264,25 +265,29 @@ def odd_ogg(file: io.RawIOBase) -> Literal["late", "chained"] | None:
         packets += sum(size < 255 for size in sizes)
         time = int.from_bytes(page[6:14], "little")
         if 0 < time < 2**63:
-            late = time > (packets + 1) * longest
+            late = longest > 0 and time > (packets + 1) * longest
             break
         at += 27 + page[26] + sum(sizes)
     size = file.seek(0, os.SEEK_END)
     tail = read_at(file, max(0, size - (64 << 10) - 300), (64 << 10) + 300)
     last = tail.rfind(b"OggS")
-    if last >= 0 and len(tail) >= last + 18 and tail[last + 14 : last + 18] != serial:
-        return "chained"
+    if last >= 0 and len(tail) >= last + 22:
+        # Files that were joined to themselves have one serial number. Then the last page has a low number of its own.
+        held = size / max(1.0, (last - tail.find(b"OggS")) / max(1, tail.count(b"OggS") - 1))
+        number = int.from_bytes(tail[last + 18 : last + 22], "little")
+        if tail[last + 14 : last + 18] != serial or held > _MANY_PAGES * (number + 2):
+            return "chained"
     return "late" if late else None
 
 
-def _longest_packet(head: bytes) -> int:
-    """The most samples in one packet of this stream; 0 if it is neither Vorbis nor Opus."""
+def _longest_packet(head: bytes) -> int | None:
+    """The most samples in one packet of this stream; 0 if it is FLAC, None if it is neither Vorbis, Opus nor FLAC."""
     content = head[27 + head[26] :]
     if content[:8] == b"OpusHead":
         return 5760
     if content[:7] == b"\x01vorbis" and len(content) > 28:
         return 1 << (content[28] >> 4)
-    return 0
+    return 0 if content[:5] == b"\x7fFLAC" else None
 
 
 # --- Ends that are reached ---
