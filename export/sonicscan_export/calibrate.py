@@ -18,14 +18,13 @@ from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import InputError
 from sonicscan.model.detector import Detector
 from sonicscan.model.loading import Model
-from sonicscan.scoring.thresholds import caught_at_rates
 from sonicscan.spec import Calibration, ModelSpec
 from sonicscan_export.data import CalibrationData
 from sonicscan_export.recalibrate import check_enough
 from sonicscan_export.tables import thresholds_of
 from sonicscan_export.verify import agreement
 from sonicscan_train.data.clips import Clip
-from sonicscan_train.judge.calibration import calibration_of, one_of_each_group
+from sonicscan_train.judge.calibration import calibration_of, caught_of, one_of_each_group
 from sonicscan_train.judge.scoring import SCORING_BATCH, TrackLogits, scored, track_logits
 from sonicscan_train.metrics import auc
 
@@ -71,7 +70,8 @@ def rescore(reference: Model, converted: Model, data: CalibrationData, say: Say)
     if spec.calibration.n:
         what = f"{len(drawn)} tracks of {data.name}, one of each group, {PLAN} windows each"
         calibration = calibration_of(people, ai, spec, data=what, windows=str(PLAN))
-        spec = dataclasses.replace(spec, calibration=calibration, caught=caught_at_rates(calibration))
+        spec = dataclasses.replace(spec, calibration=calibration)
+        spec = dataclasses.replace(spec, caught=caught_of(ai, spec))
         check_enough(spec.calibration.n, 0.5, f"{data.name} has")
     # Each file gets verdicts by its own thresholds, on the same tracks, as in later scans.
     old_spec = dataclasses.replace(

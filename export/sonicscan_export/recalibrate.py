@@ -119,7 +119,7 @@ def from_report(
     spec = dataclasses.replace(
         spec,
         calibration=calibration,
-        caught=caught_at_rates(calibration),
+        caught=caught_at_rates(calibration, spec.caught),
         provenance=provenance,
         tool_version=sonicscan.__version__,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from sonicscan.report.row import FileResult
 from sonicscan.report.schema import to_batch
 from sonicscan.report.writers import write_report
 from sonicscan.scoring.thresholds import certified_thresholds
-from sonicscan.spec import ModelSpec
+from sonicscan.spec import Caught, ModelSpec
 from sonicscan_export import onnxfile
 from sonicscan_export.cli import main
 
@@ -75,6 +76,20 @@ def model(tmp_path: Path) -> Path:
 
 
 SCORES = np.random.default_rng(0).uniform(0.3, 0.9, 320).tolist()
+
+
+@pytest.mark.parametrize("options", [(), ("--add",)])
+def test_ai_tracks_of_few_generators_stay_as_few_after_recalibration(options: tuple[str, ...], tmp_path: Path) -> None:
+    """The share of AI in a library would otherwise get an interval that is far too narrow."""
+    old = calibrated()
+    calibration = dataclasses.replace(old.calibration, ai_scores=tuple(np.linspace(0.2, 0.99, 700)), n_ai=700)
+    caught = (Caught(0.01, 0.6, 2500, 108.0), Caught(0.02, 0.6, 2500, 99.0), Caught(0.05, 0.7, 2500, 82.0))
+    model = write_model(tmp_path / "m.onnx", dataclasses.replace(old, calibration=calibration, caught=caught))
+    known = sample_report(tmp_path / "known.parquet", model, SCORES)
+    assert recalibrate(model, known, tmp_path / "mine.onnx", *options).exit_code == 0
+    entries = spec_of(tmp_path / "mine.onnx").caught
+    assert [entry.n for entry in entries] == [700] * 4
+    assert [entry.independent_n for entry in entries] == [108.0, 99.0, 82.0, 82.0]
 
 
 def test_thresholds_come_from_the_report(model: Path, tmp_path: Path) -> None:

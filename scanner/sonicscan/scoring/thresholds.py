@@ -201,13 +201,24 @@ def certified_thresholds(calibration: Calibration, max_fpr: float) -> Thresholds
     return Thresholds(flagged, min(flagged, review), max_fpr, classes)
 
 
-def caught_at_rates(calibration: Calibration) -> tuple[Caught, ...]:
+def caught_at_rates(calibration: Calibration, measured: Sequence[Caught] = ()) -> tuple[Caught, ...]:
     """The shares of the calibration's AI tracks that the thresholds of the usual rates flag; empty without AI tracks.
 
     The thresholds are those of all tracks. Codec classes with higher ones of their own flag less.
+
+    Args:
+        calibration: scores of known tracks.
+        measured: what was measured on these AI tracks, or on more of their generators, at other thresholds. The tracks
+            of one generator are as alike at the new thresholds, so its effective numbers of tracks are kept.
     """
-    rates = certified_rates(calibration, CAUGHT_RATES)
-    return tuple(Caught(rate.max_fpr, rate.caught, calibration.n_ai) for rate in rates if rate.caught is not None)
+    effective = {entry.max_fpr: entry.effective_n for entry in measured if entry.effective_n is not None}
+    fewest = min(effective.values(), default=math.inf)
+    found = []
+    for rate in certified_rates(calibration, CAUGHT_RATES):
+        if rate.caught is not None:
+            n = min(effective.get(rate.max_fpr, fewest), calibration.n_ai)
+            found.append(Caught(rate.max_fpr, rate.caught, calibration.n_ai, n if effective else None))
+    return tuple(found)
 
 
 def caught_at(spec: ModelSpec, max_fpr: float | None) -> Caught | None:

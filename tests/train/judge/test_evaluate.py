@@ -61,8 +61,8 @@ def clip(label: str, i: int, source: str = "", group: str = "") -> Clip:
     return Clip(f"{label}{i}.wav", label, source or label, group or f"{label}{i}")
 
 
-def logits(label: str, i: int, margin: float, group: str = "") -> TrackLogits:
-    return TrackLogits(clip(label, i, group=group), np.array([[0.0, margin]] * 3), "wav 22050")
+def logits(label: str, i: int, margin: float, group: str = "", source: str = "") -> TrackLogits:
+    return TrackLogits(clip(label, i, source, group), np.array([[0.0, margin]] * 3), "wav 22050")
 
 
 def tracks(n: int, seed: int = 0, spread: float = 1.0) -> list[TrackLogits]:
@@ -106,6 +106,20 @@ def test_a_calibration_keeps_both_classes_its_windows_and_what_the_tracks_are_li
     assert spec.caught[2] == Caught(0.05, float(np.mean([t.score >= threshold for t in ai])), 700)
     # Three windows are shrunk by 3 / (3 + 2).
     assert human[0].margin == pytest.approx(0.6 * np.mean(human[0].window_margins))
+
+
+def test_ai_tracks_of_few_generators_count_as_few() -> None:
+    human = [logits("human", i, 0.0) for i in range(60)]
+    ai = [
+        logits("ai", 100 * generator + i, 5.0 if generator % 2 else -5.0, source=f"generator {generator}")
+        for generator in range(6)
+        for i in range(50)
+    ]
+    caught = calibrated([*human, *ai], BINARY, data="test").caught
+    assert [(entry.n, entry.share) for entry in caught] == [(300, 0.5)] * 2
+    assert all(entry.independent_n == pytest.approx(5.0) for entry in caught)
+    alike = [dataclasses.replace(track, clip=dataclasses.replace(track.clip, source="one")) for track in ai]
+    assert calibrated([*human, *alike], BINARY, data="test").caught[0].independent_n == 300  # nothing is known of them
 
 
 def test_calibration_counts_one_track_of_each_group() -> None:

@@ -24,10 +24,11 @@ from sonicscan.arrays import Float64
 from sonicscan.errors import InputError
 from sonicscan.scoring.aggregate import pooling_factor, trimmed_mean, window_margins
 from sonicscan.scoring.logistic import fit_line
-from sonicscan.scoring.thresholds import caught_at_rates, tracks_needed
-from sonicscan.spec import DEFAULT_WINDOWS, Calibration, Category, Material, ModelSpec, codec_categories
+from sonicscan.scoring.thresholds import CAUGHT_RATES, certified_rates, tracks_needed
+from sonicscan.spec import DEFAULT_WINDOWS, Calibration, Category, Caught, Material, ModelSpec, codec_categories
 from sonicscan_train.data.clips import CODEC, Clip
 from sonicscan_train.judge.scoring import TrackLogits, scored
+from sonicscan_train.metrics import effective_number
 
 RATES = (0.1, 0.05, 0.02, 0.01, 0.001)  # false-positive rates whose thresholds are shown
 KNOWN_KEPT = 0.9  # share of tracks by known generators that keep their name
@@ -74,7 +75,8 @@ def calibrated(
     known = [track for track in tracks if not track.clip.human]
     counted, counted_ai = (of if all_tracks else one_of_each_group(of, seed) for of in (human, known))
     calibration = calibration_of(counted, counted_ai, spec, data=data, windows=windows, kinds=kinds)
-    spec = dataclasses.replace(spec, calibration=calibration, caught=caught_at_rates(calibration))
+    spec = dataclasses.replace(spec, calibration=calibration)
+    spec = dataclasses.replace(spec, caught=caught_of(counted_ai, spec))
     if not spec.multiclass:
         return spec
     return dataclasses.replace(spec, unknown_below=fit_unknown(known, unknown, spec))
@@ -121,6 +123,27 @@ def calibration_of(
         else None,
         categories=[*codec_categories(scores, codecs), *(found for found in of_kinds if found is not None)],
     )
+
+
+def caught_of(ai: Sequence[TrackLogits], spec: ModelSpec) -> tuple[Caught, ...]:
+    """The shares of AI tracks that reach the thresholds of the usual rates; empty without AI tracks.
+
+    Tracks of one generator are alike, so their effective number is that of clusters. It is not measured if all tracks
+    are of one generator, or of unknown ones.
+
+    Args:
+        ai: AI tracks, several of each generator or one.
+        spec: the model's contract, with its calibration.
+    """
+    scores = np.array([scored(track, spec).score for track in ai])
+    sources = [track.clip.source for track in ai]
+    found = []
+    for rate in certified_rates(spec.calibration, CAUGHT_RATES) if ai else ():
+        if rate.threshold is not None:
+            hits = scores >= rate.threshold
+            effective = effective_number(hits, sources) if len(set(sources)) > 1 else None
+            found.append(Caught(rate.max_fpr, float(np.mean(hits)), len(ai), effective))
+    return tuple(found)
 
 
 def fit_scale(means: Float64, factors: Float64, truth: npt.NDArray[np.bool_]) -> tuple[float, float]:

@@ -21,12 +21,12 @@ from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import InputError
 from sonicscan.scoring.aggregate import attribution_of, pooling_factor, trimmed_mean, window_margins
 from sonicscan.scoring.thresholds import certified_threshold, tracks_needed
-from sonicscan.spec import Calibration, Caught, ModelSpec
+from sonicscan.spec import Calibration, ModelSpec
 from sonicscan_train.data.clips import CODEC, class_of
-from sonicscan_train.judge.calibration import calibrated, fit_scale, fit_unknown, one_of_each_group
+from sonicscan_train.judge.calibration import calibrated, caught_of, fit_scale, fit_unknown, one_of_each_group
 from sonicscan_train.judge.members import Scale
 from sonicscan_train.judge.scoring import TrackLogits, scored
-from sonicscan_train.metrics import auc, effective_number
+from sonicscan_train.metrics import auc
 
 TAILS = (0.01, 0.02, 0.05)  # upper shares of people's tracks at which the margins of few and many windows are compared
 MOST_SHRINK = 20.0
@@ -110,9 +110,9 @@ def cross_fitted(
     spec = calibrated(tracks, spec, data=data, windows=str(plan), kinds=kinds)
     if spec.multiclass:
         spec = dataclasses.replace(spec, unknown_below=_fit_unknown(tracks, spec, families or {}))
-    return CrossFit(
-        dataclasses.replace(spec, caught=_caught(tracks, spec)), tuple(scales), tuple(tracks), shrink_fitted
-    )
+    # The shares of all AI tracks, as on the card; the calibration has one AI track of each group.
+    spec = dataclasses.replace(spec, caught=caught_of([track for track in tracks if _is_ai(track)], spec))
+    return CrossFit(spec, tuple(scales), tuple(tracks), shrink_fitted)
 
 
 def _fit_unknown(tracks: Sequence[TrackLogits], spec: ModelSpec, families: Mapping[str, str]) -> float:
@@ -131,21 +131,6 @@ def _fit_unknown(tracks: Sequence[TrackLogits], spec: ModelSpec, families: Mappi
         likeliest = attribution_of(found.class_scores, unlimited, None)
         (right if likeliest == class_of(track.clip, "source", families) else wrong).append(track)
     return fit_unknown(right, wrong, spec) if right else 1.0
-
-
-def _caught(tracks: Sequence[TrackLogits], spec: ModelSpec) -> tuple[Caught, ...]:
-    """The shares of all AI tracks, as on the card; the calibration has one AI track of each group.
-
-    Tracks of one generator are alike, so their effective number is that of clusters.
-    """
-    ai = [track for track in tracks if _is_ai(track)]
-    scores = np.array([scored(track, spec).score for track in ai])
-    sources = [track.clip.source for track in ai]
-    found = []
-    for rate in (entry.max_fpr for entry in spec.caught) if ai else ():
-        hits = scores >= certified_threshold(spec.calibration, rate)
-        found.append(Caught(rate, float(np.mean(hits)), len(ai), effective_number(hits, sources)))
-    return tuple(found)
 
 
 def fit_shrink(people: Sequence[TrackLogits]) -> float:
