@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -13,12 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 from report_samples import World, catalogue_rows, row, sample_report
+from synthesis import TINY_SPEC, music
 
 from sonicscan.analysis.catalogue import load
+from sonicscan.cli.demo import write_sound
 from sonicscan.cli.report import main
+from sonicscan.cli.scan import main as scan
 from sonicscan.report.row import FileResult
 from sonicscan.scoring.thresholds import Thresholds, certified_thresholds
-from sonicscan.spec import ModelSpec
+from sonicscan.spec import Calibration, ModelSpec
 
 ROWS = [
     row("a/clear.mp3", 0.25, verdict="clear"),
@@ -46,6 +51,20 @@ def test_show_prints_a_plain_table_highest_first(report: Path) -> None:
         "0.2500\tclear\tok\ta/clear.mp3",
         "-\t-\tempty\tb/empty.mp3",
     ]
+
+
+def test_a_report_under_a_threshold_that_no_score_reaches_is_read(
+    make_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The threshold lies over the highest score of the calibration, which can be 1."""
+    spec = dataclasses.replace(TINY_SPEC, calibration=Calibration.of([0.5] * 299 + [1.0] * 10))
+    sound = write_sound(tmp_path / "x.wav", music(6.0))
+    scanned = CliRunner().invoke(
+        scan, [str(sound), "--model", str(make_model(spec)), "--device", "cpu", "--out", str(tmp_path / "r.parquet")]
+    )
+    assert scanned.exit_code == 0
+    assert run("show", tmp_path / "r.parquet").stdout.split("\t")[1] == "review"
+    assert run("summary", tmp_path / "r.parquet").exit_code == 0
 
 
 @pytest.mark.parametrize("command", ["show", "summary"])

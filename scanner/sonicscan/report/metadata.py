@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from sonicscan.errors import ModelError, ReportError
 from sonicscan.report.schema import SCHEMA_VERSION
-from sonicscan.scoring.thresholds import Thresholds
+from sonicscan.scoring.thresholds import HIGHEST_THRESHOLD, Thresholds
 from sonicscan.spec import ModelSpec
 from sonicscan.text import harmless
 
@@ -105,7 +105,7 @@ class ReportMetadata:
             found = msgspec.convert(values, cls)
         except (msgspec.ValidationError, OverflowError) as error:
             raise ReportError(f"the metadata of {name} is not valid: {error}.") from error
-        if found.thresholds is not None and not 0.0 <= found.thresholds.flagged <= 1.0:
+        if found.thresholds is not None and not 0.0 <= found.thresholds.flagged <= HIGHEST_THRESHOLD:
             raise ReportError(f"the thresholds in {name} are not valid: a threshold is a score between 0 and 1.")
         if not all(_TIME.fullmatch(time) for time in (found.started, found.finished)):
             raise ReportError(f"the times in {name} are not valid: a time is ISO 8601.")

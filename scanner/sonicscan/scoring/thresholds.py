@@ -33,6 +33,7 @@ CONFIDENCE = 0.95
 CAUGHT_RATES = (0.01, 0.02, 0.05, 0.1)  # for which a model says how much AI it flags
 REVIEW_FACTOR = 10.0  # `review` begins at the threshold of ten times the rate asked for
 MAX_REVIEW_FPR = 0.1  # the certified share of tracks by people that get `review` or `flagged` is at most a tenth
+HIGHEST_THRESHOLD = math.nextafter(1.0, math.inf)  # where a calibration track has the score 1: no score reaches it
 P_VALUE_TRACKS = 299  # tracks of a category from which p-values are computed in it: those that certify 1%
 
 
