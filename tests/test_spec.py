@@ -136,6 +136,8 @@ LIES: list[tuple[str, Any]] = [
     ("temperature", math.nan),
     ("temperature", 1e400),
     ("temperature", "1"),
+    ("temperature", 1e-300),
+    ("temperature", 1e300),
     ("calibration.scores", [0.5, 0.4]),
     ("calibration.scores", [-0.1, 0.5]),
     ("calibration.scores", [0.5, 1.1]),
@@ -157,6 +159,7 @@ LIES: list[tuple[str, Any]] = [
     ("calibration.material", 3),
     ("calibration.material", {"codecs": {}}),
     ("offset", math.inf),
+    ("offset", -1e308),
     ("offset", "0"),
     ("shrink", -0.1),
     ("shrink", math.nan),
@@ -226,6 +229,23 @@ def test_calibration_keeps_the_highest_scores() -> None:
     assert ModelSpec.from_json(ModelSpec("x", calibration=calibration).to_json()).calibration == calibration
     assert len(calibration.lower) == MAX_LOWER_SCORES
     assert np.median(calibration.lower) == pytest.approx(0.3, abs=0.002)  # of the 3,000 that are not stored
+
+
+@pytest.mark.parametrize("n", [10**10, 10**400])
+def test_a_calibration_of_more_tracks_than_there_are_is_refused(n: int) -> None:
+    """Numbers of this size fit neither into memory nor into a float."""
+    stored = [0.5] * MAX_STORED_SCORES
+    for calibration in (
+        {"n": n, "scores": stored},
+        {"n_ai": n, "ai_scores": stored},
+        {"material": dataclasses.asdict(Material()) | {"codecs": {"mp3": n}}},
+    ):
+        raw = json.loads(ModelSpec("x").to_json())
+        raw["calibration"] |= calibration
+        with pytest.raises(ModelError, match="1,000,000,000"):
+            ModelSpec.from_json(json.dumps(raw))
+    with pytest.raises(ModelError, match="caught"):
+        Caught(0.01, 0.5, n)
 
 
 def test_a_calibration_can_be_a_key() -> None:

@@ -101,6 +101,30 @@ def test_weights_of_the_current_folder_are_not_read(tmp_path: Path, monkeypatch:
         load_model(tmp_path / "m.onnx", Device("cpu"))
 
 
+@pytest.mark.parametrize(("rows", "shape"), [("none", "(0, 2)"), ("twice", "(2, 2)")])
+def test_another_number_of_rows_than_of_windows_is_refused(rows: str, shape: str, tmp_path: Path) -> None:
+    model = onnx.load(write_model(tmp_path / "m.onnx"))
+    next(node for node in model.graph.node if "logits" in node.output).output[0] = "all"
+    if rows == "none":
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0]), "first"))
+        model.graph.node.append(helper.make_node("Slice", ["all", "first", "first", "first"], ["logits"]))
+    else:
+        model.graph.node.append(helper.make_node("Concat", ["all", "all"], ["logits"], axis=0))
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "rows"
+    onnx.save(model, tmp_path / "m.onnx")
+    loaded = load_model(tmp_path / "m.onnx", Device("cpu"))
+    with pytest.raises(ModelError) as refused:
+        Detector(loaded, 1).logits(np.zeros((1, 3, 256, 256), dtype=np.float32), 1)
+    assert f"gives `logits` of shape {shape} instead of (1, 2)" in str(refused.value)
+
+
+@pytest.mark.parametrize("size", [2e30, 3e38, np.inf])
+def test_logits_that_no_report_can_hold_are_refused(size: float, tmp_path: Path) -> None:
+    loaded = load_model(write_model(tmp_path / "m.onnx", gain=0.0, bias=size), Device("cpu"))
+    with pytest.raises(ModelError, match="or far too large"):
+        Detector(loaded, 1).logits(np.zeros((1, 3, 256, 256), dtype=np.float32), 1)
+
+
 def endless_model(path: Path) -> Path:
     """A model that adds 0 to its class maps 2^62 times."""
     model = onnx.load(write_model(path))

@@ -194,8 +194,8 @@ def _run(model: Model, images: Float32) -> tuple[Float32, Float32]:
     """Logits [n, classes] and class maps [n, classes, 8, 8] of log-mel images [n, n_mels, n_frames]."""
     repeated = np.repeat(images[:, None], 3, axis=1)
     logits, maps = model.outputs(OUTPUT_NAMES, repeated)
-    if not (np.isfinite(logits).all() and np.isfinite(maps).all()):
-        raise ModelError(f"{model.path} gives scores that are not numbers (NaN or infinite); it is broken.")
+    for name, values in zip(OUTPUT_NAMES, (logits, maps), strict=True):
+        model.checked(name, values, len(images))
     gap = float(np.abs(maps.mean(axis=(2, 3)) - logits).max())
     # fp16 and int8 models pool before or after rounding, so the third digit may differ.
     if gap > 1e-2 * max(1.0, float(np.abs(maps).max())):

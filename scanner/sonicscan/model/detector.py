@@ -69,7 +69,7 @@ class Detector:
             float32 [used, classes].
 
         Raises:
-            ModelError: the model gives NaN or infinite logits.
+            ModelError: the model fails, or gives logits of another shape, NaN, infinite or far too large ones.
             DeviceError: not even one image fits into the memory.
         """
         parts: list[Float32] = []
@@ -90,11 +90,9 @@ class Detector:
                     ) from error
                 self.batch_size = max(1, self.batch_size // 2)
                 continue
+            self.model.checked(OUTPUT_NAMES[0], parts[-1], len(piece))
             done += len(piece)
-        logits = np.concatenate(parts)[:used]
-        if not np.isfinite(logits).all():
-            raise ModelError(f"{self.model.path} gives scores that are not numbers (NaN or infinite); it is broken.")
-        return logits
+        return np.concatenate(parts)[:used]
 
     def _run(self, piece: Float32) -> Float32:
         model = self.model

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime as ort
 
 from sonicscan.arrays import Float32
@@ -22,6 +23,7 @@ from sonicscan.spec import INPUT_NAME, MAP_SIZE, METADATA_KEY, OUTPUT_NAMES, Mod
 from sonicscan.text import first_line
 
 MAX_MODEL_BYTES = 2 << 30  # what a single ONNX file can hold
+LARGEST_OUTPUT = 1e30  # margins of larger logits, over the smallest temperature, do not fit the report's float
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,26 @@ class Model:
             raise self.over_time(len(images)) from error
         except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
             raise ModelError(f"{self.path} fails while it runs ({first_line(error)}).") from error
+
+    def checked(self, output: str, values: Float32, windows: int) -> Float32:
+        """An output for a batch, if it has the contract's shape and a report can hold its numbers.
+
+        Args:
+            output: `logits` or `class_maps`.
+            values: of that output.
+            windows: images in the batch.
+
+        Raises:
+            ModelError: it does not.
+        """
+        shape = (windows, len(self.spec.classes), *((MAP_SIZE, MAP_SIZE) if output == OUTPUT_NAMES[1] else ()))
+        if values.shape != shape:
+            raise ModelError(f"{self.path} gives `{output}` of shape {values.shape} instead of {shape}; it is broken.")
+        if not (np.abs(values) <= LARGEST_OUTPUT).all():  # NaN is not less than anything
+            raise ModelError(
+                f"{self.path} gives scores that are not numbers (NaN or infinite), or far too large; it is broken."
+            )
+        return values
 
     def over_time(self, windows: int) -> ModelError:
         """The error of a batch that was ended."""

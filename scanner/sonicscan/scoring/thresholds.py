@@ -123,18 +123,17 @@ def certified_threshold(calibration: Calibration, alpha: float) -> float:
 def _order_statistic(tracks: Calibration | Category, alpha: float) -> float:
     """The threshold that the scores of enough tracks certify: it flags the most of them that are allowed."""
     n = tracks.n
-    rank = n - _most_flagged(n, alpha)
     # Only the highest scores are stored: under them, the lowest stored one certifies even less than alpha.
-    index = max(0, rank - 1 - (n - len(tracks.scores)))
-    return math.nextafter(tracks.scores[index], math.inf)
+    stored = len(tracks.scores)
+    return math.nextafter(tracks.scores[stored - 1 - _most_flagged(n, alpha, stored - 1)], math.inf)
 
 
-def _most_flagged(n: int, alpha: float) -> int:
-    """The largest k with P(at most k of n tracks lie over the quantile 1 - alpha) <= 0.05.
+def _most_flagged(n: int, alpha: float, most: int) -> int:
+    """The largest k up to `most` with P(at most k of n tracks lie over the quantile 1 - alpha) <= 0.05.
 
     A threshold that flags more of the n tracks could be below that quantile. The number of tracks over it is binomial.
     """
-    k = np.arange(n, dtype=np.float64)
+    k = np.arange(most, dtype=np.float64)
     log_odds = math.log(alpha) - math.log1p(-alpha)
     steps = np.log((n - k) / (k + 1.0)) + log_odds  # from each probability to the next, as a logarithm
     log_p = n * math.log1p(-alpha) + np.concatenate([[0.0], np.cumsum(steps)])

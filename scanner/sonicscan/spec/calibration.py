@@ -14,6 +14,7 @@ from sonicscan.errors import ModelError
 
 MAX_STORED_SCORES = 2000
 MAX_LOWER_SCORES = 200
+MAX_TRACKS = 10**9  # that a calibration claims; with far more, sums and rates do not fit a float
 QUANTILES = 41  # of a material's values: every 2.5%
 MAX_CATEGORIES = 50
 MIN_CATEGORY_TRACKS = 29  # fewer certify no rate up to 10%
@@ -61,10 +62,10 @@ class Material:
     def __post_init__(self) -> None:
         for name in ("codecs", "sample_rates"):
             counts = getattr(self, name)
-            if len(counts) > MAX_COUNTED or any(count < 0 for count in counts.values()):
+            if len(counts) > MAX_COUNTED or any(not 0 <= count <= MAX_TRACKS for count in counts.values()):
                 raise ModelError(
                     f"the model's calibration has material.{name} with more than {MAX_COUNTED} entries, "
-                    "or with a count below zero."
+                    f"or with a count outside 0 to {MAX_TRACKS:,}."
                 )
         for name in ("bandwidth_hz", "duration_s", "loudness_db"):
             _check_ascending(f"material.{name}", getattr(self, name), MAX_LOWER_SCORES, -math.inf, math.inf)
@@ -94,7 +95,7 @@ class Caught:
 
     def __post_init__(self) -> None:
         shares = 0.0 < self.max_fpr < 1.0 and 0.0 <= self.share <= 1.0
-        if not (shares and self.n > 0 and 0.0 < self.independent_n <= self.n):
+        if not (shares and 0 < self.n <= MAX_TRACKS and 0.0 < self.independent_n <= self.n):
             raise ModelError(
                 f"the model's contract has caught={self.max_fpr!r:.20}, {self.share!r:.20}, {self.n!r:.20}, "
                 f"{self.effective_n!r:.20}; a rate, a share, a number of tracks and a smaller one are needed."
@@ -191,10 +192,10 @@ class Calibration:
 
     def __post_init__(self) -> None:
         for name, held, n in (("scores", self.scores, self.n), ("ai_scores", self.ai_scores, self.n_ai)):
-            if n < 0 or len(held) != min(n, MAX_STORED_SCORES):
+            if not 0 <= n <= MAX_TRACKS or len(held) != min(n, MAX_STORED_SCORES):
                 raise ModelError(
                     f"the model's calibration claims {n!r:.20} tracks and holds {len(held)} {name}; "
-                    f"it must hold all of them up to {MAX_STORED_SCORES}."
+                    f"it must hold all of them up to {MAX_STORED_SCORES}, and claim at most {MAX_TRACKS:,}."
                 )
             _check_ascending(name, held, MAX_STORED_SCORES, 0.0, 1.0)
         _check_ascending("lower", self.lower, MAX_LOWER_SCORES, 0.0, self.scores[0] if self.scores else 0.0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,8 @@ OUTPUT_NAMES = ("logits", "class_maps")
 MAP_SIZE = 8  # class_maps are MAP_SIZE x MAP_SIZE: the backbones reduce 256 by 32
 MAX_CLASSES = 1000
 MAX_SHRINK = 1000.0
+TEMPERATURES = (1e-6, 1e6)
+MAX_OFFSET = 1e6
 MAX_CAUGHT = 100
 
 
@@ -78,10 +79,15 @@ class ModelSpec:
             )
         if len(set(self.classes)) != len(self.classes):
             raise ModelError("the model names a class twice.")
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
-            raise ModelError(f"the model's temperature is {self.temperature!r:.40}; it must be positive.")
-        if not math.isfinite(self.offset):
-            raise ModelError(f"the model's offset is {self.offset!r:.40}; it must be a number.")
+        if not TEMPERATURES[0] <= self.temperature <= TEMPERATURES[1]:
+            raise ModelError(
+                f"the model's temperature is {self.temperature!r:.40}; it must lie in "
+                f"{TEMPERATURES[0]:g}..{TEMPERATURES[1]:g}."
+            )
+        if not abs(self.offset) <= MAX_OFFSET:
+            raise ModelError(
+                f"the model's offset is {self.offset!r:.40}; it must lie in {-MAX_OFFSET:g}..{MAX_OFFSET:g}."
+            )
         if not 0.0 <= self.shrink <= MAX_SHRINK:
             raise ModelError(f"the model's shrink is {self.shrink!r:.40}; it must lie in 0..{MAX_SHRINK:g}.")
         if self.unknown_below is not None and not 0.0 <= self.unknown_below <= 1.0:
