@@ -21,9 +21,9 @@ from sonicscan.analysis.listening import (
     counted,
     draw,
     estimate,
-    prediction_powered,
 )
 from sonicscan.analysis.reviewed import Decision, Reviewed, load_reviewed
+from sonicscan.analysis.statistics import prediction_powered
 from sonicscan.cli.report import main
 from sonicscan.cli.scan import main as scanner
 from sonicscan.errors import InputError

@@ -7,9 +7,7 @@ The only randomness is that of the draw, so the intervals assume nothing about t
     tracks of AI among the N - n of a stratum that were not drawn ~ BetaBinomial(N - n, k + 1/2, n - k + 1/2)
 
 for k of its n drawn tracks being AI (Jeffreys' prior; Brown, Cai and DasGupta 2001, "Interval estimation for a binomial
-proportion"). A prediction-powered interval for the share also uses the scores of all tracks, and corrects them with the
-sample. So it is valid for any scores. Sources: Angelopoulos, Bates, Fannjiang, Jordan and Zrnic 2023,
-"Prediction-powered inference"; Angelopoulos, Duchi and Zrnic 2023, "PPI++", for the weight.
+proportion"). A second estimate of the share also uses the scores of all tracks (`statistics.prediction_powered`).
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ import numpy.typing as npt
 
 from sonicscan.analysis.catalogue import identity
 from sonicscan.analysis.reviewed import Reviewed
-from sonicscan.analysis.statistics import Estimate
+from sonicscan.analysis.statistics import Estimate, prediction_powered
 from sonicscan.arrays import Float64
 from sonicscan.errors import InputError
 from sonicscan.report.row import FileResult
@@ -35,7 +33,6 @@ ORDER = ("flagged", "review", "clear", NO_VERDICT)
 LEAST = 20  # tracks drawn of each stratum, where it has as many
 _DRAWS = 8_000
 _LOW, _HIGH = 0.025, 0.975
-_Z = 1.959964
 _End = Literal["low", "high"]
 _ENDS: tuple[_End, ...] = get_args(_End)
 _EVERY = slice(None)
@@ -293,34 +290,3 @@ def _predicted(
     scores = np.array([row.score for row in members], dtype=np.float64)
     labels = np.array([truth[identity(row)] for row, there in zip(members, known, strict=True) if there], np.float64)
     return scores, scores[np.asarray(known)], labels
-
-
-def prediction_powered(parts: Sequence[tuple[Float64, Float64, Float64]]) -> Estimate | None:
-    """Share of AI: the mean score of all tracks, corrected by the sample's mean error in each stratum.
-
-    Args:
-        parts: for each stratum the scores of all tracks, the scores of the decided tracks, and their labels (1 for AI).
-
-    Returns:
-        None with fewer than two decided tracks in a stratum that has more.
-    """
-    if any(len(labels) < min(2, len(scores)) for scores, _, labels in parts):
-        return None
-    total = sum(len(scores) for scores, _, _ in parts)
-    # The weight of the scores that gives the smallest variance: their regression coefficient within strata.
-    spread = sum(len(s) ** 2 / len(y) * float(np.var(f)) for s, f, y in parts)
-    shared = sum(len(s) ** 2 / len(y) * float(np.mean((f - f.mean()) * (y - y.mean()))) for s, f, y in parts)
-    weight = min(1.0, max(0.0, shared / spread)) if spread else 0.0
-    value = variance = 0.0
-    for scores, predicted, labels in parts:
-        errors = labels - weight * predicted
-        share, n, size = len(scores) / total, len(labels), len(scores)
-        value += share * (weight * float(scores.mean()) + float(errors.mean()))
-        # A sample of equal labels has no variance. One more track, half of each kind, avoids that.
-        mean = (labels.sum() + 0.5) / (n + 1.0)
-        within = max(
-            float(np.var(errors, ddof=1)) if n > 1 else 0.0, mean * (1.0 - mean) if np.ptp(labels) == 0 else 0.0
-        )
-        variance += share**2 * within / n * (1.0 - n / size)
-    half = _Z * float(np.sqrt(variance))
-    return Estimate(min(1.0, max(0.0, value)), max(0.0, value - half), min(1.0, value + half))

@@ -184,3 +184,37 @@ def smallest_batch(assessed: int, smallest_p: float, fdr: float) -> int:
     With few calibration tracks and a large catalogue, no track can stand out alone.
     """
     return max(1, math.ceil(assessed * smallest_p / fdr - 1e-9))
+
+
+def prediction_powered(parts: Sequence[tuple[Float64, Float64, Float64]]) -> Estimate | None:
+    """Share of AI: the mean score of all tracks, corrected by the mean error of a random sample in each stratum.
+
+    It is valid for any scores. Sources: Angelopoulos, Bates, Fannjiang, Jordan and Zrnic 2023, "Prediction-powered
+    inference"; Angelopoulos, Duchi and Zrnic 2023, "PPI++", for the weight.
+
+    Args:
+        parts: for each stratum the scores of all tracks, the scores of the decided tracks, and their labels (1 for AI).
+
+    Returns:
+        None with fewer than two decided tracks in a stratum that has more.
+    """
+    if any(len(labels) < min(2, len(scores)) for scores, _, labels in parts):
+        return None
+    total = sum(len(scores) for scores, _, _ in parts)
+    # The weight of the scores that gives the smallest variance: their regression coefficient within strata.
+    spread = sum(len(s) ** 2 / len(y) * float(np.var(f)) for s, f, y in parts)
+    shared = sum(len(s) ** 2 / len(y) * float(np.mean((f - f.mean()) * (y - y.mean()))) for s, f, y in parts)
+    weight = min(1.0, max(0.0, shared / spread)) if spread else 0.0
+    value = variance = 0.0
+    for scores, predicted, labels in parts:
+        errors = labels - weight * predicted
+        share, n, size = len(scores) / total, len(labels), len(scores)
+        value += share * (weight * float(scores.mean()) + float(errors.mean()))
+        # A sample of equal labels has no variance. One more track, half of each kind, avoids that.
+        mean = (labels.sum() + 0.5) / (n + 1.0)
+        within = max(
+            float(np.var(errors, ddof=1)) if n > 1 else 0.0, mean * (1.0 - mean) if np.ptp(labels) == 0 else 0.0
+        )
+        variance += share**2 * within / n * (1.0 - n / size)
+    half = _Z * float(np.sqrt(variance))
+    return Estimate(min(1.0, max(0.0, value)), max(0.0, value - half), min(1.0, value + half))
