@@ -41,6 +41,7 @@ from sonicscan.text import printable
 GroupBy = Literal["artist", "album", "none"]
 GROUP_BY: tuple[GroupBy, ...] = get_args(GroupBy)
 _CHOSEN_BY_SCORE = 0.8  # rank of a library's lowest score among the calibration scores, above which a warning is given
+_OF_THRESHOLDS = ("summary", "own_thresholds")  # metrics that hold for the thresholds of the calibration before
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ def from_report(
         spec,
         calibration=calibration,
         caught=caught_at_rates(calibration, spec.caught),
+        metrics={name: value for name, value in spec.metrics.items() if name not in _OF_THRESHOLDS},
         provenance=provenance,
         tool_version=sonicscan.__version__,
     )

@@ -79,15 +79,22 @@ SCORES = np.random.default_rng(0).uniform(0.3, 0.9, 320).tolist()
 
 
 @pytest.mark.parametrize("options", [(), ("--add",)])
-def test_ai_tracks_of_few_generators_stay_as_few_after_recalibration(options: tuple[str, ...], tmp_path: Path) -> None:
+def test_what_was_measured_is_kept_only_if_it_holds_after_recalibration(
+    options: tuple[str, ...], tmp_path: Path
+) -> None:
     """The share of AI in a library would otherwise get an interval that is far too narrow."""
     old = calibrated()
     calibration = dataclasses.replace(old.calibration, ai_scores=tuple(np.linspace(0.2, 0.99, 700)), n_ai=700)
     caught = (Caught(0.01, 0.6, 2500, 108.0), Caught(0.02, 0.6, 2500, 99.0), Caught(0.05, 0.7, 2500, 82.0))
-    model = write_model(tmp_path / "m.onnx", dataclasses.replace(old, calibration=calibration, caught=caught))
+    metrics = {"auc": 0.9, "summary": "at the 1% false-positive rate it flags 28% of unseen AI", "own_thresholds": {}}
+    model = write_model(
+        tmp_path / "m.onnx", dataclasses.replace(old, calibration=calibration, caught=caught, metrics=metrics)
+    )
     known = sample_report(tmp_path / "known.parquet", model, SCORES)
     assert recalibrate(model, known, tmp_path / "mine.onnx", *options).exit_code == 0
-    entries = spec_of(tmp_path / "mine.onnx").caught
+    mine = spec_of(tmp_path / "mine.onnx")
+    assert mine.metrics == {"auc": 0.9}  # a case file would quote what holds for other thresholds
+    entries = mine.caught
     assert [entry.n for entry in entries] == [700] * 4
     assert [entry.independent_n for entry in entries] == [108.0, 99.0, 82.0, 82.0]
 
