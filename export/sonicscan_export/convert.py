@@ -83,7 +83,7 @@ def export(
     check_target(out)
     _check_scored_as(network.scored_as, wanted)
     allowed = MAX_DRIFT[wanted] if max_drift is None else max_drift
-    calibration_data = _data(network.spec, wanted, data_path)
+    calibration_data = _data(network, wanted, data_path)
     audio = network.spec.audio
     n_ranging = data.RANGING_WINDOWS if wanted in INT8_ARITHMETIC else 0
     if calibration_data is None:
@@ -134,12 +134,14 @@ def export(
     return Exported(out, digest, out.stat().st_size, facts, spec)
 
 
-def _data(spec: ModelSpec, wanted: Precision, path: Path | None) -> data.CalibrationData | None:
+def _data(network: Network, wanted: Precision, path: Path | None) -> data.CalibrationData | None:
     if path is not None:
         return data.read_calibration_data(path)
     if wanted in INT8_ARITHMETIC:
         raise InputError(f"{wanted} takes the ranges of activations from real sound: give --calibration-data MANIFEST.")
-    if wanted == "fp16" and spec.calibration.n:
+    # Members that were cross-fitted have scores of this precision; for fp16, overflow must be looked for in real sound.
+    changes = wanted == "fp16" or (wanted not in _EXACT and network.scored_as is None)
+    if changes and network.spec.calibration.n:
         raise InputError(
             f"{wanted} changes scores, so the model's thresholds must be measured again: "
             "give --calibration-data MANIFEST."

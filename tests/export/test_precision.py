@@ -83,7 +83,7 @@ def windows(tracks: Path) -> data.WindowSet:
     return data.real_windows(data.read_calibration_data(tracks).ranging, AudioSpec(), 60, "tracks.csv")
 
 
-@pytest.mark.parametrize("wanted", ["int8", "fp16"])
+@pytest.mark.parametrize("wanted", ["int8", "fp16", "byte-weights"])
 def test_conversion_is_verified_and_calibrated_again(wanted: str, trained: Path, tracks: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.onnx"
     result = run(trained, "--out", out, "--precision", wanted, "--calibration-data", tracks)
@@ -307,7 +307,7 @@ def test_verdicts_must_stay(tracks: Path) -> None:
     assert calibrate.too_far({**facts, "other_tracks": 9}) == ""
 
 
-@pytest.mark.parametrize("wanted", ["int8", "fp16"])
+@pytest.mark.parametrize("wanted", ["int8", "fp16", "byte-weights"])
 def test_conversion_of_a_calibrated_model_needs_data(wanted: str, trained: Path, tmp_path: Path) -> None:
     result = run(trained, "--out", tmp_path / "m.onnx", "--precision", wanted)
     assert result.exit_code == 2
