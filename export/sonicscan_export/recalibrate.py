@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -98,11 +98,15 @@ def from_report(
             f"with {windows}; scan again with --windows {spec.calibration.windows}, or leave out --add."
         )
     single = distinct(rows)
-    chosen = one_of_each(single, group_by)
-    scores = [float(row.score) for row in chosen if row.score is not None]
     own = spec.calibration if add else Calibration()
+    counted_scores = frozenset(own.scores) - {0.0, 1.0}  # many tracks can have the scores at the ends
+    known = [row for row in single if row.score in counted_scores]
+    chosen = one_of_each(single, group_by, counted_scores)
+    scores = [float(row.score) for row in chosen if row.score is not None]
+    if known and not chosen:
+        raise InputError(f"--add: the calibration of {model_path} has all tracks of {report_path} already; add others.")
     once = ["its copies counted once"] * (len(single) < len(rows))
-    once += [f"one track of each {group_by}"] * (len(chosen) < len(single))
+    once += [f"one track of each {group_by}"] * (len(chosen) + len(known) < len(single))
     counted = f", with {' and '.join(once)}," if once else ""
     check_enough(len(scores) + own.n, max_fpr, f"{report_path}{counted} has")
     calibration = _calibration(chosen, scores, own, spec.calibration, windows, report_path.name)
@@ -126,7 +130,7 @@ def from_report(
         tool_version=sonicscan.__version__,
     )
     content = with_metadata(model_path.read_bytes(), METADATA_KEY, spec.to_json())
-    return Recalibrated(content, spec, tuple(_notes(rows, single, chosen, group_by, model, metadata)))
+    return Recalibrated(content, spec, tuple(_notes(rows, single, known, chosen, group_by, model, metadata)))
 
 
 def write(made: Recalibrated, path: Path) -> str:
@@ -152,10 +156,13 @@ def check_enough(n: int, max_fpr: float, who: str) -> None:
         )
 
 
-def one_of_each(rows: Sequence[FileResult], group_by: GroupBy, seed: int = 0) -> list[FileResult]:
+def one_of_each(
+    rows: Sequence[FileResult], group_by: GroupBy, counted: Collection[float], seed: int = 0
+) -> list[FileResult]:
     """One track of each group, and all tracks without a tag; in the order of `rows`.
 
-    A certificate needs independent draws, and twenty tracks of one artist are hardly more information than one.
+    A certificate needs independent draws, and twenty tracks of one artist are hardly more information than one. So a
+    group of which a track counts already, by its score in `counted`, is left out.
     """
     names = ("artist", "album")[: GROUP_BY.index(group_by) + 1] if group_by != "none" else ()
     groups: dict[object, list[int]] = defaultdict(list)
@@ -163,7 +170,12 @@ def one_of_each(rows: Sequence[FileResult], group_by: GroupBy, seed: int = 0) ->
         tags = tuple(getattr(rows[i], name) for name in names)
         groups[tags if tags and tags[-1] else i].append(i)
     rng = np.random.default_rng(seed)
-    return [rows[i] for i in sorted(members[int(rng.integers(len(members)))] for members in groups.values())]
+    drawn = [
+        members[int(rng.integers(len(members)))]
+        for members in groups.values()
+        if not any(rows[i].score in counted for i in members)
+    ]
+    return [rows[i] for i in sorted(drawn)]
 
 
 def _check_rows(rows: Sequence[FileResult], metadata: ReportMetadata, model: Model, report: Path) -> None:
@@ -237,6 +249,7 @@ def _categories(scores: Sequence[float], codecs: Sequence[str | None], own: Sequ
 def _notes(
     rows: Sequence[FileResult],
     single: Sequence[FileResult],
+    known: Sequence[FileResult],
     chosen: Sequence[FileResult],
     group_by: GroupBy,
     model: Model,
@@ -245,15 +258,20 @@ def _notes(
     notes = []
     if len(single) < len(rows):
         notes.append(f"{len(rows) - len(single)} of {len(rows)} tracks are copies of others; copies count once.")
-    if len(chosen) < len(single):
+    if known:
+        notes.append(
+            f"{len(known)} of {len(single)} tracks are in the model's calibration already, by their scores; they count "
+            f"once{'' if group_by == 'none' else f', and so does each {group_by}'}."
+        )
+    elif len(chosen) < len(single):
         notes.append(
             f"{len(chosen)} of {len(single)} tracks count, one of each {group_by}. --group-by none counts all, "
             "which certifies too much if tracks of one artist are similar."
         )
     scores = [row.score for row in chosen if row.score is not None]
-    known = model.spec.calibration.weighted_scores()
-    if known is not None and known[0] and scores:
-        under = sum(w for s, w in zip(*known, strict=True) if s < min(scores))
+    old = model.spec.calibration.weighted_scores()
+    if old is not None and old[0] and scores:
+        under = sum(w for s, w in zip(*old, strict=True) if s < min(scores))
         if under >= _CHOSEN_BY_SCORE * model.spec.calibration.n:
             notes.append(
                 f"every track scores higher than {under / model.spec.calibration.n:.0%} of the calibration's. If the "

@@ -78,6 +78,28 @@ def model(tmp_path: Path) -> Path:
 SCORES = np.random.default_rng(0).uniform(0.3, 0.9, 320).tolist()
 
 
+def test_tracks_that_the_calibration_has_already_count_once(tmp_path: Path) -> None:
+    """A library that grows is scanned whole, and its new tracks are to be added."""
+    scores = np.random.default_rng(0).uniform(0.3, 0.9, 400).tolist()
+    model = write_model(tmp_path / "m.onnx", TINY_SPEC)
+    first = sample_report(tmp_path / "first.parquet", model, scores[:200])
+    assert recalibrate(model, first, tmp_path / "one.onnx", "--max-fpr", "0.02").exit_code == 0
+    one = tmp_path / "one.onnx"
+    grown = sample_report(tmp_path / "grown.parquet", one, scores)
+    result = recalibrate(one, grown, tmp_path / "two.onnx", "--add")
+    assert result.exit_code == 0
+    assert "200 of 400 tracks are in the model's calibration already" in result.stderr
+    assert spec_of(tmp_path / "two.onnx").calibration.scores == tuple(sorted(scores))
+    again = sample_report(tmp_path / "again.parquet", one, scores[:200])
+    result = recalibrate(one, again, tmp_path / "three.onnx", "--add", "--max-fpr", "0.02")
+    assert result.exit_code == 2 and "has all tracks of" in result.stderr
+    # Ten artists count already, five are new.
+    artists = sample_report(tmp_path / "artists.parquet", one, [*scores[:10], *scores[380:]], artists=15)
+    result = recalibrate(one, artists, tmp_path / "four.onnx", "--add", "--max-fpr", "0.02")
+    assert spec_of(tmp_path / "four.onnx").calibration.n == 205
+    assert "and so does each artist" in result.stderr
+
+
 @pytest.mark.parametrize("options", [(), ("--add",)])
 def test_what_was_measured_is_kept_only_if_it_holds_after_recalibration(
     options: tuple[str, ...], tmp_path: Path
@@ -253,15 +275,16 @@ def test_codec_classes_with_enough_tracks_get_certificates_of_their_own(model: P
     assert [(c.kind, c.name, c.n) for c in found.categories] == [("codec", "mp3", 300), ("codec", "lossless", 40)]
     assert [own.name for own in certified_thresholds(found, 0.01).classes] == ["mp3"]
     assert found.material is not None and len(found.material.loudness_db) > 30
-    again = sample_report(tmp_path / "again.parquet", out, [*SCORES, *SCORES[:20]], codecs=codecs)
+    others = [score + 1e-4 for score in SCORES]
+    again = sample_report(tmp_path / "again.parquet", out, [*others, *others[:20]], codecs=codecs)
     assert recalibrate(out, again, more, "--add").exit_code == 0
     assert [(c.name, c.n) for c in spec_of(more).calibration.categories] == [("mp3", 600), ("lossless", 80)]
     # Tracks of one class alone, or few of a class, join the classes that the model has.
-    one = sample_report(tmp_path / "one.parquet", out, SCORES[:300])
+    one = sample_report(tmp_path / "one.parquet", out, others[:300])
     more.unlink()
     assert recalibrate(out, one, more, "--add").exit_code == 0
     assert [(c.name, c.n) for c in spec_of(more).calibration.categories] == [("mp3", 600), ("lossless", 40)]
-    few = sample_report(tmp_path / "few.parquet", out, SCORES[:300], codecs=["flac"] * 3 + ["opus"] * 2 + ["mp3"] * 295)
+    few = sample_report(tmp_path / "few.parquet", out, others[:300], codecs=["flac"] * 3 + ["opus"] * 2 + ["mp3"] * 295)
     more.unlink()
     assert recalibrate(out, few, more, "--add").exit_code == 0
     assert [(c.name, c.n) for c in spec_of(more).calibration.categories] == [("mp3", 595), ("lossless", 43)]
