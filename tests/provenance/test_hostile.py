@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from pathlib import Path
@@ -155,6 +156,15 @@ def test_ingredients_that_contain_each_other() -> None:
         "c": manifest(GENERATED, ("b", "parentOf")),
     }
     assert declared_in_manifests({"active_manifest": "a", "manifests": manifests}).claim == "edited_with_ai"
+
+
+@pytest.mark.parametrize("relations", [*itertools.permutations(["componentOf", "parentOf", "inputTo"])])
+def test_a_track_that_is_parent_and_component_counts_as_both(relations: tuple[str, ...]) -> None:
+    manifests = {
+        "edited": manifest("composite", *(("made", relation) for relation in relations)),
+        "made": manifest(GENERATED),
+    }
+    assert declared_in_manifests({"active_manifest": "edited", "manifests": manifests}).claim == "generated"
 
 
 def test_a_chain_of_thousands_of_ingredients_ends() -> None:

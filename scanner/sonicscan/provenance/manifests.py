@@ -38,20 +38,28 @@ def declared_in_manifests(store: dict[str, Any]) -> Declaration:
     label = store.get("active_manifest")
     if not isinstance(manifests, dict) or not isinstance(label, str):
         return Declaration("none", "c2pa", "")
-    found = _evaluate(manifests, label, set())
+    found = _evaluate(manifests, label, {})
     return Declaration(found.claim, "c2pa", found.statement, found.generator, found.version)
 
 
-def _evaluate(manifests: dict[str, Any], label: str, seen: set[str]) -> _Found:
+def _evaluate(manifests: dict[str, Any], label: str, known: dict[str, _Found]) -> _Found:
+    """The declaration of a manifest; `known` has those of earlier ones, since several may name the same ingredient."""
+    if label in known:
+        return known[label]
     manifest = manifests.get(label)
-    if label in seen or len(seen) >= _MAX_MANIFESTS or not isinstance(manifest, dict):
+    if len(known) >= _MAX_MANIFESTS or not isinstance(manifest, dict):
         return _Found()
-    seen.add(label)
+    known[label] = _Found()  # where it is an ingredient of itself
+    known[label] = found = _declaration_of(manifests, manifest, known)
+    return found
+
+
+def _declaration_of(manifests: dict[str, Any], manifest: dict[str, Any], known: dict[str, _Found]) -> _Found:
     maker = _maker(manifest)
     created = [_of_action(action, maker) for action in _actions(manifest) if action.get("action") == "c2pa.created"]
     created += [_of_type(text, maker) for text in _metadata_types(manifest)]
     others = [_of_action(action, maker) for action in _actions(manifest) if action.get("action") != "c2pa.created"]
-    parents, components = _ingredients(manifests, manifest, seen)
+    parents, components = _ingredients(manifests, manifest, known)
     origin = _combined([*created, *parents])
     if origin.claim in ("none", "captured"):
         for used in (*others, *components):
@@ -78,13 +86,13 @@ def _combined(found: list[_Found]) -> _Found:
 
 
 def _ingredients(
-    manifests: dict[str, Any], manifest: dict[str, Any], seen: set[str]
+    manifests: dict[str, Any], manifest: dict[str, Any], known: dict[str, _Found]
 ) -> tuple[list[_Found], list[_Found]]:
     """The declarations of the parent and the components; a prompt or other input is not part of the track."""
     parents, components = [], []
     for ingredient in _dicts(manifest.get("ingredients")):
         label = ingredient.get("active_manifest")
-        found = _evaluate(manifests, label, seen) if isinstance(label, str) else _Found()
+        found = _evaluate(manifests, label, known) if isinstance(label, str) else _Found()
         relation = ingredient.get("relationship")
         if relation == "parentOf":
             parents.append(found)
