@@ -104,6 +104,20 @@ def test_a_file_that_cannot_be_written_is_refused_at_the_start(
     assert done.returncode == 2 and "cannot be written: No such file" in done.stderr and not done.stdout
 
 
+def test_a_second_scan_leaves_the_file_of_a_running_one_alone(
+    small_library: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "scan.prom"
+    command = [PROGRAM, small_library, "--model", tiny_model, "--metrics-file", file]
+    with MetricsFile(file, every_s=0.001):
+        time.sleep(0.05)  # replaced several times meanwhile
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert figures(file)["running"] == 1 and "exit_code" not in figures(file)
+    assert done.returncode == 2 and "another running scan writes --metrics-file" in done.stderr and not done.stdout
+    assert figures(file)["exit_code"] == 0
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 def test_it_is_whole_at_every_moment_and_follows_the_figures(tmp_path: Path) -> None:
     file, tally, stats = tmp_path / "x.prom", Tally(), EngineStats()
     with MetricsFile(file, every_s=0.001) as metrics:

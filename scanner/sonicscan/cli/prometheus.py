@@ -1,12 +1,13 @@
 """Figures of a running scan, in a file that Prometheus' node_exporter reads (its textfile collector).
 
 The file is replaced atomically when the scan starts, every few seconds, and when it ends. If a later write fails, the
-scan continues.
+scan continues. The scan holds a lock on the file that it wrote last, so a second scan does not replace it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from sonicscan.cli.console import exit_code_of
 from sonicscan.cli.progress import Tally
 from sonicscan.engine.base import EngineStats
 from sonicscan.errors import STATUSES, InputError
-from sonicscan.files import replacing
+from sonicscan.files import lock, replacing
 from sonicscan.scoring.thresholds import VERDICTS
 from sonicscan.version import __version__
 
@@ -35,7 +36,7 @@ class MetricsFile:
         every_s: seconds between two writes.
 
     Raises (on entering):
-        InputError: the file cannot be written.
+        InputError: another running scan writes the file, or it cannot be written.
     """
 
     def __init__(self, path: Path, every_s: float = EVERY_S) -> None:
@@ -43,6 +44,7 @@ class MetricsFile:
         self._every_s = every_s
         self._tally, self._stats = Tally(), EngineStats()
         self._started = 0.0
+        self._locked: int | None = None  # descriptor of the locked file; a second scan finds it at `path`
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="sonicscan-metrics", daemon=True)
 
@@ -52,9 +54,17 @@ class MetricsFile:
 
     def __enter__(self) -> MetricsFile:
         self._started = time.time()
+        with contextlib.suppress(OSError):  # of no file, or of a file that only its owner may write
+            self._locked = os.open(self._path, os.O_RDWR)
+        if self._locked is not None and lock(self._locked) is False:
+            self._unlock()
+            raise InputError(
+                f"another running scan writes --metrics-file {self._path}; wait for it, or name another file."
+            )
         try:
             self._write(None)
         except OSError as error:
+            self._unlock()
             raise InputError(f"--metrics-file {self._path} cannot be written: {error.strerror}.") from error
         self._thread.start()
         return self
@@ -64,6 +74,7 @@ class MetricsFile:
         self._thread.join()
         with contextlib.suppress(OSError):
             self._write(exit_code_of(error))
+        self._unlock()
 
     def _keep(self) -> None:
         while not self._ended.wait(self._every_s):
@@ -73,6 +84,14 @@ class MetricsFile:
     def _write(self, exit_code: int | None) -> None:
         with replacing(self._path, sync=False) as file:
             file.write(_as_text(self._families(exit_code)))
+            written = os.dup(file.fileno())  # keeps the lock of `replacing`
+        self._unlock()
+        self._locked = written
+
+    def _unlock(self) -> None:
+        if self._locked is not None:
+            os.close(self._locked)
+            self._locked = None
 
     def _families(self, exit_code: int | None) -> Iterator[Metric]:
         tally, windows, now = self._tally, self._stats.windows, time.time()
