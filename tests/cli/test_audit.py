@@ -174,6 +174,25 @@ def test_what_a_night_left_with_another_model_is_scanned_anew(nights: Nights) ->
     assert not journal.exists()
 
 
+@pytest.mark.parametrize("out", ["{date}.parquet", "{date}/"])
+def test_with_a_journal_of_its_own_an_audit_looks_at_no_other(nights: Nights, out: str) -> None:
+    flagged(nights.library / "m.wav")
+    own, audits = nights.folder / "own.journal", nights.folder / "audits"
+    report = audits / out.replace("{date}", str(dt.date.today()))
+    command = nights.command("--journal", own, out=out)
+    Journal(own, "the key of another model").close()
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 1 and "it is not resumed" in done.stderr and not own.exists()
+
+    report.rename(audits / out.replace("{date}", "2026-01-01"))
+    flagged(nights.library / "n.wav", 1)
+    if out.endswith("/"):
+        report.mkdir()
+    Journal(report / "_journal" if out.endswith("/") else audits / "audit.parquet.journal", "another key").close()
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 1 and "it is not resumed" not in done.stderr
+
+
 def test_a_second_audit_of_the_series_is_refused(nights: Nights) -> None:
     clear(nights.library / "n.wav")
     import fcntl

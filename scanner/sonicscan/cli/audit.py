@@ -48,12 +48,14 @@ class Audit:
         """The journal of the series; None if the scan uses the journal of its report."""
         return self.series.journal if self.series is not None else None
 
-    def starts_anew(self, key: str) -> bool:
-        """Whether the series has an unfinished scan that is not comparable with a scan of this key.
+    def starts_anew(self, key: str, journal: Path | None) -> bool:
+        """Whether the series has an unfinished scan in `journal` that is not comparable with a scan of this key.
 
         If the model or the program of an audit changed, an unfinished scan is started again.
         """
-        return self.series is not None and isinstance(self.report, Path) and not self.series.fits(self.report, key)
+        if self.series is None or not isinstance(self.report, Path):
+            return False
+        return not self.series.fits(self.report, key, journal)
 
     def delivered(self, roots: Roots) -> Delivered:
         """The flags that were delivered before, or those that `since` has. Read them before the scan, because its

@@ -159,7 +159,7 @@ def _scan(given: Arguments, start_worker: StartWorker, metrics: MetricsFile | No
         if audit is not None:
             since, journal = audit.since, journal or audit.journal()
             scan.notes.extend(audit.notes)
-            if audit.starts_anew(scan.key):
+            if audit.starts_anew(scan.key, journal):
                 fresh = True
                 scan.notes.append("an unfinished scan had another model, windows or version; it is not resumed.")
         roots = Roots.of(tracks.roots)

@@ -53,21 +53,23 @@ def check_folder(folder: Path) -> None:
         raise InputError(f"--out {folder}/: there are other files in it ({other.name}); name a new or an empty folder.")
 
 
-def keys_of_unfinished(folder: Path) -> frozenset[str]:
-    """The keys of the scans whose unfinished report `folder` holds.
+def keys_of_unfinished(folder: Path, journal: Path | None = None) -> frozenset[str]:
+    """The keys of the scans whose unfinished report `folder` and `journal` hold; None for a journal in the folder.
 
     Empty for a finished report, for a folder with other files, and for one whose journal and parts cannot be read.
     """
     keys: set[str | None] = set()
     with contextlib.suppress(OSError, ReportError):
         if not (folder / SUCCESS).exists() and _other_file(folder) is None:
-            keys.add(key_of_journal(folder / JOURNAL))
+            keys.add(key_of_journal(journal or folder / JOURNAL))
             keys.update(ReportMetadata.of(schema_of(part), part).key for part in sorted_parts(folder)[:1])
     return frozenset(key for key in keys if key is not None)
 
 
 def _other_file(folder: Path) -> Path | None:
-    """A file in `folder` that belongs to no report; None if there is none."""
+    """A file in `folder` that belongs to no report; None if there is none, or no folder."""
+    if not folder.exists():
+        return None
     ours = {JOURNAL, SUCCESS}
     others = (
         p for p in folder.iterdir() if p.name not in ours and not p.match(f"*{PART_GLOB}*") and not of_system(p.name)

@@ -102,11 +102,17 @@ class Series:
             return path, tuple(notes)
         return None, tuple(notes)
 
-    def fits(self, today: Path, key: str) -> bool:
-        """Whether the scan that `today` would resume is comparable with a scan of this key, or there is none."""
+    def fits(self, today: Path, key: str, journal: Path | None) -> bool:
+        """Whether the scan that `today` would resume is comparable with a scan of this key, or there is none.
+
+        Args:
+            today: the report.
+            key: of the scan.
+            journal: the journal that the scan uses; None for the report's own.
+        """
         if not self.in_parts:
-            return key_of_journal(self.journal or journal_of(today)) in (None, key)
-        return keys_of_unfinished(today) <= {key}
+            return key_of_journal(journal or journal_of(today)) in (None, key)
+        return keys_of_unfinished(today, journal) <= {key}
 
     def take_over(self, today: Path) -> Path | None:
         """Renames an unfinished report in parts from an earlier day to today's name; returns its earlier name.
