@@ -111,6 +111,35 @@ def test_diff_and_trend_say_what_a_report_lacks(whole: Path, shards: list[Path])
     assert month["share"] is None and "part.parquet has only" in month["notes"][0]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [("--path", "/music/[A-F]/*"), ("--min-score", 0.3), ("--verdict", "clear"), ("--flagged", "--status", "ok")],
+)
+def test_flags_that_a_part_of_the_old_report_lacks_are_not_new(whole: Path, options: tuple[object, ...]) -> None:
+    part = converted(whole, "part.parquet", *options)
+    page = whole.with_name("page.html")
+    for command in (("diff", part, whole), ("html", whole, "--since", part, "--out", page)):
+        refused = run(*command)
+        assert refused.exit_code == 2 and "part.parquet has only the tracks that --" in refused.stderr
+        assert "flags that it lacks would count as new" in refused.stderr and not page.exists()
+
+
+def test_old_reports_that_have_all_flags_are_compared(whole: Path, shards: list[Path]) -> None:
+    only_flags = converted(whole, "flags.parquet", "--flagged")
+    assert converted(only_flags, "again.parquet", "--verdict", "flagged")
+    paths = [converted(whole, name, "--path", "/music/[A-F]/*") for name in ("a.parquet", "b.parquet")]
+    for old, new in (
+        (only_flags, whole),
+        (only_flags.with_name("again.parquet"), whole),
+        paths,
+        (shards[0], shards[0]),
+    ):
+        assert run("diff", old, new).exit_code == 0
+    for old, new in (shards, (shards[0], whole)):
+        refused = run("diff", old, new)
+        assert refused.exit_code == 2 and "0.parquet has only some shards of its library" in refused.stderr
+
+
 def test_the_page_says_what_a_report_lacks(whole: Path) -> None:
     part = converted(whole, "part.parquet", "--min-score", 0.3)
     text = audit_page(load(part), part.with_suffix(".html"))

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from synthesis import music, write_model
 
 from sonicscan.cli.demo import write_sound
+from sonicscan.cli.report import main as report_main
 from sonicscan.cli.scan import main
 from sonicscan.report.readers import read_report
 from sonicscan.scanning.journal import Journal
@@ -327,6 +328,18 @@ def test_new_flags_since_a_report_that_is_named(nights: Nights, make_report: Cal
         "old.parquet",
         "new.parquet",
     }
+
+
+def test_new_flags_since_a_part_of_a_report_are_refused(nights: Nights, make_report: Callable[..., Path]) -> None:
+    flagged(nights.library / "m0.wav")
+    old, part = make_report("old.parquet"), nights.folder / "part.parquet"
+    convert = ["convert", str(old), "--path", "*/m1.wav", "--out", str(part)]
+    assert CliRunner().invoke(report_main, convert).exit_code == 0
+    command = [str(nights.library), "--model", str(nights.model), "--threshold", LIMIT, "--workers", "1"]
+    command += ["--out", str(nights.folder / "new.parquet"), "--since", str(part)]
+    done = CliRunner().invoke(main, [*command, "--fail-on", "new-flagged"])
+    assert (done.exit_code, done.stdout) == (2, "") and "flags that it lacks would count as new" in done.stderr
+    assert CliRunner().invoke(main, command).exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,8 @@ class Month:
         added: tracks that the month before did not have; None in the first month.
         added_assessed, added_flagged: those of them with a score, and those that are flagged.
         added_share: `added_flagged` among `added_assessed`; None where there are none, or as for `share`.
-        newly_flagged: tracks flagged that were not flagged the month before, without those decided about.
+        newly_flagged: tracks flagged that were not flagged the month before, without those decided about; None in the
+            first month, and where the report of the month before may lack flags.
         notes: what makes the month hard to compare with the one before, or what its report lacks of the library.
     """
 
@@ -115,6 +116,6 @@ def _since(line: Month, before: Catalogue, now: Catalogue, reviewed: Reviewed | 
         added_assessed=assessed,
         added_flagged=flagged,
         added_share=wilson(flagged, assessed) if assessed and not now.selected else None,
-        newly_flagged=len(difference.newly_flagged),
+        newly_flagged=None if before.metadata.may_lack_flags_of(now.metadata) else len(difference.newly_flagged),
         notes=difference.notes,
     )

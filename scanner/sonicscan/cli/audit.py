@@ -17,6 +17,8 @@ from sonicscan.cli.parameters import LATEST
 from sonicscan.errors import InputError, ReportError
 from sonicscan.library.roots import Roots
 from sonicscan.library.urls import Location, Url, is_url, located
+from sonicscan.report.bounded import schema_of
+from sonicscan.report.metadata import ReportMetadata
 from sonicscan.report.readers import part_files, read_file, read_report
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import to_results
@@ -57,16 +59,25 @@ class Audit:
             return False
         return not self.series.fits(self.report, key, journal)
 
-    def delivered(self, roots: Roots) -> Delivered:
+    def delivered(self, roots: Roots, shard: tuple[int, int] | None) -> Delivered:
         """The flags that were delivered before, or those that `since` has. Read them before the scan, because its
         report may replace `since`.
 
+        Args:
+            roots: the folders that the scan was given.
+            shard: the shard of the scan; None for a whole library.
+
         Raises:
-            ReportError: `since` or the record cannot be read.
+            ReportError: `since` or the record cannot be read, or `since` may lack flags.
         """
         if self.standing and self.series is not None:
             return Delivered.read(self.series.record)
-        return Delivered() if self.since is None else Delivered.by_report(rows_of(self.since, roots), roots)
+        if self.since is None:
+            return Delivered()
+        schema = read_report(self.since).schema if isinstance(self.since, Url) else schema_of(part_files(self.since)[0])
+        scanned = ReportMetadata(shards=() if shard is None else (shard,))
+        ReportMetadata.of(schema, self.since).require_flags_of(scanned, self.since)
+        return Delivered.by_report(rows_of(self.since, roots), roots)
 
     def news(self, before: Delivered, roots: Roots, reviewed: Reviewed | None) -> News:
         """The flags of the finished report that `before` lacks.

@@ -169,7 +169,11 @@ def html(
     if out.suffix != ".html":
         raise InputError(f"--out {out}: the name must end in .html.")
     source, decisions = catalogue.load(report), decisions_of(reviewed)
-    earlier = None if since is None else compare(catalogue.load(since), source, decisions)
+    earlier = None
+    if since is not None:
+        before = catalogue.load(since)
+        before.metadata.require_flags_of(source.metadata, since)
+        earlier = compare(before, source, decisions)
     explained: dict[bytes, Explained] = {}
     notes: list[str] = []
     if library is not None and explain_n is not None:

@@ -124,8 +124,9 @@ def diff(old: Location, new: Location, reviewed: Path | None, as_json: bool, qui
     from sonicscan.analysis import catalogue
     from sonicscan.analysis.diff import compare
 
-    after = catalogue.load(new)
-    difference = compare(catalogue.load(old), after, decisions_of(reviewed))
+    before, after = catalogue.load(old), catalogue.load(new)
+    before.metadata.require_flags_of(after.metadata, old)
+    difference = compare(before, after, decisions_of(reviewed))
     if quiet:
         flagged = {change.path for change in difference.newly_flagged}
         for line in catalogue.lines(catalogue.by_score(row for row in after.rows if row.path in flagged)):

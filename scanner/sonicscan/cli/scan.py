@@ -164,7 +164,7 @@ def _scan(given: Arguments, start_worker: StartWorker, metrics: MetricsFile | No
                 scan.notes.append("an unfinished scan had another model, windows or version; it is not resumed.")
         roots = Roots.of(tracks.roots)
         earlier = comparable_rows(scan, since, roots)
-        before = audit.delivered(roots) if audit is not None and NEW_FLAGGED in given.fail_on else None
+        before = audit.delivered(roots, part) if audit is not None and NEW_FLAGGED in given.fail_on else None
         for note in scan.notes[standing:] if unattended else ():
             session.say(note)
         origin = Origin(scan, tracks, roots, command_of(vars(given), DEFAULT_MAX_FPR), column)

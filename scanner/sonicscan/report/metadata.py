@@ -151,6 +151,31 @@ class ReportMetadata:
         counts = {n for _, n in self.shards}
         return len(counts) > 1 or any(len(set(self.shards)) < n for n in counts)
 
+    def may_lack_flags_of(self, new: ReportMetadata) -> bool:
+        """Whether this report may lack tracks of `new` that were flagged, so that old flags look like new ones.
+
+        A filter keeps all flags if it takes all flagged tracks. Filters by path are assumed to be equal.
+        """
+        for step in [] if self.filtered is None else self.filtered.split(" then "):
+            options = {word for word in step.split() if word.startswith("--")}
+            by_path = options == {"--path"} and self.filtered == new.filtered
+            if not by_path and not (options == {"--verdict"} and "flagged" in step.split()):
+                return True
+        return self.missing_shards and not (new.shards and set(new.shards) <= set(self.shards))
+
+    def require_flags_of(self, new: ReportMetadata, name: object) -> None:
+        """Raise `ReportError` if this report, the older one, may lack flags of `new`.
+
+        Args:
+            new: the later report of the library.
+            name: of this report, for the message.
+        """
+        if self.may_lack_flags_of(new):
+            what = "only some shards of its library" if self.filtered is None else self.chosen
+            raise ReportError(
+                f"{name} has {what}, so flags that it lacks would count as new; compare with the report of all tracks."
+            )
+
     def joined(self, filtered: str) -> str | None:
         """The value of `filtered` after a further filter, whose options are empty if it takes all rows."""
         return " then ".join(filter(None, (self.filtered, filtered))) or None
