@@ -214,6 +214,16 @@ def test_what_is_no_json_object_is_refused(text: str) -> None:
         ModelSpec.from_json(text)
 
 
+@pytest.mark.parametrize("depth", [99, 700])
+def test_values_nested_without_end_are_refused(depth: int) -> None:
+    deep: dict[str, object] = {}
+    for _ in range(depth):
+        deep = {"a": deep}
+    text = ModelSpec("tiny").to_json().replace('"provenance": {}', f'"provenance": {json.dumps(deep)}')
+    with pytest.raises(ModelError, match="nested more than 100 levels deep"):
+        ModelSpec.from_json(text)
+
+
 @pytest.mark.parametrize("version", [None, 0, 3, True, "1", 10**30, [1]])
 def test_an_unknown_version_is_refused_by_name(version: object) -> None:
     raw = json.loads(ModelSpec("tiny").to_json()) | {"version": version}

@@ -24,6 +24,7 @@ MAX_SHRINK = 1000.0
 TEMPERATURES = (1e-6, 1e6)
 MAX_OFFSET = 1e6
 MAX_CAUGHT = 100
+MAX_DEPTH = 100  # levels of JSON
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ class ModelSpec:
             raise ModelError(f"the model's `{METADATA_KEY}` metadata is not JSON in UTF-8 ({error}).") from error
         if not isinstance(raw, dict):
             raise ModelError(f"the model's `{METADATA_KEY}` metadata is not a JSON object.")
+        _check_depth(raw)
         version = raw.pop("version", None)
         if isinstance(version, bool) or version not in (1, SPEC_VERSION):
             raise ModelError(
@@ -153,6 +155,20 @@ class ModelSpec:
             return msgspec.convert(raw, cls)
         except (msgspec.ValidationError, RecursionError) as error:
             raise ModelError(f"the model's contract is not valid: {error!s:.200}.") from error
+
+
+def _check_depth(raw: object) -> None:
+    """Refuse values that are nested so deeply that copies of them exhaust the stack."""
+    level = [raw]
+    for _ in range(MAX_DEPTH):
+        level = [
+            value
+            for inside in level
+            if isinstance(inside, dict | list)
+            for value in (inside.values() if isinstance(inside, dict) else inside)
+        ]
+    if level:
+        raise ModelError(f"the model's `{METADATA_KEY}` metadata is nested more than {MAX_DEPTH} levels deep.")
 
 
 def _check_names(where: str, raw: object, cls: type) -> None:
