@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from matplotlib.figure import Figure
 from onnx import helper
 from PIL import Image
 from scipy.special import logsumexp
@@ -206,6 +208,47 @@ def test_a_picture_is_written_whatever_the_name(tmp_path: Path, tiny_model: Path
     assert result.exit_code == 0, result.output
     with Image.open(out) as picture:
         assert picture.width > 1200 and len(picture.getcolors(1 << 24) or ()) > 1000
+
+
+def test_a_picture_says_that_a_threshold_is_not_certified(
+    tmp_path: Path, song: Path, calibrated_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The text of a PNG cannot be read, so the same figure is also saved as SVG."""
+    save, texts = Figure.savefig, []
+
+    def saved(figure: Figure, file: object, **options: object) -> None:
+        svg = io.StringIO()
+        save(figure, svg, format="svg")
+        texts.append(svg.getvalue())
+        save(figure, file, **options)
+
+    monkeypatch.setattr(Figure, "savefig", saved)
+    for options in ((), ("--windows", "all"), ("--threshold", "0.5")):
+        assert run(song, "--model", calibrated_model, "--out", tmp_path / "e.png", *options).exit_code == 0
+    certified, other_windows, by_hand = texts
+    assert "Not certified" not in certified
+    assert "Not certified: the model was calibrated with --windows 12" in other_windows
+    assert "Not certified: the threshold was set by hand" in by_hand
+
+
+@pytest.mark.parametrize(
+    ("out", "options", "said"),
+    [
+        ("e.png", (), "a picture gives no probability for --prior"),
+        ("e.html", (), "calibration has too few tracks by people or by AI"),
+        ("e.html", ("--windows", "all"), "was calibrated with --windows 12, and not with all"),
+    ],
+)
+def test_a_prior_that_gives_no_probability_is_refused(
+    out: str, options: tuple[str, ...], said: str, tmp_path: Path, song: Path, calibrated_model: Path
+) -> None:
+    result = run(song, "--model", calibrated_model, "--prior", "0.1", "--out", tmp_path / out, *options)
+    assert result.exit_code == 2 and said in result.stderr
+    words = ["case", song, "--model", calibrated_model, "--prior", "0.1", "--examiner", "A", "--out", tmp_path / "case"]
+    if out == "e.html":
+        result = CliRunner().invoke(main, [str(word) for word in (*words, *options)])
+        assert result.exit_code == 2 and said in result.stderr
+    assert not list(tmp_path.glob("[ec]*"))
 
 
 def test_an_untrained_model_explains_nothing_and_says_so(tmp_path: Path) -> None:

@@ -105,8 +105,14 @@ def figures(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def sentences(evidence: Evidence, limits: Thresholds | None) -> Iterator[str]:
-    """The evidence and its meaning, in plain words."""
+def sentences(evidence: Evidence, limits: Thresholds | None, not_certified: str | None = None) -> Iterator[str]:
+    """The evidence and its meaning, in plain words.
+
+    Args:
+        evidence: of the track.
+        limits: the thresholds of the verdict.
+        not_certified: why the threshold certifies no rate, in a sentence, if that is to be said here.
+    """
     spec = evidence.spec
     if spec.untrained:
         yield "The model is untrained: its weights are random, and neither score nor evidence means anything."
@@ -115,6 +121,8 @@ def sentences(evidence: Evidence, limits: Thresholds | None) -> Iterator[str]:
     else:
         verdict = limits.verdict(evidence.score)
         yield f"Verdict: {verdict} (flagged from {limits.flagged:.4f}, or {margin_of(limits.flagged):+.2f} log-odds)."
+        if not_certified is not None:
+            yield f"Not certified: {not_certified}"
     declared = described(evidence.provenance)
     if declared is not None:
         yield f"The file {declared}. That does not change the score."

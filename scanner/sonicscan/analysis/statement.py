@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from sonicscan.analysis.evidence import Evidence
 from sonicscan.analysis.words import percent, ratio
+from sonicscan.errors import InputError
 from sonicscan.scoring.likelihood import PROPOSITIONS, likelihood_scale, posterior, verbal
 from sonicscan.scoring.thresholds import CONFIDENCE, Thresholds, p_value, why_not_certified
+from sonicscan.spec import ModelSpec
 
 CANNOT_KNOW = (
     "The program cannot determine who made a track, with which tools, or with whose consent. It only compares sounds.",
@@ -85,6 +87,20 @@ def strength(evidence: Evidence, limits: Thresholds | None, windows: str, prior:
         not_certified=why,
         unlike=_unlike(evidence),
     )
+
+
+def check_prior(spec: ModelSpec, windows: str) -> None:
+    """Raise `InputError` if a prior gives no probability: the model gives no likelihood ratio for these windows."""
+    calibration = spec.calibration
+    if spec.untrained:
+        why = "the model is untrained"
+    elif windows != calibration.windows:
+        why = f"the model was calibrated with --windows {calibration.windows}, and not with {windows}"
+    elif likelihood_scale(calibration) is None:
+        why = "the model's calibration has too few tracks by people or by AI"
+    else:
+        return
+    raise InputError(f"--prior: there is no likelihood ratio for a probability ({why}); leave out --prior.")
 
 
 def _unlike(evidence: Evidence) -> tuple[str, ...]:

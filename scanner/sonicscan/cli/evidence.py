@@ -65,7 +65,7 @@ def explain(
     from sonicscan.analysis.html import require_libraries, write_page
 
     require_libraries()
-    from sonicscan.analysis import evidence, explained, pictures
+    from sonicscan.analysis import evidence, explained, pictures, statement
     from sonicscan.audio.windows import WindowPlan
     from sonicscan.engine.decoder import Decoder
     from sonicscan.model.bundled import chosen_model
@@ -74,9 +74,13 @@ def explain(
 
     if out.suffix not in (".png", ".html"):
         raise InputError(f"--out {out}: the name must end in .png or .html.")
+    if prior is not None and out.suffix == ".png":
+        raise InputError(f"--out {out}: a picture gives no probability for --prior; name an .html file.")
     loaded = load_model(chosen_model(model), Device("cpu"))
     limits = _limits(loaded.spec, max_fpr, threshold)
     plan = WindowPlan.parse(windows)
+    if prior is not None:
+        statement.check_prior(loaded.spec, str(plan))
     try:
         with Decoder(loaded.spec.audio) as decoder:
             found = evidence.explain(os.fsencode(audio), loaded, plan, decoder)
@@ -90,7 +94,9 @@ def explain(
     if page is not None:
         write_page(page, out)
     else:
-        pictures.write_png(found, limits, explained.file_name(found), list(explained.sentences(found, limits)), out)
+        why = statement.strength(found, limits, str(plan)).not_certified
+        said = list(explained.sentences(found, limits, why))
+        pictures.write_png(found, limits, explained.file_name(found), said, out)
 
 
 def _limits(spec: ModelSpec, max_fpr: float | None, threshold: float | None) -> Thresholds | None:
@@ -209,6 +215,7 @@ def case(
 
     require_libraries()
     from sonicscan.analysis.case import Order, make_case
+    from sonicscan.analysis.statement import check_prior
     from sonicscan.audio.windows import WindowPlan
     from sonicscan.model.bundled import chosen_model
     from sonicscan.model.loading import load_model
@@ -219,9 +226,11 @@ def case(
     loaded = load_model(chosen_model(model), Device("cpu"))
     given = (("--max-fpr", max_fpr), ("--threshold", threshold), ("--prior", prior))
     options = tuple(word for name, value in given if value is not None for word in (name, repr(value)))
-    limits = _limits(loaded.spec, max_fpr, threshold)
+    limits, plan = _limits(loaded.spec, max_fpr, threshold), WindowPlan.parse(windows)
+    if prior is not None:
+        check_prior(loaded.spec, str(plan))
     try:
-        make_case(Order(audio, str(examiner), WindowPlan.parse(windows), limits, prior, options), loaded, out, private)
+        make_case(Order(audio, str(examiner), plan, limits, prior, options), loaded, out, private)
     except AudioError as error:
         raise InputError(f"{audio} cannot be examined: {error}") from error
     signed = "not signed; name a key with --key" if private is None else f"signed by {private.public.fingerprint}"
