@@ -295,6 +295,15 @@ def test_folders_are_walked_and_selected(memory: Any) -> None:
     assert sum(map(len, shards)) == len(set().union(*shards)) == 6
 
 
+def test_overlapping_urls_are_divided_in_the_same_way_whichever_is_listed_first(memory: Any) -> None:
+    for k in range(30):
+        memory.pipe(f"/lib/new/{k}.mp3", b"x")
+    orders = (["memory://lib", "memory://lib/new"], ["memory://lib/new", "memory://lib"], ["memory://lib/new"])
+    for i in (1, 2):
+        one, *others = [sorted(t.path for t in listing(roots, Selection(shard=(i, 2)))) for roots in orders]
+        assert others == [one, one] and 0 < len(one) < 30
+
+
 def test_what_is_not_there(memory: Any) -> None:
     with pytest.raises(RemoteError, match=r"memory://lib/none cannot be read \(there is nothing of that name\)"):
         listing(["memory://lib/none"])

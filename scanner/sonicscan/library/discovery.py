@@ -76,9 +76,9 @@ class Listing:
                 if path in seen:
                     continue
                 seen.add(path)
-            if not in_shard(below, self.selection.shard):
-                continue
-            yield entry if isinstance(entry, Track) else _track(path, entry)
+            # URLs are listed in any order, so the first root that lists a file may be another one in another shard.
+            if in_shard(entry.path if isinstance(entry, Track) else below, self.selection.shard):
+                yield entry if isinstance(entry, Track) else _track(path, entry)
 
     @property
     def unmatched(self) -> list[Rule]:

@@ -21,7 +21,8 @@ class Selection:
         exclude: patterns that leave out a file, or a folder with all below it.
         follow_symlinks: whether linked folders are entered; each folder is entered once, under the first path found.
             Linked files are always listed.
-        shard: (i, n): only the i-th of n parts (1 <= i <= n), by digest of the path below its root.
+        shard: (i, n): only the i-th of n parts (1 <= i <= n), by digest of the path below its root, or
+            of the whole URL.
         ignore_files: files with further patterns of what is left out.
         ignore: whether the file .sonicscanignore in the root of a library counts.
 
