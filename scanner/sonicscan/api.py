@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sonicscan.analysis.evidence import Evidence
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+Patterns = str | Sequence[str]
 MAX_SAMPLE_RATE = 768_000
 
 
@@ -133,15 +134,16 @@ class Scanner:
         self,
         paths: Paths,
         *,
-        include: Sequence[str] = (),
-        exclude: Sequence[str] = (),
+        include: Patterns = (),
+        exclude: Patterns = (),
         follow_symlinks: bool = False,
     ) -> Iterator[FileResult]:
         """Score files and the files below folders; decoding runs in worker processes that this call starts.
 
         Args:
             paths: a file, a folder or a URL (`s3://bucket/catalogue`), or several.
-            include, exclude, follow_symlinks: as in `library.selection.Selection`.
+            include, exclude: a pattern or several, as in `library.selection.Selection`.
+            follow_symlinks: as there.
 
         Yields:
             one `FileResult` for each file found, in order of completion. A file that cannot be scored gives a result
@@ -152,10 +154,8 @@ class Scanner:
             RemoteError: a URL cannot be reached.
         """
         roots = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-        tracks = listing(
-            roots, Selection(tuple(include), tuple(exclude), follow_symlinks), self._scan.options.timeout_s
-        )
-        return self._scan.score(tracks)
+        selection = Selection(_patterns(include), _patterns(exclude), follow_symlinks)
+        return self._scan.score(listing(roots, selection, self._scan.options.timeout_s))
 
     def score_file(self, path: str | os.PathLike[str]) -> FileResult:
         """Score one file or URL; decoding runs in a new worker process.
@@ -191,20 +191,20 @@ class Scanner:
                 f"samples are a float array [n] or [n, channels], not {sound.dtype} {list(sound.shape)}; "
                 "divide integers by their full scale."
             )
-        if not 0 < sample_rate <= MAX_SAMPLE_RATE:
-            raise InputError(f"a sample rate lies between 1 and {MAX_SAMPLE_RATE} Hz, not {sample_rate}.")
+        if not 0 < sample_rate <= MAX_SAMPLE_RATE or sample_rate != int(sample_rate):
+            raise InputError(f"a sample rate is a whole number between 1 and {MAX_SAMPLE_RATE} Hz, not {sample_rate}.")
         held = io.BytesIO()
-        soundfile.write(held, sound.astype(np.float32), sample_rate, subtype="FLOAT", format="RF64")
+        soundfile.write(held, sound.astype(np.float32), int(sample_rate), subtype="FLOAT", format="RF64")
         scan = self._scan
         track = Track(os.fsencode(name), sound.nbytes, 0)
         reading = self._reading(MemoryFile(held.getbuffer()))
         return track_result(track, reading, scan.judged_by, scan.thresholds)
 
     def explain(self, path: str | os.PathLike[str]) -> Evidence:
-        """Decompose the score of a sound file over windows, time and frequency.
+        """Decompose the score of a sound file or URL over windows, time and frequency.
 
         Raises:
-            AudioError: the file cannot be read, is at a URL, has no sound, or is all silent.
+            AudioError: the file or URL cannot be read, has no sound, or is all silent.
             ModelError: the model's class maps do not explain its logits.
         """
         from sonicscan.analysis.evidence import explain
@@ -258,6 +258,10 @@ class Scanner:
         return Reading(outcome, starts, logits)
 
 
+def _patterns(given: Patterns) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
 def _logits(detector: Detector, images: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
     """Logits of some windows, in a batch of the detector's size."""
     batch = np.zeros((detector.batch_size, 3, *images[0].shape), dtype=np.float32)
@@ -268,8 +272,8 @@ def _logits(detector: Detector, images: Sequence[npt.NDArray[np.float32]]) -> np
 def scan(
     paths: Paths,
     *,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    include: Patterns = (),
+    exclude: Patterns = (),
     follow_symlinks: bool = False,
     **options: Unpack[ScannerOptions],
 ) -> Iterator[FileResult]:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -59,7 +60,12 @@ class WindowPlan:
         """A plan from the API's `windows`: a number, None for all, "all" or "adaptive"."""
         if windows is None:
             return ALL_WINDOWS
-        return cls.parse(windows, adaptive=True) if isinstance(windows, str) else cls(windows)
+        if isinstance(windows, str):
+            return cls.parse(windows, adaptive=True)
+        try:
+            return cls(operator.index(windows))
+        except TypeError:
+            raise InputError(f"windows is a whole number, None for all, or 'adaptive', not {windows!r}.") from None
 
     def __str__(self) -> str:
         return str(self.count) if self.mode == "count" else self.mode
