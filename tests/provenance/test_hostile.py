@@ -149,6 +149,19 @@ def manifest(source_type: str, *ingredients: tuple[str, str]) -> dict[str, Any]:
     }
 
 
+def test_xmp_of_open_comments_is_read_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "x.wav"
+    path.write_bytes(with_chunk(sound("wav"), b"_PMX", b"<!--" * 65536))
+    began = time.monotonic()
+    assert read_provenance(os.fsencode(path), ()) == Provenance()
+    assert time.monotonic() - began < 2.0
+    source = b'<x DigitalSourceType="trainedAlgorithmicMedia"/>'
+    for xmp, claim in ((b"<!-- " + source, "generated"), (b"<!-- <!-- " + source + b" --> -->", "none")):
+        path.write_bytes(with_chunk(sound("wav"), b"_PMX", xmp))
+        found = read_provenance(os.fsencode(path), ())
+        assert found is not None and found.claim == claim
+
+
 def test_ingredients_that_contain_each_other() -> None:
     manifests = {
         "a": manifest("digitalCapture", ("b", "componentOf"), ("a", "parentOf")),
