@@ -83,6 +83,13 @@ def test_a_generators_statement_in_id3(
     assert (found.claim, found.generator, found.source, found.signature) == ("generated", generator, "tag", "absent")
 
 
+def test_a_statement_in_the_second_of_two_id3_tags(read: Read, plain: dict[str, bytes]) -> None:
+    """Some programs write a new tag before the one that is there."""
+    first = id3(frame("TIT2", b"\x03Title"), frame("TPE1", b"\x03Artist"), frame("TALB", b"\x03Album"))
+    found = read(first + with_id3(plain["mp3"], comment(SUNO)), "mp3")
+    assert (found.claim, found.generator) == ("generated", "Suno")
+
+
 @pytest.mark.parametrize(
     "frames",
     [

@@ -23,7 +23,7 @@ import av.logging
 
 from sonicscan.audio.ffmpeg import CONTAINERS
 from sonicscan.audio.sources import open_regular
-from sonicscan.audio.views import View, behind_id3, read_at
+from sonicscan.audio.views import View, behind_id3, id3_tags, read_at
 from sonicscan.errors import AudioError
 from sonicscan.library.ranges import OpenFile
 
@@ -151,10 +151,18 @@ def _alarm(seconds: float) -> Iterator[None]:
 
 
 def _by_tinytag(file: _BoundedFile) -> Tags:
+    """The tags of a file, and of each further ID3v2 tag behind the first one, which tinytag does not look for."""
+    tags = _of_tinytag(View(file))
+    for start in id3_tags(file)[1:-1]:
+        tags = tags.completed_by(_of_tinytag(View(file, start)))
+    return tags
+
+
+def _of_tinytag(file: View) -> Tags:
     from tinytag import TinyTag
 
     try:
-        tag = TinyTag.get(file_obj=io.BufferedReader(View(file)), duration=False)
+        tag = TinyTag.get(file_obj=io.BufferedReader(file), duration=False)
     except Exception:  # noqa: BLE001 - whatever a parser raises on a damaged tag costs the tag, not the track
         return Tags()
     isrc = next(iter(tag.other.get("isrc", [])), None)

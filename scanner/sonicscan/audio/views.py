@@ -67,18 +67,25 @@ def read_at(file: io.RawIOBase, position: int, n: int) -> bytes:
     return b"".join(parts)
 
 
-def behind_id3(file: io.RawIOBase) -> int:
-    """The end of the ID3v2 tags at the start of `file`, and of zero bytes behind them; 0 without such tags.
+def id3_tags(file: io.RawIOBase) -> list[int]:
+    """Where the ID3v2 tags at the start of `file` begin, one after the other, and where the last one ends.
 
     Source: https://id3.org/id3v2.4.0-structure, 3.1; a footer adds ten bytes.
     """
-    start = 0
+    places = [0]
     for _ in range(_MAX_ID3_TAGS):
+        start = places[-1]
         head = read_at(file, start, _ID3_HEADER)
         if len(head) < _ID3_HEADER or head[:3] != b"ID3" or max(head[6:]) > 0x7F or 0xFF in head[3:5]:
             break
         size = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
-        start += _ID3_HEADER + size + (_ID3_HEADER if head[5] & 0x10 else 0)
+        places.append(start + _ID3_HEADER + size + (_ID3_HEADER if head[5] & 0x10 else 0))
+    return places
+
+
+def behind_id3(file: io.RawIOBase) -> int:
+    """The end of the ID3v2 tags at the start of `file`, and of zero bytes behind them; 0 without such tags."""
+    start = id3_tags(file)[-1]
     if start:
         padding = read_at(file, start, _PADDING)
         rest = padding.lstrip(b"\0")
