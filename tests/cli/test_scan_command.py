@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -254,17 +255,20 @@ def test_an_interrupted_scan_goes_on_with_the_same_command(calibrated_model: Pat
         write_sound(library / f"{k:02}.flac", music(20.0, seed=k))
     out, journal = tmp_path / "r.parquet", tmp_path / "r.parquet.journal"
     arguments = [library, "--model", calibrated_model, "--out", out, "--windows", "all", "--workers", "1"]
-    process = subprocess.Popen([PROGRAM, *arguments], stderr=subprocess.PIPE)
+    first = tmp_path / "first.parquet"  # its rows are carried over, and are not in the journal
+    assert sonicscan(library / "00.flac", *arguments[1:4], first, *arguments[5:]).returncode == 0
+    process = subprocess.Popen([PROGRAM, *arguments, "--since", first], stderr=subprocess.PIPE)
     while not journal.exists() or journal.stat().st_size < 8000:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert b"interrupted" in stderr
+    told = re.search(rb"interrupted: (\d+) rows are in ", stderr)
+    assert told
     assert not out.exists()
     done = sonicscan(*arguments)
     assert done.returncode == 0
-    assert b"rows of an interrupted scan" in done.stderr
+    assert b"with %s rows of an interrupted scan" % told[1] in done.stderr
     assert not journal.exists()
     assert len(rows(out)) == 30
     assert {row["status"] for row in rows(out).values()} == {"ok"}

@@ -118,7 +118,7 @@ def test_an_interrupted_scan_goes_on(
         said = process.communicate(timeout=60)[1]
     assert not (out / SUCCESS).exists()
     if how == signal.SIGINT:
-        assert process.returncode == 130 and f"tracks are in {out}" in said
+        assert process.returncode == 130 and f"rows are in {out}" in said
     refused = CliRunner().invoke(report_cli.main, ["show", str(out)])
     assert refused.exit_code == 2 and "is not finished" in refused.stderr
 

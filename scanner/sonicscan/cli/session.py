@@ -97,7 +97,7 @@ class Session:
             reported.finish()
         except Interrupted:
             reported.sink.close()
-            kept = f"{tally.tracks} tracks are in {reported.sink.kept_in}"
+            kept = f"{reported.sink.resumed + tally.fresh} rows are in {reported.sink.kept_in}"
             self.say(f"interrupted: {kept}; the same command resumes the scan.")
             self.release()
             raise
