@@ -172,6 +172,7 @@ class Scanner:
     def score(self, samples: npt.ArrayLike, sample_rate: int, name: str = "samples") -> FileResult:
         """Score sound in memory, in this process; the score equals that of a WAV file with the same samples.
 
+        With adaptive windows, all windows are scored here, so the score may differ from that of the file.
         Samples declare no origin, so the result's `provenance` is None.
 
         Args:
