@@ -191,6 +191,17 @@ def test_sound_in_memory_scores_as_the_same_sound_in_a_file(
     assert here.window_margins == pytest.approx(there.window_margins, abs=1e-5)
 
 
+def test_score_and_explain_use_all_windows_where_a_scan_would_be_adaptive(
+    calibrated_model: Path, tmp_path: Path
+) -> None:
+    sound = music(60.0, 22050, channels=1, seed=5)
+    path = wav(tmp_path / "x.wav", sound, 22050)
+    with sonicscan.Scanner(calibrated_model, windows="adaptive") as scanner:
+        here, evidence = scanner.score(sound, 22050), scanner.explain(path)
+    assert here.windows == len(evidence.margins) == 12
+    assert evidence.score == pytest.approx(here.score, abs=1e-6)
+
+
 def test_sound_in_memory_that_cannot_be_scored_has_a_status(calibrated_model: Path) -> None:
     with sonicscan.Scanner(calibrated_model) as scanner:
         assert scanner.score(np.zeros(22050 * 6), 22050).status == "silent"

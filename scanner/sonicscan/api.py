@@ -204,6 +204,8 @@ class Scanner:
     def explain(self, path: str | os.PathLike[str]) -> Evidence:
         """Decompose the score of a sound file or URL over windows, time and frequency.
 
+        With adaptive windows, all windows are explained, so the score may differ from that of `scan`.
+
         Raises:
             AudioError: the file or URL cannot be read, has no sound, or is all silent.
             ModelError: the model's class maps do not explain its logits.
@@ -211,7 +213,7 @@ class Scanner:
         from sonicscan.analysis.evidence import explain
 
         scan = self._scan
-        return explain(os.fsencode(path), scan.model, scan.options.windows)
+        return explain(os.fsencode(path), scan.model, self._plan)
 
     def close(self) -> None:
         """Free the model; every later call raises `ModelError`."""
@@ -231,11 +233,16 @@ class Scanner:
             raise ModelError("this Scanner is closed; make another one.")
         return self._loaded
 
+    @property
+    def _plan(self) -> WindowPlan:
+        """Which windows `score` and `explain` use: all, if the plan is adaptive."""
+        plan = self._scan.options.windows
+        return WindowPlan.of(None) if plan.adaptive else plan
+
     def _reading(self, file: MemoryFile) -> Reading:
-        """The logits of all windows of a file under the plan. An adaptive plan scores every window here."""
+        """The logits of all windows of a file under the plan."""
         scan = self._scan
-        plan = WindowPlan.of(None) if scan.options.windows.adaptive else scan.options.windows
-        windows = read_images(file, scan.model.spec.audio, plan)
+        windows = read_images(file, scan.model.spec.audio, self._plan)
         starts: list[float] = []
         images: list[npt.NDArray[np.float32]] = []
         silent = 0
