@@ -15,6 +15,7 @@ from scipy.special import expit
 
 from sonicscan.analysis.catalogue import load
 from sonicscan.analysis.copies import distinct
+from sonicscan.analysis.discoveries import discovered
 from sonicscan.analysis.sentences import findings
 from sonicscan.analysis.statistics import (
     ErrorRates,
@@ -25,7 +26,7 @@ from sonicscan.analysis.statistics import (
     smallest_batch,
     wilson,
 )
-from sonicscan.analysis.summary import StatusCount, discovered, summarise
+from sonicscan.analysis.summary import StatusCount, summarise
 from sonicscan.analysis.words import interval
 from sonicscan.cli.report import main
 from sonicscan.scoring.aggregate import judgement

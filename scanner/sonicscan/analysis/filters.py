@@ -7,8 +7,8 @@ import fnmatch
 from dataclasses import dataclass
 
 from sonicscan.analysis.catalogue import Catalogue, identity
+from sonicscan.analysis.discoveries import discovered
 from sonicscan.analysis.reviewed import Reviewed
-from sonicscan.analysis.summary import discovered
 
 
 @dataclass(frozen=True)

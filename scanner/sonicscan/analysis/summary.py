@@ -8,45 +8,20 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sonicscan.analysis.catalogue import Catalogue, by_score, identity
+from sonicscan.analysis.catalogue import Catalogue, identity
 from sonicscan.analysis.codecs import CodecClass, codec_classes
 from sonicscan.analysis.copies import distinct
 from sonicscan.analysis.declarations import Declarations, count_declarations
+from sonicscan.analysis.discoveries import Discoveries, discoveries
 from sonicscan.analysis.groups import Group, groups_of
 from sonicscan.analysis.reviewed import DECISIVE, Reviewed
-from sonicscan.analysis.statistics import (
-    LISTEN,
-    ErrorRates,
-    Estimate,
-    Shares,
-    benjamini_hochberg,
-    error_rates,
-    shares,
-    smallest_batch,
-)
+from sonicscan.analysis.statistics import LISTEN, ErrorRates, Estimate, Shares, error_rates, shares
 from sonicscan.analysis.suppliers import Declared, SupplierCounts, compare_declared
 from sonicscan.errors import FAILED_STATUSES, STATUSES
 from sonicscan.report.compared import differences
 from sonicscan.report.row import FileResult
-from sonicscan.scoring.thresholds import VERDICTS, Thresholds, smallest_p_value, why_not_certified
-from sonicscan.spec import UNKNOWN_WINDOWS, ModelSpec, codec_class
-
-
-@dataclass(frozen=True)
-class Discoveries:
-    """Which tracks can be flagged at a false-discovery rate.
-
-    Attributes:
-        fdr: the rate that was asked for.
-        tracks: how many of the highest-scoring tracks qualify.
-        score: the lowest score among them; None where there are none.
-        smallest_batch: how many tracks must share the smallest possible p-value before any qualifies.
-    """
-
-    fdr: float
-    tracks: int
-    score: float | None
-    smallest_batch: int
+from sonicscan.scoring.thresholds import VERDICTS, Thresholds, why_not_certified
+from sonicscan.spec import UNKNOWN_WINDOWS, codec_class
 
 
 @dataclass(frozen=True)
@@ -221,7 +196,7 @@ def summarise(
         ai_share_why_not=why_not,
         false_flags=None if found is None else found.false_flags,
         chance_flags=None if found is None else found.chance_flags,
-        discoveries=None if selected else _discoveries(scored, spec, fdr),
+        discoveries=None if selected else discoveries(scored, spec, fdr),
         reviewed=None if reviewed is None else _counts(rows, reviewed, today),
         folders=groups_of(rows, "folder", cleared, depth, fdr, selected),
         artists=groups_of(rows, "artist", cleared, depth, fdr, selected),
@@ -243,25 +218,6 @@ def _why_not_certified(catalogue: Catalogue) -> str | None:
     if spec is None or limits is None or spec.untrained:
         return None
     return why_not_certified(spec.calibration, limits, catalogue.metadata.windows or UNKNOWN_WINDOWS)
-
-
-def discovered(rows: Iterable[FileResult], fdr: float) -> list[FileResult]:
-    """The tracks that can be flagged at a false-discovery rate, highest score first; copies count once."""
-    ranked = by_score(row for row in rows if row.p_value is not None)
-    p_values = sorted(row.p_value for row in distinct(ranked) if row.p_value is not None)
-    n = benjamini_hochberg(p_values, fdr)
-    return [row for row in ranked if n and row.p_value is not None and row.p_value <= p_values[n - 1]]
-
-
-def _discoveries(scored: Sequence[FileResult], spec: ModelSpec | None, fdr: float) -> Discoveries | None:
-    tested = [row for row in scored if row.p_value is not None]
-    smallest = None if spec is None else smallest_p_value(spec.calibration)
-    if not tested or smallest is None:
-        return None
-    found = discovered(tested, fdr)
-    return Discoveries(
-        fdr, len(found), found[-1].score if found else None, smallest_batch(len(distinct(tested)), smallest, fdr)
-    )
 
 
 def decided_human(
