@@ -48,18 +48,13 @@ class Catalogue:
         return self.metadata.thresholds
 
     @property
-    def selected(self) -> bool:
-        """Whether the rows were selected by score, verdict or decision; shares and p-values are then wrong."""
-        return self.metadata.selected
-
-    @property
     def partial(self) -> tuple[str, ...]:
         """What the report lacks of its library, in sentences; empty if it has all tracks."""
         found = []
         if self.metadata.filtered is not None:
             told = (
                 "Shares and error rates of such tracks would be wrong, and are left out; use the whole report."
-                if self.selected
+                if self.metadata.selected
                 else "All figures are about these tracks."
             )
             found.append(f"{self.name} has {self.metadata.chosen}. {told}")

@@ -152,7 +152,7 @@ def summarise(
     flagged = 0 if limits is None else sum(row.score is not None and row.score >= limits.flagged for row in single)
     rates = error_rates(spec, limits) if spec is not None and limits is not None else None
     uncertain, different = reservations(catalogue)
-    selected = catalogue.selected
+    selected = catalogue.metadata.selected
     found = None if rates is None or selected else shares(flagged, len(single), rates)
     if found is not None and (different or uncertain):
         reason = (
@@ -208,7 +208,7 @@ def summarise(
 def reservations(catalogue: Catalogue) -> tuple[str | None, tuple[str, ...]]:
     """Why the rate of a report is not certified, and how its tracks differ from the calibration's, in sentences."""
     # A selection by score or verdict differs from the calibration's tracks, whatever the library is like.
-    compared = catalogue.thresholds is not None and not catalogue.selected
+    compared = catalogue.thresholds is not None and not catalogue.metadata.selected
     different = differences(catalogue.table, catalogue.spec) if compared else ()
     return _why_not_certified(catalogue), different
 

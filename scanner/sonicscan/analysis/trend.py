@@ -98,7 +98,7 @@ def _counts(month: str, now: Catalogue, reports: int) -> Month:
         assessed=assessed,
         flagged=flagged,
         review=verdicts.count("review"),
-        share=wilson(flagged, assessed) if assessed and not now.selected else None,
+        share=wilson(flagged, assessed) if assessed and not now.metadata.selected else None,
         notes=now.partial,
     )
 
@@ -115,7 +115,7 @@ def _since(line: Month, before: Catalogue, now: Catalogue, reviewed: Reviewed | 
         added=len(added),
         added_assessed=assessed,
         added_flagged=flagged,
-        added_share=wilson(flagged, assessed) if assessed and not now.selected else None,
+        added_share=wilson(flagged, assessed) if assessed and not now.metadata.selected else None,
         newly_flagged=None if before.metadata.may_lack_flags_of(now.metadata) else len(difference.newly_flagged),
         notes=difference.notes,
     )

@@ -81,7 +81,7 @@ def convert(
     if not onto_stdout:
         check_target(out, (*SUFFIXES, sarif.SUFFIX))
     source = catalogue.load(report)
-    if fdr is not None and source.selected:
+    if fdr is not None and source.metadata.selected:
         raise InputError(f"--fdr needs the p-values of all tracks. {source.partial[0]}")
     wanted = (*verdicts, "flagged") if flagged else verdicts
     chosen = Filter(wanted, statuses, min_score, path, fdr, decisions_of(reviewed))

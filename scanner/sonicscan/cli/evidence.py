@@ -170,7 +170,7 @@ def estimate(report: Location, decisions: Path, sample_: Path | None, as_json: b
             "give the list that sonicscan-report sample wrote with --sample."
         )
     source = catalogue.load(report)
-    found = listening.estimate(source.rows, strata, reviewed, selected=source.selected)
+    found = listening.estimate(source.rows, strata, reviewed, selected=source.metadata.selected)
     _say_partial(source)
     if as_json:
         print_json(found)

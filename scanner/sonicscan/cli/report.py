@@ -93,7 +93,7 @@ def summary(
         from sonicscan.analysis.summary import decided_human, reservations
         from sonicscan.analysis.words import reserved
 
-        groups = groups_of(source.rows, by, decided_human(source.rows, decisions), depth, fdr, source.selected)
+        groups = groups_of(source.rows, by, decided_human(source.rows, decisions), depth, fdr, source.metadata.selected)
         if as_json:
             print_json(groups)
             return
