@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sonicscan.analysis.catalogue import by_score, identity
 from sonicscan.analysis.moves import Content, moved
 from sonicscan.analysis.reviewed import Reviewed
 from sonicscan.errors import ReportError
@@ -43,7 +44,7 @@ class Delivered:
     @classmethod
     def by_report(cls, rows: Iterable[FileResult], roots: Roots) -> Delivered:
         """The record as if all flags of a report had been delivered; a scan with `--since` compares with it."""
-        return cls({roots.real(_path(row)): Content.of(row) for row in rows if row.verdict == "flagged"})
+        return cls({roots.real(identity(row)): Content.of(row) for row in rows if row.verdict == "flagged"})
 
     @classmethod
     def read(cls, path: Path) -> Delivered:
@@ -119,7 +120,7 @@ def news(rows: Iterable[FileResult], before: Delivered, roots: Roots, reviewed: 
     known, unknown = dict(before.tracks), dict[bytes, FileResult]()
     absent = set(before.tracks)
     for row in rows:
-        name = roots.real(_path(row))
+        name = roots.real(identity(row))
         absent.discard(name)
         if row.verdict == "flagged" and reviewed.covers(row, today) is None:
             if name in known:
@@ -133,11 +134,4 @@ def news(rows: Iterable[FileResult], before: Delivered, roots: Roots, reviewed: 
     fresh = [row for name, row in unknown.items() if name not in names]
     left = {name: content for name, content in known.items() if name not in names.values()}
     after = left | {name: Content.of(row) for name, row in unknown.items()}
-    return News(
-        tuple(sorted(fresh, key=lambda row: (-(row.score or 0.0), row.path))),
-        Delivered(after),
-    )
-
-
-def _path(row: FileResult) -> bytes:
-    return row.path_raw if row.path_raw is not None else row.path.encode("utf-8", "surrogatepass")
+    return News(tuple(by_score(fresh)), Delivered(after))
