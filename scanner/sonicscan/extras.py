@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-_EXTRAS = {
+EXTRAS = {
     "train": ("torch", "torchvision", "timm", "accelerate", "audiomentations", "sklearn", "safetensors"),
     "export": ("onnx", "onnxscript", "onnx_ir"),
     "report": ("jinja2", "matplotlib", "itables", "plotly"),
@@ -20,7 +20,7 @@ _EXTRAS = {
 def extra_of(module: str | None) -> str | None:
     """The extra that installs a module's package; None if no extra installs it."""
     package = (module or "").partition(".")[0]
-    return next((extra for extra, packages in _EXTRAS.items() if package in packages), None)
+    return next((extra for extra, packages in EXTRAS.items() if package in packages), None)
 
 
 def how_to_install(extra: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sonicscan.extras import _EXTRAS, extra_of
+from sonicscan.extras import EXTRAS, extra_of
 from sonicscan.model.bundled import DEFAULT
 
 
@@ -44,5 +44,5 @@ def test_one_sentence_and_a_command(
 
 def test_every_extra_is_one_of_the_project() -> None:
     text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
-    assert set(_EXTRAS) <= set(tomllib.loads(text)["project"]["optional-dependencies"])
+    assert set(EXTRAS) <= set(tomllib.loads(text)["project"]["optional-dependencies"])
     assert extra_of("torch.nn") == "train" and extra_of("json") is None and extra_of(None) is None

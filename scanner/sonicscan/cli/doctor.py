@@ -20,23 +20,13 @@ import sonicscan
 from sonicscan.cli.console import EXIT_FATAL, Ended, print_json
 from sonicscan.cli.hardware import machine_facts
 from sonicscan.errors import SonicscanError
+from sonicscan.extras import EXTRAS
 from sonicscan.text import printable
 
 _PACKAGES = (
     *("numpy", "scipy", "soundfile", "soxr", "av", "onnxruntime", "onnxruntime-gpu", "pyarrow", "click", "msgspec"),
     *("rich", "fsspec", "pathspec", "platformdirs", "tinytag"),
 )
-_EXTRAS = {
-    "train": ("torch", "torchvision", "timm", "accelerate"),
-    "export": ("onnx", "onnxscript"),
-    "report": ("jinja2", "matplotlib"),
-    "ray": ("ray",),
-    "s3": ("s3fs",),
-    "gs": ("gcsfs",),
-    "hf": ("huggingface_hub",),
-    "sign": ("cryptography",),
-    "provenance": ("c2pa",),
-}
 _DECODERS = (
     *("aac", "ac3", "alac", "ape", "dca", "dsd_lsbf", "eac3", "flac", "mp3", "opus", "tta", "vorbis", "wavpack"),
     *("wmav2", "wmapro"),
@@ -108,7 +98,7 @@ def diagnose() -> Diagnosis:
         decoders=_decoders(problems),
         sandbox=_sandbox(),
         models=models,
-        extras={name: _extra(modules) for name, modules in _EXTRAS.items()},
+        extras={name: _extra(modules) for name, modules in EXTRAS.items()},
         folders=_folders(),
         problems=problems,
     )
