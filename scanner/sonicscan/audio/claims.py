@@ -1,7 +1,7 @@
 """Quick checks for sound behind the end that a header claims.
 
-Each check reads a few places of the file. The formats are FLAC, MP3, Ogg, WAV, RF64, AIFF, CAF and AU, because
-libsndfile stops at their claimed end. `packets` checks the formats that FFmpeg reads.
+Each check reads a few places of the file. The formats are FLAC, MP3, WAV, RF64, AIFF, CAF and AU, because libsndfile
+stops at their claimed end. `ogg` checks Ogg, and `packets` the formats that FFmpeg reads.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ _LEAST_S = 0.5  # of sound behind the end, to matter
 _PLACES = 16
 _PLACE = 8192
 _JUNK = 16 << 10
-_MAX_PAGES = 256
-_MANY_PAGES = 1.5  # times as many pages as the last one counts; page sizes vary within a stream
 # Placeholder sizes of programs that cannot seek back to write the real size.
 STREAMED_SIZES = (range(2**31 - 2**16, 2**31 + 1), range(2**32 - 2**16, 2**32))
 
@@ -239,55 +237,6 @@ def _is_sound(file: io.RawIOBase, begin: int, size: int) -> bool:
         if named and (int.from_bytes(head[4:8], "little") <= rest or head[:3] in (b"TAG", b"ID3", b"APE")):
             return False
     return any(any(read_at(file, begin + (rest - 4096) * k // _PLACES, 4096)) for k in range(_PLACES))
-
-
-# --- Ogg (RFC 3533) ---
-
-
-def odd_ogg(file: io.RawIOBase) -> Literal["late", "chained"] | None:
-    """Whether an Ogg file of Vorbis, Opus or FLAC begins with a late timestamp, or seems to chain several streams.
-
-    libsndfile uses the last page's timestamp as the length, even if the first page begins late. It reads only the first
-    stream of a chain.
-    """
-    head = read_at(file, 0, 512)
-    if head[:4] != b"OggS" or (longest := _longest_packet(head)) is None:
-        return None
-    serial = head[14:18]
-    at, packets, late = 0, 0, False
-    for _ in range(_MAX_PAGES):
-        page = read_at(file, at, 27 + 255)
-        if page[:4] != b"OggS":
-            break
-        if at and page[5] & 2 and page[14:18] != serial:
-            return None  # several multiplexed streams
-        sizes = page[27 : 27 + page[26]]
-        packets += sum(size < 255 for size in sizes)
-        time = int.from_bytes(page[6:14], "little")
-        if 0 < time < 2**63:
-            late = longest > 0 and time > (packets + 1) * longest
-            break
-        at += 27 + page[26] + sum(sizes)
-    size = file.seek(0, os.SEEK_END)
-    tail = read_at(file, max(0, size - (64 << 10) - 300), (64 << 10) + 300)
-    last = tail.rfind(b"OggS")
-    if last >= 0 and len(tail) >= last + 22:
-        # Files that were joined to themselves have one serial number. Then the last page has a low number of its own.
-        held = size / max(1.0, (last - tail.find(b"OggS")) / max(1, tail.count(b"OggS") - 1))
-        number = int.from_bytes(tail[last + 18 : last + 22], "little")
-        if tail[last + 14 : last + 18] != serial or held > _MANY_PAGES * (number + 2):
-            return "chained"
-    return "late" if late else None
-
-
-def _longest_packet(head: bytes) -> int | None:
-    """The most samples in one packet of this stream; 0 if it is FLAC, None if it is neither Vorbis, Opus nor FLAC."""
-    content = head[27 + head[26] :]
-    if content[:8] == b"OpusHead":
-        return 5760
-    if content[:7] == b"\x01vorbis" and len(content) > 28:
-        return 1 << (content[28] >> 4)
-    return 0 if content[:5] == b"\x7fFLAC" else None
 
 
 # --- Ends that are reached ---

@@ -21,11 +21,12 @@ import soundfile
 
 from sonicscan.arrays import Float32
 from sonicscan.audio.chained import ChainedSource
-from sonicscan.audio.claims import flac_claims_too_little, longer_data, mp3_claim, odd_ogg
+from sonicscan.audio.claims import flac_claims_too_little, longer_data, mp3_claim
 from sonicscan.audio.downmix import bitstream_error
 from sonicscan.audio.ffmpeg import SAMPLE_RATES, AvSource
 from sonicscan.audio.libsndfile import SndfileSource
 from sonicscan.audio.mended import MENDED, MendedSource
+from sonicscan.audio.ogg import odd_ogg
 from sonicscan.audio.views import View
 from sonicscan.errors import AudioError, Status
 from sonicscan.library.ranges import OpenFile
