@@ -17,9 +17,9 @@ from sonicscan.cli.parameters import LATEST
 from sonicscan.errors import InputError, ReportError
 from sonicscan.library.roots import Roots
 from sonicscan.library.urls import Location, Url, is_url, located
-from sonicscan.report.bounded import schema_of
+from sonicscan.report.bounded import read_bounded, schema_of
 from sonicscan.report.metadata import ReportMetadata
-from sonicscan.report.readers import part_files, read_file, read_report
+from sonicscan.report.readers import part_files, read_report
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import to_results
 from sonicscan.scanning.reuse import respelled_paths
@@ -143,4 +143,4 @@ def rows_of(report: Location, roots: Roots) -> Iterator[FileResult]:
         yield from to_results(respelled_paths(read_report(report), roots))
         return
     for file in part_files(report):
-        yield from to_results(respelled_paths(read_file(file, _COLUMNS), roots))
+        yield from to_results(respelled_paths(read_bounded(file, _COLUMNS), roots))

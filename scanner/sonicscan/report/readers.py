@@ -33,7 +33,7 @@ def read_report(path: Location) -> pa.Table:
         if isinstance(path, Url):
             table = _read_url(path)
         else:
-            table = pa.concat_tables([read_file(file) for file in part_files(path)])
+            table = pa.concat_tables([read_bounded(file) for file in part_files(path)])
     except (OSError, pa.ArrowException) as error:
         raise unreadable(path, error) from error
     check_version(table.schema, path)
@@ -81,13 +81,8 @@ def part_number(part: Path) -> int:
     return int(part.stem.rpartition("-")[2])
 
 
-def read_file(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """The rows of one Parquet file, with all columns or only `columns`; only their size is checked."""
-    return read_bounded(path, columns)
-
-
 def _read_url(url: Url) -> pa.Table:
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder) / "report.parquet"
         remote.download(url, local, MAX_REPORT_BYTES)
-        return read_file(local)
+        return read_bounded(local)

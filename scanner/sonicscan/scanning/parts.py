@@ -25,10 +25,10 @@ from sonicscan.files import only_users_own, same_place, write_whole
 from sonicscan.library.discovery import of_system
 from sonicscan.library.tracks import Track
 from sonicscan.library.urls import Location
-from sonicscan.report.bounded import schema_of
+from sonicscan.report.bounded import read_bounded, schema_of
 from sonicscan.report.compared import COLUMNS, MOST_ROWS
 from sonicscan.report.metadata import ReportMetadata, with_metadata
-from sonicscan.report.readers import PART_GLOB, SUCCESS, part_number, read_file, read_report, sorted_parts
+from sonicscan.report.readers import PART_GLOB, SUCCESS, part_number, read_report, sorted_parts
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import sort_rows
 from sonicscan.report.writers import write_report
@@ -172,7 +172,7 @@ class PartsSink:
         each = -(-MOST_ROWS // len(parts))
         thinned = []
         for part in parts:
-            rows = read_file(part, COLUMNS)
+            rows = read_bounded(part, COLUMNS)
             chosen = np.unique(np.linspace(0, rows.num_rows, each, endpoint=False).astype(np.int64))
             thinned.append(rows.take(pa.array(chosen[: rows.num_rows])))
         return pa.concat_tables(thinned).replace_schema_metadata(None)
@@ -239,7 +239,7 @@ class _Done:
         self.parts = parts
         self._needed = needed
         columns = ["path", "path_raw", "size", "mtime_ns", "status", *needed]
-        digests = [self._digests(read_file(part, columns))[0] for part in parts]
+        digests = [self._digests(read_bounded(part, columns))[0] for part in parts]
         self.keys = np.sort(np.concatenate([np.empty(0, np.int64), *digests]))
         self._taken = np.zeros(len(self.keys), dtype=bool)
         self._n = 0
