@@ -58,10 +58,6 @@ class LikelihoodScale:
         """Base-10 logarithm of the likelihood ratio of a score in 0..1."""
         return float(np.clip((self.slope * _margins([score])[0] + self.shift) / _LN10, self.low, self.high))
 
-    def bounded(self, log10_lr: float) -> bool:
-        """Whether a ratio lies at a bound; with more calibration tracks it might be further from 1."""
-        return not self.low < log10_lr < self.high
-
 
 @functools.lru_cache(maxsize=8)
 def likelihood_scale(calibration: Calibration) -> LikelihoodScale | None:
