@@ -125,7 +125,7 @@ def _opened(path: Path) -> _Input:
 
 
 def _differences(a: _Input, b: _Input) -> list[str]:
-    """Raise if two reports are not comparable; the message names the difference."""
+    """The first difference that makes two reports not comparable, in words; empty if they are comparable."""
     names = {"model_digest": "models", "key": "windows or versions", "thresholds": "thresholds"}
     found = [words for name, words in names.items() if getattr(a.metadata, name) != getattr(b.metadata, name)]
     return found[:1]

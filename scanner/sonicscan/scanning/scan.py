@@ -1,4 +1,4 @@
-"""A scan that is ready to run, and the library call `sonicscan.scan`."""
+"""A scan that is ready to run: its options, its model, its engine and its thresholds."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Scan:
     def __init__(self, options: ScanOptions, engine: Engine | None = None) -> None:
         self.options = options
         self.engine = engine or local_engine(options)
-        self.notes: list[str] = _notes(self.model, options)
+        self.notes: list[str] = _notes(self.model)
         self.thresholds = _thresholds(self.model, options, self.notes)
         trust = None if options.c2pa_trust is None else load_trust(options.c2pa_trust)
         self.trust_digest = None if trust is None else digest_of({"trust": trust})
@@ -230,7 +230,8 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _notes(model: Model, options: ScanOptions) -> list[str]:
+def _notes(model: Model) -> list[str]:
+    """What the user should know about the model before the scores, in sentences."""
     spec = model.spec
     notes = []
     if model.path in bundled_models().values():
