@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sonicscan.analysis.evidence import Evidence
-from sonicscan.analysis.words import percent, ratio
+from sonicscan.analysis.words import ERRS_ON, percent, ratio
 from sonicscan.errors import InputError
 from sonicscan.scoring.likelihood import PROPOSITIONS, likelihood_scale, posterior, verbal
 from sonicscan.scoring.thresholds import CONFIDENCE, Thresholds, p_value, why_not_certified
@@ -15,8 +15,7 @@ from sonicscan.spec import ModelSpec
 
 CANNOT_KNOW = (
     "The program cannot determine who made a track, with which tools, or with whose consent. It only compares sounds.",
-    "Music by people can score high: electronic, heavily processed, restored or low-bandwidth recordings above all. "
-    "AI music of generators outside the model's training data can score low.",
+    ERRS_ON,
 )
 OBJECT = (
     "How to object: ask for this page, the model's name and the SHA-256 of the audio file. Have the analysis repeated "

@@ -8,10 +8,13 @@ from sonicscan.analysis.groups import Group
 from sonicscan.analysis.statistics import Estimate
 from sonicscan.scoring.likelihood import verbal
 
+ERRS_ON = (
+    "Music by people can score high: electronic, heavily processed, low-bandwidth or restored recordings above all. "
+    "AI music of generators outside the model's training data can score low."
+)
 LIMITS = (
     "A score is evidence, not proof. It says how much a track resembles the AI-generated music of the training.",
-    "Music by people can score high: electronic, heavily processed, low-bandwidth or restored recordings above all. "
-    "AI music of generators outside the model's training data can score low.",
+    ERRS_ON,
     '"Clear" means that the evidence was not enough to flag the track; it does not say that a person made it.',
     "A person should listen to the track, and ask, before anybody is accused.",
 )
