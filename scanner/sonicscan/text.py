@@ -1,4 +1,4 @@
-"""Text that is safe to print, and the first line of a message."""
+"""Text that is safe to print, the first line of a message, and ISRCs as they are compared."""
 
 from __future__ import annotations
 
@@ -42,6 +42,11 @@ def _shell_word(text: str) -> str:
 
 def _octal(character: str) -> str:
     return "".join(f"\\{byte:03o}" for byte in os.fsencode(character))
+
+
+def bare_isrc(text: str) -> str:
+    """An ISRC as it is compared: without hyphens and spaces, in upper case."""
+    return text.replace("-", "").replace(" ", "").upper()
 
 
 def first_line(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from sonicscan.report.row import FileResult
+from sonicscan.text import bare_isrc
 
 ALIKE = 0.1  # log-odds: the margins of copies of one recording differ by less in every window
 _LEAST_WINDOWS = 3  # fewer windows can be equal by chance
@@ -33,7 +34,7 @@ def _keys(row: FileResult) -> Iterator[tuple[object, ...]]:
     if row.content_hash:
         yield "content", row.content_hash
     if row.isrc:
-        yield "isrc", row.isrc.replace("-", "").upper()
+        yield "isrc", bare_isrc(row.isrc)
     margins = row.window_margins or []
     if row.duration_s is not None and len(margins) >= _LEAST_WINDOWS:
         mean = sum(margins) / len(margins)

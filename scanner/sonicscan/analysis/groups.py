@@ -14,6 +14,7 @@ from sonicscan.analysis.copies import distinct
 from sonicscan.analysis.statistics import Estimate, wilson
 from sonicscan.report.row import FileResult
 from sonicscan.scoring.evalues import certified_error, e_discoveries, group_e_value
+from sonicscan.text import bare_isrc
 
 By = Literal["folder", "artist", "album", "label"]
 NO_NAME = {"artist": "(no artist tag)", "album": "(no album tag)", "label": "(no ISRC)"}
@@ -123,7 +124,7 @@ def _names(rows: Sequence[FileResult], by: By, depth: int) -> Callable[[FileResu
         return lambda row: row.artist or missing
     if by == "album":
         return lambda row: " / ".join(filter(None, (row.artist, row.album))) if row.album else missing
-    return lambda row: row.isrc.replace("-", "").upper()[:_REGISTRANT] if row.isrc else missing
+    return lambda row: bare_isrc(row.isrc)[:_REGISTRANT] if row.isrc else missing
 
 
 def _folder_names(rows: Sequence[FileResult], depth: int) -> Callable[[FileResult], str]:

@@ -15,7 +15,7 @@ from sonicscan.analysis.tables import csv_lines
 from sonicscan.errors import InputError, ReportError
 from sonicscan.provenance.words import CLAIM_WORDS
 from sonicscan.report.row import FileResult
-from sonicscan.text import printable
+from sonicscan.text import bare_isrc, printable
 
 Contribution = Literal["none", "composition", "lyrics", "vocals", "instrumental", "fully"]
 CONTRIBUTIONS: tuple[Contribution, ...] = get_args(Contribution)
@@ -170,9 +170,9 @@ def _names_of(row: FileResult) -> list[tuple[str, str]]:
 
 
 def _key(key: str, text: str) -> str:
-    """A name as it is compared: ISRCs without hyphens, hashes in lower case."""
+    """A name as it is compared: bare ISRCs, hashes in lower case."""
     if key == "isrc":
-        return text.replace("-", "").replace(" ", "").upper()
+        return bare_isrc(text)
     return text.strip().lower() if key == "content_hash" else text
 
 
