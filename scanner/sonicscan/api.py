@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from sonicscan.audio.images import read_images
 from sonicscan.audio.windows import WindowPlan
+from sonicscan.calls import DEFAULT_TIMEOUT_S
 from sonicscan.engine.outcome import Outcome, Reading
 from sonicscan.engine.rows import track_result
 from sonicscan.errors import AudioError, InputError, ModelError
@@ -93,7 +94,7 @@ class Scanner:
         workers: int = 0,
         threads: int = 0,
         batch_size: int = 0,
-        timeout_s: float = 120.0,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
         hash: bool = False,
         provenance: bool = True,
         c2pa_trust: str | os.PathLike[str] | None = None,

@@ -8,6 +8,8 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+DEFAULT_TIMEOUT_S = 120.0  # of `--timeout`: for decoding a file, and for each answer of a server
+
 
 class Call(Generic[T]):
     """A call that runs in a daemon thread. A caller who no longer waits leaves the thread behind.

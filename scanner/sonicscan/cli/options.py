@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 import sonicscan
+from sonicscan.calls import DEFAULT_TIMEOUT_S
 from sonicscan.cli.console import Program
 from sonicscan.cli.parameters import FailOn, FileType, LocationType, MaxErrors, SinceType, Size, file_names
 from sonicscan.library.urls import Location, located
@@ -127,7 +128,7 @@ _OPTIONS = (
     _machine(
         "--timeout",
         type=float,
-        default=120.0,
+        default=DEFAULT_TIMEOUT_S,
         show_default=True,
         metavar="S",
         help="Longest time to decode a file, in s.",

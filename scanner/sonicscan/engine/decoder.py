@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator, Sequence
 
 from sonicscan.arrays import Float32
 from sonicscan.audio.windows import WindowPlan
+from sonicscan.calls import DEFAULT_TIMEOUT_S
 from sonicscan.engine.events import Abandoned, Done, Event, Failed, Visit, Windows
 from sonicscan.engine.outcome import Outcome
 from sonicscan.engine.pool import WorkerPool
@@ -16,7 +17,6 @@ from sonicscan.errors import FAILED_STATUSES, AudioError, SonicscanError
 from sonicscan.library.tracks import Track
 from sonicscan.spec import AudioSpec
 
-TIMEOUT_S = 120.0
 _BUDGET_WINDOWS = 64
 
 
@@ -28,7 +28,7 @@ class Decoder:
         timeout_s: seconds that a file may take to decode.
     """
 
-    def __init__(self, audio: AudioSpec, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, audio: AudioSpec, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
         self._feed: queue.SimpleQueue[Visit | None] = queue.SimpleQueue()
         self._pool = WorkerPool(Job(audio, WindowPlan(), samples=True, provenance=True), 1, timeout_s, _BUDGET_WINDOWS)
 

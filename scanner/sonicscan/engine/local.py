@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 
 from sonicscan.arrays import Float32
+from sonicscan.calls import DEFAULT_TIMEOUT_S
 from sonicscan.engine.base import EngineStats
 from sonicscan.engine.events import Abandoned, BatchDone, Done, Failed, Idle, Visit, Windows
 from sonicscan.engine.outcome import Reading
@@ -61,7 +62,7 @@ class LocalEngine:
         model: Model,
         workers: int = 0,
         batch_size: int = 0,
-        timeout_s: float = 120.0,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
         start_worker: StartWorker = WorkerProcess,
     ) -> None:
         self.model = model

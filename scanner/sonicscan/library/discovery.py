@@ -14,6 +14,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from sonicscan.calls import DEFAULT_TIMEOUT_S
 from sonicscan.errors import InputError, RemoteError
 from sonicscan.library import objects, remote
 from sonicscan.library.beside import Beside
@@ -33,9 +34,6 @@ _SUFFIXES = (
 AUDIO_SUFFIXES = frozenset(_SUFFIXES.split())
 # Files of operating systems: AppleDouble and NFS files may have a suffix of sound, and hold none.
 _SYSTEM_PREFIXES, _SYSTEM_NAMES = ("._", ".nfs"), (".DS_Store", "Thumbs.db")
-
-
-DEFAULT_TIMEOUT_S = 120.0
 
 # Path, path below the root, and what is known of the file.
 _Found = tuple[bytes, bytes, "os.DirEntry[bytes] | Track | None"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sonicscan.audio.windows import WindowPlan
+from sonicscan.calls import DEFAULT_TIMEOUT_S
 from sonicscan.engine.base import Engine
 from sonicscan.engine.local import LocalEngine
 from sonicscan.engine.process import StartWorker, WorkerProcess
@@ -64,7 +65,7 @@ class ScanOptions:
     workers: int = 0
     threads: int = 0
     batch_size: int = 0
-    timeout_s: float = 120.0
+    timeout_s: float = DEFAULT_TIMEOUT_S
     hash: bool = False
     provenance: bool = True
     c2pa_trust: Path | None = None

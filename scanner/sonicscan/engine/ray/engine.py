@@ -32,6 +32,7 @@ import pyarrow as pa
 
 from sonicscan import errors
 from sonicscan.arrays import Float32
+from sonicscan.calls import DEFAULT_TIMEOUT_S
 from sonicscan.engine.base import ATTEMPTS, EngineStats
 from sonicscan.engine.events import Visit
 from sonicscan.engine.outcome import Outcome, Reading
@@ -83,7 +84,7 @@ class RayEngine:
         workers: int = 0,
         threads: int = 0,
         batch_size: int = 0,
-        timeout_s: float = 120.0,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> None:
         if gpus_per_actor < 0:
             raise InputError(f"--gpus-per-actor is a share of a GPU or a number of them, not {gpus_per_actor:g}.")
