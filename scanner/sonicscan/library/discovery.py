@@ -20,6 +20,7 @@ from sonicscan.library import objects, remote
 from sonicscan.library.beside import Beside
 from sonicscan.library.lists import normal
 from sonicscan.library.patterns import Matches, Patterns, Rule, ignore_file_of
+from sonicscan.library.roots import prefix_of
 from sonicscan.library.selection import Selection, in_shard
 from sonicscan.library.tracks import Track, int64
 from sonicscan.library.urls import Url, is_url, located
@@ -108,7 +109,7 @@ class Listing:
         if not os.path.isdir(root):  # noqa: PTH112 - bytes, which pathlib does not take
             yield root, os.path.basename(root), None  # noqa: PTH119
             return
-        prefix = b"" if root == b"." else root.rstrip(b"/") + b"/"
+        prefix = prefix_of(root)
         wanted, left_out = self._filters(root)
         stack = [b""]  # folders still to be entered
         entered: set[tuple[int, int]] = set()

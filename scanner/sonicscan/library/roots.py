@@ -26,7 +26,7 @@ class Roots:
     def of(cls, roots: Iterable[bytes]) -> Roots:
         """Builds from `Listing.roots`; files and URLs are left out, since they have one spelling."""
         found = [
-            (_prefix(root), os.path.realpath(root))
+            (prefix_of(root), os.path.realpath(root))
             for root in roots
             if not is_url(root) and os.path.isdir(root)  # noqa: PTH112 - bytes, which pathlib does not take
         ]
@@ -72,7 +72,7 @@ def respelled(kept: Iterable[tuple[str, str]], now: Roots) -> dict[bytes, bytes]
     return dict(sorted(changed.items(), key=lambda pair: len(pair[0]), reverse=True))
 
 
-def _prefix(root: bytes) -> bytes:
+def prefix_of(root: bytes) -> bytes:
     """The prefix of the path of every track below the folder, as `Listing` writes it."""
     return b"" if root == b"." else root.rstrip(b"/") + b"/"
 
