@@ -255,9 +255,9 @@ class _Ends:
 def _ai_tracks(stratum: Stratum, end: _End) -> Float64:
     """Random draws of the number of AI tracks in a stratum: the decided ones plus the rest.
 
-    Jeffreys' distribution is above 0 where all decided tracks are by people, so the sum over several large strata would
-    be too high. There the low end takes 0, and the high end takes all where all are AI (Brown, Cai and DasGupta 2001,
-    "Interval Estimation for a Binomial Proportion", 4.1.2).
+    If all decided tracks are by people, Jeffreys' distribution is above 0, and the sum over several large strata would
+    be too high. So the low end is then 0. If all decided tracks are AI, the high end is all tracks (Brown, Cai and
+    DasGupta 2001, "Interval Estimation for a Binomial Proportion", 4.1.2).
     """
     rng = np.random.default_rng(len(stratum.name))
     rate = rng.beta(stratum.ai + 0.5, stratum.decided - stratum.ai + 0.5, _DRAWS)

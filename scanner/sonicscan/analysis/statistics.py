@@ -46,7 +46,7 @@ class ErrorRates:
         n_human: calibration tracks in all.
         tpr: share of known-AI tracks that reach it; None if the model does not state it.
         n_ai: known-AI tracks that `tpr` was measured on.
-        effective_n_ai: number of independent tracks that would tell `tpr` as exactly.
+        effective_n_ai: number of independent tracks that would give `tpr` with the same precision.
     """
 
     false_flags: int

@@ -65,11 +65,11 @@ class Summary:
         report, model: names, for people.
         partial: what the report lacks of its library, in sentences; empty if it has all tracks.
         untrained: the model's weights are random and its scores mean nothing.
-        started, finished: ISO 8601, UTC; empty where the report does not say.
+        started, finished: ISO 8601, UTC; empty if the report does not hold them.
         tracks: files found.
-        assessed: those with a score.
-        copies: assessed tracks that are copies of others; they count once in every estimate.
-        hours: sound in them.
+        assessed: tracks with a score.
+        copies: assessed tracks that are copies of other tracks; copies count once in every estimate.
+        hours: length of the sound of the assessed tracks.
         verdicts: tracks by verdict, as the model gave it.
         flagged_once: flagged tracks, copies counted once.
         statuses: tracks by status; only those that occur.
@@ -78,19 +78,19 @@ class Summary:
         max_fpr: the certified false-positive rate at that score; None where the user chose the score.
         not_certified: why that rate is not certified for this scan, in a sentence; None where it is.
         differences: how the tracks differ from those that the model was calibrated on, in sentences.
-        codecs: the codec classes of the tracks; empty if the calibration does not tell classes apart, or the rate is
-            not certified.
-        rates: the model's error rates there; None for an uncalibrated model.
+        codecs: the codec classes of the tracks; empty if the calibration has no codec classes, or the rate is not
+            certified.
+        rates: the model's error rates at `flagged_from`; None for an uncalibrated model.
         ai_share: estimated share of AI among the assessed, copies counted once; None where it cannot be estimated.
         ai_share_why_not: the reason, in a sentence.
         false_flags: expected number of flagged tracks that are by people; None without `ai_share`.
-        chance_flags: how many tracks would be flagged on average if all were by people, copies counted once; None for
-            an uncalibrated model, for selected tracks, and where a codec class has a higher threshold of its own.
+        chance_flags: how many tracks would be flagged on average if all were by people; copies count once. None for an
+            uncalibrated model, for selected tracks, and if a codec class of the tracks has a higher threshold.
         discoveries: what a false-discovery rate allows; None without p-values, or for selected tracks.
         reviewed: decisions; None where no file of them was given.
         folders, artists: all groups, most flagged tracks first.
         declarations: what the tracks declare about their own origin; None where that was not read.
-        supplier: what suppliers declared against what was found; None where no file of declarations was given.
+        supplier: suppliers' declarations compared with the findings; None where no file of declarations was given.
     """
 
     report: str

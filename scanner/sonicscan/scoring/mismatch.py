@@ -1,14 +1,17 @@
-"""Tests whether a scanned library resembles the calibration tracks, which the certified false-positive rate assumes.
+"""Tests whether a scanned library resembles the calibration tracks. The certified false-positive rate assumes it.
 
-There are four comparisons, each at a quarter of `ALARM_RATE` (Bonferroni). If a library's tracks are independent draws
-like the calibration's, the probability of any false alarm is at most `ALARM_RATE`:
+Four properties are compared:
 
-- codecs, and sample rates: chi-squared test of homogeneity (Pearson 1900);
+- codec: chi-squared test of homogeneity (Pearson 1900);
+- sample rate: the same test;
 - bandwidth: Kolmogorov-Smirnov test (Smirnov 1948), against the stored quantiles;
-- the lower half of the scores: the same test, among the tracks that score no higher than the calibration's median.
-  The share of AI in a library changes the upper scores, but hardly the distribution of the lower ones.
+- lower scores: the same test, among the tracks that score no higher than the calibration's median.
 
-A small difference does not count, even if it is significant: a distance below `SMALLEST` never raises an alarm.
+The share of AI in a library changes the upper scores, but hardly the distribution of the lower ones.
+
+Each test uses a quarter of `ALARM_RATE` (Bonferroni). So if a library's tracks are independent draws, as those of the
+calibration are, the probability of any false alarm is at most `ALARM_RATE`. A distance below `SMALLEST` never raises an
+alarm, even if it is significant.
 """
 
 from __future__ import annotations
