@@ -129,7 +129,7 @@ def sentences(evidence: Evidence, limits: Thresholds | None, not_certified: str 
     parts = f"{evidence.track_cells.sum():+.4f} from the cells"
     if evidence.track_spread:
         cause = "there being several families of generators" if spec.multiclass else "the model's calibration"
-        parts += f" {evidence.track_spread:+.4f} from {cause} (in no one place)"
+        parts += f" {evidence.track_spread:+.4f} from {cause} (part of no cell)"
     yield (f"Score {evidence.score:.4f}, which is a margin of {evidence.margin:+.4f} log-odds towards AI: {parts}.")
     cell_s = spec.audio.n_frames / MAP_SIZE * spec.audio.hop_length / spec.audio.sample_rate
     exactly = (

@@ -119,7 +119,7 @@ def draw_profile(ax: Axes, evidence: Evidence, limits: Thresholds | None) -> Non
 
 def _no_place(spread: float) -> str:
     """A second line of a title, about the part of a margin that belongs to no cell; empty if it rounds to zero."""
-    return f"\nof it in no one place: {spread:+.2f}" if abs(spread) >= 0.005 else ""
+    return f"\nof which no cell has {spread:+.2f}" if abs(spread) >= 0.005 else ""
 
 
 PANELS: dict[str, tuple[Panel, tuple[float, float]]] = {

@@ -14,9 +14,9 @@ CLAIM_WORDS: dict[Claim, str] = {
 }
 SIGNATURE_WORDS: dict[Signature, str] = {
     "trusted": "signature trusted",
-    "valid_untrusted": "signature valid, signer not vouched for",
+    "valid_untrusted": "signature valid, signer not confirmed",
     "expired": "signed with an expired certificate",
-    "invalid": "signature does not fit: file or manifest were changed",
+    "invalid": "signature does not match: file or manifest were changed",
     "unverified": "Content Credentials not verified",
     "absent": "no signature",
 }
