@@ -212,7 +212,7 @@ def recalibrate(
 def keygen(key: Path) -> None:
     """Make a pair of Ed25519 keys.
 
-    KEY.pem signs and must stay secret. KEY.pub verifies signatures.
+    KEY signs and must stay secret. The file of that name with the suffix .pub verifies signatures.
     """
     from sonicscan.signing import PrivateKey
 

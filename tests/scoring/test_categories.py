@@ -111,7 +111,9 @@ def test_a_class_with_too_few_tracks_has_no_certificate_of_its_own() -> None:
 
 
 def test_the_class_of_a_codec() -> None:
-    assert {codec_class(name) for name in ("flac", "alac", "pcm_16", "pcm_s24le", "float", "wavpack")} == {"lossless"}
+    assert {
+        codec_class(name) for name in ("flac", "alac", "pcm_16", "pcm_s24le", "float", "wavpack", "wmalossless")
+    } == {"lossless"}
     assert [codec_class(name) for name in ("mp3", "opus", "ulaw", "pcm_mulaw", "", None)] == [
         "mp3", "opus", "ulaw", "pcm_mulaw", None, None,
     ]  # fmt: skip
