@@ -21,7 +21,10 @@ MIN_CATEGORY_TRACKS = 29  # fewer certify no rate up to 10%
 MAX_COUNTED = 100  # codecs or sample rates in a `Material`
 DEFAULT_WINDOWS = "12"  # the window plan of calibrations that do not name theirs
 UNKNOWN_WINDOWS = "unknown"
-_LOSSLESS = tuple("pcm_ flac alac float double wavpack ape tta tak dsd_ shorten wmalossless truehd mlp mp4als".split())
+_LOSSLESS = (
+    *("pcm_", "flac", "alac", "float", "double", "wavpack", "ape", "tta", "tak", "dsd_"),
+    *("shorten", "wmalossless", "truehd", "mlp", "mp4als"),
+)
 _COMPANDED = ("pcm_alaw", "pcm_mulaw", "pcm_vidc")  # 8 bits of logarithms, whose names begin like the lossless ones
 WINDOW_PLANS = re.compile(r"[1-9][0-9]{0,4}|all|adaptive|" + UNKNOWN_WINDOWS)
 
