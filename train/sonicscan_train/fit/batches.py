@@ -151,7 +151,10 @@ def layered(decibels: Tensor, half: int, plan: CachePlan, rng: np.random.Generat
 
 
 def prefetched(batches: CachedBatches, first: int, steps: int, frames: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """`steps` batches from step `first` on, `frames` wide, each made while the one before it is trained on."""
+    """Yields `steps` batches from step `first` on, with images `frames` wide.
+
+    A thread makes each batch while the batch before it is used for training.
+    """
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(batches, first, frames)
         for step in range(first, first + steps):

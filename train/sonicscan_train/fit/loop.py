@@ -240,7 +240,7 @@ def _noted(progress: TrainingProgress, row: dict[str, Any], recipe: Recipe) -> T
 def _write(
     folder: RunFolder, session: Session, spec: ModelSpec, progress: TrainingProgress, result: Validation | None
 ) -> None:
-    """Everything on disk after an epoch; the checkpoint first, so that no state names one that is not there."""
+    """Writes all files of the run after an epoch: the checkpoint first, so that no state names a missing checkpoint."""
     row = progress.history[-1]
     if progress.best is row:
         metrics = {} if result is None else {"validation": {"epoch": row["epoch"], **result.figures()}}

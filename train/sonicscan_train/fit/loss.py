@@ -11,7 +11,7 @@ def cross_entropy(logits: Tensor, targets: Tensor, family_weight: float = 1.0) -
 
     The first part is that of the margin, logsumexp of the other classes against `human`. The second part is that of the
     other classes among themselves. By the chain rule of probabilities, their sum is the cross-entropy over all classes.
-    With a lower weight of the second part, the families of generators teach the features without ruling them. For two
+    A lower weight of the second part reduces the influence of the families of generators on the features. For two
     classes the second part is zero.
 
     Args:

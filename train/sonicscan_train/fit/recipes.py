@@ -70,7 +70,7 @@ class Recipe:
         preset: the AudioSpec preset.
         batch_size: windows in one step, over all processes together.
         lr: AdamW's highest learning rate.
-        weight_decay, betas, eps: AdamW's others.
+        weight_decay, betas, eps: AdamW's other settings.
         epochs: how many.
         steps_per_epoch: None is one pass over the training clips.
         schedule: `constant`, or half a `cosine` to zero.
@@ -81,8 +81,9 @@ class Recipe:
         mixup: alpha of the Beta distribution that mixes pairs of windows; 0 is none.
         mixup_share: share of windows that are mixed, each in its own proportion; None mixes whole batches equally.
         ema: decay of the weights' moving average, which then is the model; 0 is none.
-        mean_from: share of the run after which the model is the mean of the epochs' weights; None takes the last ones.
-        clip_norm: largest norm of the gradient; 0 is any.
+        mean_from: share of the run after which the weights of each epoch count for their mean, which is then the model.
+            None takes the last weights.
+        clip_norm: largest norm of the gradient; 0 is no limit.
         dropout: before the head.
         narrow_frames: width of the images, which are drawn from the windows; None takes whole windows.
         crop: `first` window of a track, or a `random` one in each epoch.
@@ -93,8 +94,9 @@ class Recipe:
         teacher_share: share of the target that comes from --teacher.
         hint_weight: weight of the loss that compares the feature map with that of --teacher; 0 is none.
         valid_windows: windows of a track in validation; None is its first window alone.
-        best: the checkpoint kept: lowest validation `loss`, highest track `auc`, or the `last`, without validation.
-        split: where the data has no split: by `groups`, or by `files` as the seed did.
+        best: which checkpoint is kept: that with the lowest validation `loss`, that with the highest track `auc`, or the
+            `last` one, which needs no validation.
+        split: how data without a split is divided: by `groups`, or by `files` as the seed did.
         amp: automatic mixed precision where the GPU has it.
         cpu_bfloat16: bfloat16 arithmetic on CPUs; weights stay float32.
     """

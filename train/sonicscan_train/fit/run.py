@@ -1,10 +1,12 @@
 """A training run on disk: its configuration, its state and its results.
 
-RUN/fit.json       the configuration; --resume needs the same one, except for the time when it ends
+RUN/fit.json       the configuration; --resume needs an equal one, and only --until may differ
 RUN/split.csv      the part of each clip
-RUN/state.pt       the state at the end of the last whole epoch, to resume from; tensors and plain values only
+RUN/state.pt       the state after the last whole epoch, which --resume loads; tensors and plain values only
 RUN/best/          the best checkpoint so far: model.safetensors and spec.json
-RUN/metrics.jsonl  a line an epoch;  loss.png, roc.png
+RUN/metrics.jsonl  one line for each epoch
+RUN/loss.png       losses and validation AUC by epoch
+RUN/roc.png        ROC curve of the best checkpoint on the validation part
 """
 
 from __future__ import annotations
@@ -84,7 +86,7 @@ class RunFolder:
     Args:
         path: the folder; made where it is missing.
         config: what the run is asked to do.
-        resume: continue the existing run, which must have the same configuration; a time to end at may be another.
+        resume: continue the existing run, whose configuration must be equal; only `until` may differ.
 
     Raises:
         InputError: there is a run and `resume` is false, or another one, or none.

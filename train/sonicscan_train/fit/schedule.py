@@ -16,7 +16,7 @@ class Schedule:
 
     Attributes:
         recipe: rates and shares.
-        total: steps of the whole run; without a meaning where `until` is given.
+        total: steps of the whole run; not used if `until` is given.
         began, until: seconds since 1970; the run ends at `until`. None counts steps.
         now: the clock.
     """

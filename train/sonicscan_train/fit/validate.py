@@ -25,7 +25,7 @@ from sonicscan_train.nets.backbones import DetectorNet
 
 @dataclass(frozen=True)
 class Validation:
-    """How a model does on the validation part.
+    """The figures of a model on the validation part.
 
     Attributes:
         loss: mean cross-entropy of windows.
