@@ -127,7 +127,7 @@ def likelihood_ratio_cost(truth: Bool, scores: Float64, weights: Float64 | None 
 
 
 def effective_number(hits: Bool, clusters: Sequence[str]) -> float:
-    """How many independent tracks would tell the share of `hits` as exactly as these tracks, which come in clusters.
+    """The number of independent tracks that would give the share of `hits` with the precision of these clusters.
 
     The share's variance is that of a ratio of sums over clusters (Cochran 1977, "Sampling Techniques", 9A.1). Where it
     is zero, such as for a share of 0 or 1, each cluster counts once.

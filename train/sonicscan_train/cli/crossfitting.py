@@ -105,9 +105,8 @@ def run_crossfit(members: Sequence[Path], clips: Sequence[Clip], options: Crossf
     longest = max(len(track.logits) for tracks in by_fold for track in tracks)
     if options.shrink is None and longest < PLENTY:
         say(
-            f"the constant of the pooling is fitted on tracks of at most {longest} windows, which does not tell how it "
-            "should be for whole tracks: these may be flagged more rarely than certified, and AI be missed; --shrink "
-            "sets it."
+            f"the constant of the pooling is fitted on tracks of at most {longest} windows, and whole tracks may need "
+            "another one. They may be flagged more rarely than certified, and AI may be missed; --shrink sets it."
         )
     unseen = (
         f"each scored by the one of {len(members)} members that was not trained on its fold"

@@ -28,7 +28,7 @@ class Baseline:
         feature: its name.
         auc: area under the ROC curve of the tree's out-of-fold probabilities, averaged over folds; 0.5 is chance.
         low, high: 95% interval of the AUC, from its spread over folds.
-        accuracy: balanced: the mean of recall and specificity at probability 0.5.
+        accuracy: balanced accuracy, the mean of recall and specificity at probability 0.5.
     """
 
     feature: str

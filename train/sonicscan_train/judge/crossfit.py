@@ -60,8 +60,8 @@ class RateRow:
         flagged: share of the people's tracks that reach the threshold; None without any.
         caught: share of the AI tracks that reach it; None without any.
         threshold: the score.
-        auc: of the AI tracks against all people's tracks, or of all AI tracks against the people's where there are no
-            others; None where it was not asked for.
+        auc: of the AI tracks against all tracks by people. If the row has no AI tracks: of all AI tracks against the
+            row's tracks by people. None where it was not asked for.
     """
 
     name: str

@@ -28,7 +28,7 @@ from sonicscan_train.metrics import auc, finite, group_weights, quality_with_int
 Row = dict[str, Any]
 
 
-GENERATORS = 20  # from so many on, intervals are over generators
+GENERATORS = 20  # with this many or more, intervals are over generators
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,10 @@ def random_eq(samples: Float32, rate: int, deviation_db: float, bands: int, rng:
 
 
 def reverb(samples: Float32, rate: int, seconds: float, mix: float, rng: np.random.Generator) -> Float32:
-    """A room: convolution with white noise that decays by 60 dB in `seconds`, `mix` of it, at the level before."""
+    """Reverberation: convolution with white noise that decays by 60 dB in `seconds`.
+
+    `mix` is the share of the reverberated sound, which has the level of `samples`.
+    """
     t = np.arange(round(seconds * rate)) / rate
     room = rng.standard_normal(len(t)) * 10.0 ** (-3.0 * t / seconds)
     wet = scipy.signal.fftconvolve(samples, room)[: len(samples)]
@@ -65,7 +68,7 @@ def noise(samples: Float32, db: float, rng: np.random.Generator) -> Float32:
 
 
 def lowpass(samples: Float32, rate: int, hz: float, db_per_octave: int) -> Float32:
-    """A low-pass filter; nothing happens where `hz` is over what the rate can carry."""
+    """A low-pass filter; without effect if `hz` is near or over half of the rate."""
     if hz >= 0.49 * rate:
         return samples
     from audiomentations import LowPassFilter
@@ -77,7 +80,7 @@ def lowpass(samples: Float32, rate: int, hz: float, db_per_octave: int) -> Float
 
 
 def resampled(samples: Float32, rate: int, through: int) -> Float32:
-    """There and back through another sample rate."""
+    """Resampled to the rate `through` and back."""
     return fitted(_float32(soxr.resample(soxr.resample(samples, rate, through), through, rate)), len(samples))
 
 
@@ -87,7 +90,7 @@ def gain(samples: Float32, db: float) -> Float32:
 
 
 def speed(samples: Float32, factor: float) -> Float32:
-    """`samples` played `factor` times as fast, pitch and all; repeated or cut to the same length."""
+    """`samples` played `factor` times as fast, so the pitch changes too; repeated or cut to the same length."""
     return _float32(np.resize(soxr.resample(samples, 1000.0 * factor, 1000.0), len(samples)))
 
 

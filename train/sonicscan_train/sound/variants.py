@@ -78,7 +78,7 @@ def vary(samples: Float32, rate: int, human: bool, plan: Variants, rng: np.rando
 
 
 def random_codec(samples: Float32, rate: int, rng: np.random.Generator) -> Float32:
-    """A codec as files in the wild have it, from poor to good; a third of the time MP3, a sixth of the time twice."""
+    """A round trip through a random codec and bit rate, as in real libraries: a third is MP3, a sixth is MP3 twice."""
     kind = str(rng.choice(["mp3", "mp3", "mp3 twice", "aac", "opus", "vorbis"]))
     at = int(rng.choice(_RATES))
     if kind == "mp3 twice":
