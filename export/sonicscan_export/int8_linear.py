@@ -186,7 +186,7 @@ class LinearQuantiser(Quantiser):
 def _rounded(weights: Float32, scale: Float32, covariance: npt.NDArray[np.float64]) -> npt.NDArray[np.int8]:
     """Weights [inputs, outputs] in units of `scale` [outputs], rounded one input after the other.
 
-    The error of each rounding is made up for by the weights of the inputs that follow and vary with it (GPTQ: Frantar
+    The weights of later inputs that correlate with an input are changed to compensate its rounding error (GPTQ: Frantar
     et al., 2022, algorithm 1). `covariance` of the inputs is [inputs, inputs].
     """
     n = len(weights)

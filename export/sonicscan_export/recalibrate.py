@@ -68,15 +68,15 @@ def from_report(
         model_path: the model that made the report.
         report_path: a Parquet report of tracks that are all known to be by people.
         max_fpr: the false-positive rate that the tracks must be enough for.
-        group_by: of each artist or album one track counts, drawn at random; tracks without such a tag all count. Of
-            copies only one counts, whatever the groups are.
+        group_by: one track of each artist or album counts, drawn at random. All tracks without such a tag count. Of
+            several copies one counts, with any `group_by`.
         add: keep the scores of the model's own calibration beside the report's.
 
     Raises:
         ModelError, ReportError: a file that cannot be read.
-        InputError: another model's report, an untrained model, rows that were selected by score, are not `ok` or
-            declare that a generator made the file, too few tracks, or with `add` another window plan than the
-            calibration's.
+        InputError: the report is of another model, or the model is untrained. Rows were selected by score, are not
+            `ok`, or declare that a generator made the file. There are too few tracks. With `add`: the window plan
+            differs from that of the calibration.
     """
     model = load_model(model_path, Device("cpu"))
     spec = model.spec
@@ -197,14 +197,14 @@ def _check_rows(rows: Sequence[FileResult], metadata: ReportMetadata, model: Mod
         )
     if any(row.score is None or not math.isfinite(row.score) for row in rows):
         raise ReportError(f"{report} has ok rows without a score; it is damaged.")
-    # They are refused, not left out: the report then holds other tracks than the user believes, and an AI track that
-    # declares nothing would be certified as one by a person.
+    # They are refused, not left out. The report then holds tracks that the user did not expect. Other AI tracks in it
+    # may declare nothing, and these would be certified as tracks by people.
     declared = [row for row in rows if row.provenance is not None and row.provenance.declares_generation]
     if declared:
         raise InputError(
             f"{len(declared)} of {len(rows)} tracks of {report} declare themselves generated, such as "
-            f"{printable(declared[0].path)} ({described(declared[0].provenance)}), but every track must be known to be "
-            "by people; check where the tracks come from, --exclude those files and scan again with --since."
+            f"{printable(declared[0].path)} ({described(declared[0].provenance)}). Every track must be known to be by "
+            "people: check where the tracks come from, --exclude those files, and scan again with --since."
         )
 
 
