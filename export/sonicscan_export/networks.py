@@ -32,7 +32,7 @@ class Network:
         spec: its contract.
         origin: where the weights come from, for provenance.
         scored_as: the precision in which cross-fitting scored its members; None where the calibration is the network's.
-        float32_layers: the layers that stayed in float32 in its int8 members, by their names in the mean.
+        float32_layers: the layers that stayed in float32 in its int8 members, by their `layer_names` in the mean.
     """
 
     detector: DetectorNet

@@ -94,8 +94,8 @@ class Recipe:
         teacher_share: share of the target that comes from --teacher.
         hint_weight: weight of the loss that compares the feature map with that of --teacher; 0 is none.
         valid_windows: windows of a track in validation; None is its first window alone.
-        best: which checkpoint is kept: that with the lowest validation `loss`, that with the highest track `auc`, or the
-            `last` one, which needs no validation.
+        best: which checkpoint is kept: that with the lowest validation `loss`, that with the highest track `auc`, or
+            the `last` one, which needs no validation.
         split: how data without a split is divided: by `groups`, or by `files` as the seed did.
         amp: automatic mixed precision where the GPU has it.
         cpu_bfloat16: bfloat16 arithmetic on CPUs; weights stay float32.
