@@ -304,6 +304,7 @@ def test_fail_on(small_library: Path, calibrated_model: Path) -> None:
     common = [small_library, "--model", calibrated_model, "-q"]
     assert sonicscan(*common, "--threshold", "0", "--fail-on", "flagged").returncode == 1
     assert sonicscan(*common, "--threshold", "1", "--fail-on", "flagged").returncode == 0
+    assert sonicscan(*common, "--threshold", "0", "--fail-on", "flagged", "--fail-on", "generated").returncode == 1
 
 
 def test_fail_on_respects_reviewed_tracks_and_counts_them(calibrated_model: Path, tmp_path: Path) -> None:

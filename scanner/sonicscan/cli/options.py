@@ -73,6 +73,10 @@ def _use_report(ctx: click.Context, param: click.Parameter, value: Location | No
         use_report(ctx, param, value)
 
 
+def _joined(ctx: click.Context, param: click.Parameter, value: tuple[frozenset[str], ...]) -> frozenset[str]:
+    return frozenset().union(*value)
+
+
 _OPTIONS = (
     click.argument("paths", nargs=-1, type=click.Path(path_type=str)),
     _input(
@@ -99,7 +103,8 @@ _OPTIONS = (
     _verdict(
         "--fail-on",
         type=FailOn(FAIL_ON),
-        default=frozenset(),
+        multiple=True,
+        callback=_joined,
         help="Exit with 1 if a track has, or newly has, such a verdict, or declares itself generated.",
     ),
     _verdict("--reviewed", type=FileType(), metavar="FILE", help="CSV of decisions; decided tracks do not count."),
