@@ -76,6 +76,7 @@ def test_what_is_shown_is_a_configuration_that_gives_the_same(folder: Path) -> N
         ("workers = [1, 2]", "workers takes one value"),
         ("workers = 2.7", "workers is a whole number, not 2.7"),
         ("hash = 'yes'", "hash is true or false"),
+        ('reviewed = "a\\u0000b"', "reviewed has a NUL character"),
         ("exclude = [1979-05-27]", "exclude is a text or a number"),
         ("windows = ", "is not TOML"),
         ("[scan]\nworkers = 1", "the key scan, which is not an option"),

@@ -206,6 +206,8 @@ def _of_kind(param: click.Parameter, value: object, what: str) -> object:
     items = value if isinstance(value, list) else [value]
     if not all(isinstance(item, str | int | float) and not isinstance(item, bool) for item in items):
         raise InputError(f"{what} is a text or a number, not {printable(repr(value))}.")
+    if any("\0" in str(item) for item in items):
+        raise InputError(f"{what} has a NUL character, which no name can have.")
     if getattr(param, "multiple", False) or param.nargs == -1:
         return [str(item) for item in items]
     if isinstance(value, list):
