@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
+from ctypes.util import find_library
 from pathlib import Path
 
 import pytest
+from synthesis import music
+
+from sonicscan.cli.demo import write_sound
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 
@@ -25,6 +30,49 @@ def test_systemd_units_are_valid_and_confined(tmp_path: Path) -> None:
     assert done.returncode == 0 and "sonicscan" not in done.stderr, done.stderr
     done = run("systemd-analyze", "security", "--offline=true", "--threshold=15", tmp_path / "sonicscan.service")
     assert done.returncode == 0, done.stdout[-500:]  # an exposure of 1.5 or less, of 10
+
+
+# Loads a unit's filter of system calls, then runs a program: libseccomp does for both what it does for systemd.
+CONFINED = """
+import ctypes, os, sys
+allowed, command = sys.argv[1].split(), sys.argv[2:]
+lib = ctypes.CDLL("libseccomp.so.2")
+lib.seccomp_init.restype = ctypes.c_void_p
+context = ctypes.c_void_p(lib.seccomp_init(ctypes.c_uint32(0x80000000)))  # kills the process
+for name in allowed:
+    number = lib.seccomp_syscall_resolve_name(name.encode())
+    if number >= 0:
+        lib.seccomp_rule_add(context, ctypes.c_uint32(0x7FFF0000), number, 0)  # allows the call
+assert lib.seccomp_load(context) == 0
+os.execv(command[0], command)
+"""
+
+
+def system_calls(name: str) -> set[str]:
+    """The system calls of a group such as @system-service; any other name stands for itself."""
+    if not name.startswith("@"):
+        return {name}
+    lines = run("systemd-analyze", "syscall-filter", name).stdout.splitlines()[1:]
+    members = (line.strip() for line in lines if line.strip() and not line.strip().startswith("#"))
+    return set[str]().union(*map(system_calls, members))
+
+
+@pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None or find_library("seccomp") is None, reason="systemd is not installed"
+)
+def test_the_service_allows_the_system_calls_of_a_scan(tmp_path: Path) -> None:
+    unit = (DEPLOY / "systemd" / "sonicscan.service").read_text(encoding="utf-8")
+    filters = re.findall(r"^SystemCallFilter=(~?)(.*)$", unit, re.MULTILINE)
+    allowed: set[str] = set()
+    for refused, names in filters:
+        for calls in map(system_calls, names.split()):
+            allowed = allowed - calls if refused else allowed | calls
+    write_sound(tmp_path / "a.wav", music(6.0), 44100)
+    program = Path(sys.executable).with_name("sonicscan")
+    done = run(sys.executable, "-c", CONFINED, " ".join(allowed), program, tmp_path, "--out", tmp_path / "r.parquet")
+    assert done.returncode == 0 and "status   ok 1" in done.stderr, done.stderr
+    done = run(sys.executable, "-c", CONFINED, " ".join(allowed), program, "--doctor")
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_kubernetes_job_fits_the_schema_of_kubernetes() -> None:
