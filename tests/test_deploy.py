@@ -87,6 +87,19 @@ def test_the_slurm_scripts_pass_shellcheck() -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_a_task_that_is_submitted_again_scans_the_same_shard(tmp_path: Path) -> None:
+    srun = tmp_path / "srun"
+    srun.write_text('#!/bin/sh\necho "$@"\n')
+    srun.chmod(0o755)
+    script = DEPLOY / "slurm" / "scan.sh"
+    (tasks,) = re.findall(r"^#SBATCH --array=1-(\d+)$", script.read_text(encoding="utf-8"), re.MULTILINE)
+    path = f"{tmp_path}:/usr/bin:/bin"
+    for count in (tasks, "1"):
+        alone = {"PATH": path, "SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_COUNT": count}
+        done = subprocess.run(["/bin/sh", script, "/c", "/r"], env=alone, capture_output=True, text=True, check=True)
+        assert f"--shard 7/{tasks} --out /r/part7.parquet" in done.stdout
+
+
 @pytest.mark.skipif(shutil.which("hadolint") is None, reason="hadolint is not installed")
 def test_the_containers_pass_hadolint() -> None:
     done = run("hadolint", DEPLOY / "Containerfile", DEPLOY / "Containerfile.cuda")
