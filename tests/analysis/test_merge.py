@@ -51,6 +51,18 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(merging, "BATCH_ROWS", 3)
 
 
+def test_what_differs_in_one_scan_is_not_said_of_other_tracks(tmp_path: Path) -> None:
+    paths = [
+        sorted_report(tmp_path / f"{i}.parquet", [row(f"{i}", 0.5)], shards=[[i, 2]], differences=[f"codec: shard {i}"])
+        for i in (1, 2)
+    ]
+    assert merge(paths, tmp_path / "m.parquet", Allowed()) == 2
+    part = tmp_path / "part.parquet"
+    assert CliRunner().invoke(main, ["convert", str(paths[0]), "--out", str(part), "--path", "*"]).exit_code == 0
+    for path in (tmp_path / "m.parquet", part):
+        assert ReportMetadata.of(pq.read_schema(path), path).differences == ()
+
+
 @pytest.mark.usefixtures("small_batches")
 @pytest.mark.parametrize("shards", [1, 2, 5])
 def test_merged_shards_are_the_whole(shards: int) -> None:

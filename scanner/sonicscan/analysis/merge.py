@@ -85,6 +85,7 @@ def merge(paths: Sequence[Path], out: Path, allowed: Allowed, strip: Sequence[st
         started=started,
         schema_version=version,
         command={},  # of one scan; this report is of several
+        differences=(),  # of the tracks of one scan
         left_out=tuple(rule for source in inputs for rule in source.metadata.left_out),
     )
     if any(_differences(inputs[0], source) for source in inputs):

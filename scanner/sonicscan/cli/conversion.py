@@ -95,7 +95,9 @@ def convert(
         click.echo(f"{found:,} findings written to {click.format_filename(out)}.", err=True)
         return
     filtered = source.metadata.joined(str(chosen))
-    keys = metadata_of(source.table.schema) | ({} if filtered is None else {"filtered": json.dumps(filtered)})
+    keys = metadata_of(source.table.schema)
+    if filtered is not None:  # the differences are of all tracks
+        keys |= {"filtered": json.dumps(filtered), "differences": "[]"}
     write_report(with_metadata(source.table.take(pa.array(rows, pa.int64())), keys), out)
     click.echo(f"{len(rows):,} of {len(source.rows):,} tracks written to {click.format_filename(out)}.", err=True)
 
