@@ -25,23 +25,32 @@ def usable_cpus() -> int:
     return max(1, affinity if quota is None else min(affinity, math.ceil(quota)))
 
 
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+def interrupts() -> tuple[signal.Signals, ...]:
+    """SIGINT, SIGTERM and, unless it is ignored as under `nohup`, SIGHUP: the terminal was closed."""
+    hangup: signal.Signals | None = getattr(signal, "SIGHUP", None)
+    if hangup is None or signal.getsignal(hangup) == signal.SIG_IGN:
+        return signal.SIGINT, signal.SIGTERM
+    return signal.SIGINT, signal.SIGTERM, hangup
 
 
 @contextlib.contextmanager
 def on_interrupt(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Call `handler` for SIGINT and SIGTERM; afterwards the earlier handlers are back."""
-    before = {number: signal.signal(number, handler) for number in INTERRUPTS}
+    """Call `handler` for each of `interrupts`; afterwards the earlier handlers are back.
+
+    A signal that `handler` has set to be ignored stays ignored.
+    """
+    before = {number: signal.signal(number, handler) for number in interrupts()}
     try:
         yield
     finally:
         for number, earlier in before.items():
-            signal.signal(number, earlier)
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, earlier)
 
 
 @contextlib.contextmanager
 def hold_interrupts() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back until the end of the block.
+    """Hold `interrupts` back until the end of the block.
 
     An interrupt while a module in C is imported would become that module's ImportError.
     """

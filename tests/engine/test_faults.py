@@ -172,7 +172,7 @@ def test_killed_at_any_moment_the_same_command_goes_on(
     assert [path.name for path in tmp_path.iterdir()] == ["r.parquet"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signals_keep_what_is_done(
     number: signal.Signals,
     code: int,
@@ -181,11 +181,16 @@ def test_signals_keep_what_is_done(
     undisturbed: dict[str, object],
     tmp_path: Path,
 ) -> None:
+    if signal.getsignal(number) == signal.SIG_IGN:
+        pytest.skip("these tests run under nohup")
     out, journal = tmp_path / "r.parquet", tmp_path / "r.parquet.journal"
     arguments = [library, "--model", calibrated_model, "--out", out, "--workers", 2]
     process = start(*arguments)
     wait_for(lambda: len(journal_rows(journal)) > 5)
     process.send_signal(number)
+    if number == signal.SIGHUP:  # a shell and the system both send one
+        time.sleep(0.02)
+        process.send_signal(number)
     exit_code, said = finish(process, 20)
     assert exit_code == code
     assert "the same command resumes the scan" in said
@@ -196,6 +201,16 @@ def test_signals_keep_what_is_done(
     rows = rows_of(out)
     assert but_for_time(rows) == undisturbed
     assert kept.items() <= rows.items()
+
+
+def test_nohup_scans_on(library: Path, calibrated_model: Path, tmp_path: Path) -> None:
+    out, journal = tmp_path / "r.parquet", tmp_path / "r.parquet.journal"
+    command = ["nohup", PROGRAM, library, "--model", calibrated_model, "--out", out, "--workers", "2"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_for(lambda: len(journal_rows(journal)) > 3)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(60) == 0
+    assert len(rows_of(out)) == len(list(library.iterdir()))
 
 
 def test_a_second_interrupt_ends_at_once(library: Path, calibrated_model: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _MAX_LIST_BYTES = 1 << 30  # ten million paths
 _EARLY_WORKERS = 4  # at most, because a folder may hold few tracks
-EXIT_FAIL_ON, EXIT_ERRORS = 1, 3  # 2 is console.FatalError's, 130 and 143 are a signal's
+EXIT_FAIL_ON, EXIT_ERRORS = 1, 3  # 2 is console.FatalError's, 129, 130 and 143 are a signal's
 
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "auto_envvar_prefix": "SONICSCAN"}
@@ -45,7 +45,7 @@ def main(ctx: click.Context, /, **given: Any) -> None:
     PATHS, the model and reports may also be URLs: s3://bucket/folder, gs://, hf://, https://.
 
     Exit code 0: done. 1: --fail-on was met. 2: usage error or fatal error, without a report. 3: report written, but
-    more than --max-errors tracks failed. 130, 143: interrupted; the same command resumes the scan.
+    more than --max-errors tracks failed. 129, 130, 143: interrupted; the same command resumes the scan.
     """
     from sonicscan.cli import configuration
 

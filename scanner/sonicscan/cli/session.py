@@ -28,7 +28,7 @@ from sonicscan.cli.console import Ended
 from sonicscan.cli.progress import Progress, Tally
 from sonicscan.errors import FAILED_STATUSES
 from sonicscan.library.discovery import Listing
-from sonicscan.machine import INTERRUPTS, on_interrupt
+from sonicscan.machine import interrupts, on_interrupt
 from sonicscan.provenance.record import GENERATION
 from sonicscan.report.row import FileResult
 from sonicscan.report.schema import to_results
@@ -254,7 +254,7 @@ class Session:
 
 
 class Interrupted(Ended):
-    """SIGINT or SIGTERM arrived; the exit code is 128 plus its number, as in shells."""
+    """SIGINT, SIGTERM or SIGHUP arrived; the exit code is 128 plus its number, as in shells."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(128 + signum)
@@ -262,11 +262,15 @@ class Interrupted(Ended):
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM raise `Interrupted`, and a second one end the process at once."""
+    """Let the first of `interrupts` raise `Interrupted`, and a second one end the process at once.
+
+    After a SIGHUP, further ones are ignored: both the shell and the system send one when a terminal is closed.
+    """
 
     def first(signum: int, frame: FrameType | None) -> None:
-        for number in INTERRUPTS:
-            signal.signal(number, signal.SIG_DFL)
+        for number in interrupts():
+            again = number == signum and number not in (signal.SIGINT, signal.SIGTERM)
+            signal.signal(number, signal.SIG_IGN if again else signal.SIG_DFL)
         raise Interrupted(signum)
 
     with on_interrupt(first):
