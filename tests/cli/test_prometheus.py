@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -94,6 +95,20 @@ def test_a_scan_that_cannot_begin_replaces_the_figures_of_an_earlier_one(
     command = [PROGRAM, *wrong, *options]
     assert subprocess.run(command, capture_output=True, check=False, cwd=small_library).returncode == 2
     assert figures(file)["exit_code"] == 2 and figures(file)["running"] == 0
+
+
+def test_carried_files_are_counted_while_a_scan_runs(small_library: Path, tiny_model: Path, tmp_path: Path) -> None:
+    file, report = tmp_path / "scan.prom", tmp_path / "r.parquet"
+    assert scan(small_library, "--model", tiny_model, "--out", report) == 0
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/x.wav"
+        options = ["--model", tiny_model, "--since", report, "--metrics-file", file, "--out", tmp_path / "new.parquet"]
+        process = subprocess.Popen([PROGRAM, small_library, url, *options], stderr=subprocess.PIPE, text=True)
+        wait_for(lambda: file.exists() and figures(file)["carried_files_total"] == 6)
+        assert figures(file)["running"] == 1 and figures(file)["files_total:ok"] == 0
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "interrupted: 0 rows are in" in said, said
 
 
 def test_a_file_that_cannot_be_written_is_refused_at_the_start(

@@ -85,10 +85,12 @@ class Session:
 
                 def each(result: FileResult) -> None:
                     self._note(result, tally)
-                    tally.carried = reported.n_carried
                     progress.update()
 
-                reported.run(each)
+                def carried(rows: int) -> None:
+                    tally.carried = rows
+
+                reported.run(each, carried)
             for without_effect in filter(None, (reported.nothing_resumed(), reported.nothing_carried())):
                 self.say(without_effect)
             tally.carried = 0

@@ -45,11 +45,17 @@ class ResumableScan:
         self._n_earlier = 0 if earlier is None else earlier.num_rows
         self._earlier = Known(SCHEMA.empty_table() if earlier is None else earlier, needed_columns(scan.options))
 
-    def run(self, each: Callable[[FileResult], None]) -> None:
-        """Scores the remaining tracks; `each` is called with every new row after the sink has stored it."""
+    def run(self, each: Callable[[FileResult], None], carried: Callable[[int], None] = lambda rows: None) -> None:
+        """Scores the remaining tracks.
+
+        Args:
+            each: called with every new row after the sink has stored it.
+            carried: called with the number of rows taken over so far, after each of them. It may be called in
+                another thread than `each`.
+        """
         waiting: list[FileResult] = []
         written = time.monotonic()
-        with contextlib.closing(self._scan.score(self._unknown())) as results:
+        with contextlib.closing(self._scan.score(self._unknown(carried))) as results:
             for result in results:
                 waiting.append(result)
                 # Slow scans write each row at once; fast ones a few at a time.
@@ -64,8 +70,12 @@ class ResumableScan:
             each(result)
         waiting.clear()
 
-    def _unknown(self) -> Iterator[Track]:
-        return (track for track in self._tracks if not (self.sink.known.take(track) or self._earlier.take(track)))
+    def _unknown(self, carried: Callable[[int], None]) -> Iterator[Track]:
+        for track in self._tracks:
+            if self.sink.known.take(track) or self._earlier.take(track):
+                carried(self.n_carried)
+            else:
+                yield track
 
     @property
     def n_carried(self) -> int:
