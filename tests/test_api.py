@@ -7,6 +7,7 @@ import inspect
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from sonicscan.audio.decode import read_windows
 from sonicscan.audio.melspec import LogMel
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.cli.demo import make_library, write_sound
-from sonicscan.errors import InputError, ModelError
+from sonicscan.errors import AudioError, InputError, ModelError
 from sonicscan.model.loading import load_model
 from sonicscan.model.sessions import Device
 from sonicscan.scanning.scan import Scan, ScanOptions
@@ -220,10 +221,28 @@ def test_a_scanner_says_what_it_is(calibrated_model: Path, small_library: Path) 
     with sonicscan.Scanner(calibrated_model, max_fpr=0.05, device="cpu") as scanner:
         assert scanner.device == "cpu" and scanner.spec.classes[0] == "human"
         assert scanner.thresholds is not None and scanner.thresholds.max_fpr == 0.05
-        with pytest.raises(InputError, match="holds 6 files"):
+        with pytest.raises(InputError, match="holds more than one file"):
             scanner.score_file(small_library)
+        with pytest.raises(AudioError, match=r"no such file\.wav cannot be explained: No such file"):
+            scanner.explain("no such file.wav")
     with pytest.raises(ModelError, match="closed"):
         scanner.scan(small_library)
+
+
+def test_one_pattern_and_numbers_of_numpy_are_taken_and_parts_of_windows_refused(
+    calibrated_model: Path, small_library: Path
+) -> None:
+    windows: Any
+    for windows in (2.5, "2.5", [2]):
+        with pytest.raises(InputError, match=r"takes? a whole number|windows is a whole number"):
+            sonicscan.Scanner(calibrated_model, windows=windows)
+    windows = np.int64(2)
+    with sonicscan.Scanner(calibrated_model, windows=windows) as scanner:
+        every = [result.path for result in scanner.scan(small_library)]
+        wav = {path for path in every if path.endswith(".wav")}
+        assert 0 < len(wav) < len(every)
+        assert {result.path for result in scanner.scan(small_library, include="*.wav")} == wav
+        assert {result.path for result in scanner.scan(small_library, exclude="*.wav")} == set(every) - wav
 
 
 def test_the_example_of_the_docs_runs(tmp_path: Path) -> None:

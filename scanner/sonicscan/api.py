@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
@@ -138,7 +140,7 @@ class Scanner:
         include: Patterns = (),
         exclude: Patterns = (),
         follow_symlinks: bool = False,
-    ) -> Iterator[FileResult]:
+    ) -> Generator[FileResult, None, None]:
         """Score files and the files below folders; decoding runs in worker processes that this call starts.
 
         Args:
@@ -165,9 +167,11 @@ class Scanner:
             InputError: it is not there, or it is a folder without exactly one file.
             RemoteError: a URL cannot be reached.
         """
-        results = list(self.scan(path, include=("*",)))
+        with contextlib.closing(self.scan(path, include="*")) as scanned:
+            results = list(itertools.islice(scanned, 2))
         if len(results) != 1:
-            raise InputError(f"{path} holds {len(results)} files; score_file takes one, and scan takes folders.")
+            held = "more than one file" if results else "no file"
+            raise InputError(f"{path} holds {held}; score_file takes one, and scan takes folders.")
         return results[0]
 
     def score(self, samples: npt.ArrayLike, sample_rate: int, name: str = "samples") -> FileResult:
@@ -214,7 +218,10 @@ class Scanner:
         from sonicscan.analysis.evidence import explain
 
         scan = self._scan
-        return explain(os.fsencode(path), scan.model, self._plan)
+        try:
+            return explain(os.fsencode(path), scan.model, self._plan)
+        except AudioError as error:
+            raise AudioError(error.status, f"{located(path)} cannot be explained: {error}") from error
 
     def close(self) -> None:
         """Free the model; every later call raises `ModelError`."""
@@ -285,7 +292,7 @@ def scan(
     exclude: Patterns = (),
     follow_symlinks: bool = False,
     **options: Unpack[ScannerOptions],
-) -> Iterator[FileResult]:
+) -> Generator[FileResult, None, None]:
     """Score audio files, and those below folders, for being AI-generated music; creates a `Scanner` for this call.
 
     Args:
