@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import scipy.special
 import soundfile
+from faults import PROGRAM
 from synthesis import calibrated, music, write_model
 
 import sonicscan
@@ -115,8 +116,7 @@ def test_no_guard_is_needed_in_a_script(small_library: Path, tiny_model: Path, t
 
 def test_modules_in_the_current_folder_are_not_imported(small_library: Path, tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text("raise SystemExit('taken over')\n")
-    program = Path(sys.executable).with_name("sonicscan")
-    done = subprocess.run([program, small_library, "--model", tiny_model, "-q"], cwd=tmp_path, capture_output=True)
+    done = subprocess.run([PROGRAM, small_library, "--model", tiny_model, "-q"], cwd=tmp_path, capture_output=True)
     assert done.returncode == 0, done.stderr
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
+from faults import PROGRAM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_samples import row, sample_report
@@ -87,10 +88,9 @@ def test_merged_shards_are_the_whole(shards: int) -> None:
 
 
 def test_real_scans_of_shards_make_the_real_report(small_library: Path, calibrated_model: Path, tmp_path: Path) -> None:
-    program = Path(sys.executable).with_name("sonicscan")
     for name, shard in (("whole", ()), ("1", ("--shard", "1/2")), ("2", ("--shard", "2/2"))):
         out = tmp_path / f"{name}.parquet"
-        subprocess.run([program, small_library, "--model", calibrated_model, "-q", "--out", out, *shard], check=True)
+        subprocess.run([PROGRAM, small_library, "--model", calibrated_model, "-q", "--out", out, *shard], check=True)
     result = run(tmp_path / "1.parquet", tmp_path / "2.parquet", "--out", tmp_path / "m.parquet")
     assert result.exit_code == 0 and "6 tracks" in result.stderr and not result.stdout
 

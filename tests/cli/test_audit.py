@@ -6,7 +6,6 @@ import datetime as dt
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from faults import PROGRAM
 from synthesis import music, write_model
 
 from sonicscan.cli.demo import write_sound
@@ -23,7 +23,6 @@ from sonicscan.cli.scan import main
 from sonicscan.report.readers import read_report
 from sonicscan.scanning.journal import Journal
 
-PROGRAM = Path(sys.executable).with_name("sonicscan")
 RATE = 22050
 LIMIT = "0.435"  # of the tiny model: music scores 0.45 to 0.46, noise 0.42
 

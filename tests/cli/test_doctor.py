@@ -12,14 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from faults import PROGRAM
 
 from sonicscan.cli.scan import main
 from sonicscan.engine.sandbox import offered
 from sonicscan.files import sha256_of
 from sonicscan.machine import usable_cpus
 from sonicscan.model.bundled import DEFAULT, bundled_models
-
-PROGRAM = Path(sys.executable).with_name("sonicscan")
 
 
 def test_the_doctor_says_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

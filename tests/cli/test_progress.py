@@ -6,16 +6,14 @@ import os
 import pty
 import re
 import subprocess
-import sys
 from pathlib import Path
 
+from faults import PROGRAM
 from synthesis import music
 
 from sonicscan.cli.demo import write_sound
 from sonicscan.cli.progress import Tally
 from sonicscan.report.row import FileResult
-
-PROGRAM = Path(sys.executable).with_name("sonicscan")
 
 
 def on_a_terminal(*arguments: str | Path) -> tuple[int, str]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from faults import wait_for
+from faults import PROGRAM, wait_for
 from prometheus_client.parser import text_string_to_metric_families
 from synthesis import music
 
@@ -20,7 +19,6 @@ from sonicscan.cli.prometheus import MetricsFile
 from sonicscan.engine.local import EngineStats
 from sonicscan.report.row import FileResult
 
-PROGRAM = Path(sys.executable).with_name("sonicscan")
 Figures = dict[str, float]
 
 

@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from faults import PROGRAM
 from synthesis import calibrated, music, write_model
 
 from sonicscan.cli.demo import write_sound
@@ -28,7 +28,6 @@ from sonicscan.report.schema import SCHEMA
 from sonicscan.spec import ModelSpec
 
 MakeModel = Callable[..., Path]
-PROGRAM = Path(sys.executable).with_name("sonicscan")
 Done = subprocess.CompletedProcess[bytes]
 CARDS = {"sonic-small-v2": "model-card.md", "sonic-lambda-v2": "lambda-card.md"}
 

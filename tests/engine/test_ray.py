@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from c2pa_files import authority, signed
+from faults import PROGRAM
 from hypothesis import given
 from hypothesis import strategies as st
 from synthesis import music
@@ -32,7 +33,6 @@ from sonicscan.report.row import FileResult
 from sonicscan.report.schema import to_batch, to_results
 from sonicscan.scanning.scan import Scan, ScanOptions, ray_engine
 
-PROGRAM = Path(sys.executable).with_name("sonicscan")
 # A header of 255 channels at 768 kHz, and as many bytes of them as a header can claim.
 _FRAME = 255 * 4
 VAST = (b"RIFF", 0xFFFFFFFF, b"WAVEfmt ", 16, 3, 255, 768000, 768000 * _FRAME % 2**32, _FRAME, 32, b"data", 0xFFFFFFF0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from c2pa_files import GENERATED, authority, signed, sound, store_of
+from faults import PROGRAM
 from hypothesis import given
 from hypothesis import strategies as st
 from sounds import encode
@@ -45,8 +45,6 @@ from sonicscan.scanning.reuse import identified
 from sonicscan.scanning.scan import Scan, ScanOptions, now
 from sonicscan.scoring.thresholds import Thresholds
 from sonicscan.spec import ModelSpec
-
-PROGRAM = Path(sys.executable).with_name("sonicscan")
 
 
 @pytest.fixture(scope="module")

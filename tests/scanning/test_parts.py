@@ -16,6 +16,7 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from faults import PROGRAM
 from synthesis import music
 
 from sonicscan.cli import report as report_cli
@@ -32,8 +33,6 @@ from sonicscan.scanning.reportfile import FileSink
 from sonicscan.scanning.resumable import ResumableScan
 from sonicscan.scanning.scan import Scan, ScanOptions
 from sonicscan.scanning.sinks import Origin
-
-PROGRAM = Path(sys.executable).with_name("sonicscan")
 
 
 def scan(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

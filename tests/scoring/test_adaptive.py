@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from faults import PROGRAM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthesis import calibrated, music, write_model
@@ -29,7 +29,6 @@ from sonicscan.spec import ModelSpec
 
 LAW = settings(derandomize=True, deadline=None, max_examples=200)
 ADAPTIVE = WindowPlan.parse("adaptive", adaptive=True)
-PROGRAM = Path(sys.executable).with_name("sonicscan")
 
 
 @LAW
