@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,15 +32,6 @@ from sonicscan_train.fit.run import FitConfig, RunFolder, TrainingProgress
 from sonicscan_train.nets import checkpoint
 from sonicscan_train.nets.backbones import build
 from sonicscan_train.packaged import read_packaged
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """So small a network is slower with two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -42,15 +41,6 @@ from sonicscan_train.sound.stress import CONDITIONS, sample, stressed
 
 BINARY = ModelSpec(architecture=TINY)
 THREE = ModelSpec(architecture=TINY, classes=("human", "suno", "udio"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """So small a network is slower with two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def invoke(*arguments: str | Path) -> Result:
