@@ -15,12 +15,11 @@ from sonicscan.audio.melspec import log_mel
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import AudioError, InputError
 from sonicscan.spec import HUMAN, AudioSpec
-from sonicscan_train.data.clips import Clip
+from sonicscan_train.data.clips import CODEC, Clip
 from sonicscan_train.data.manifest import read_manifest
 
 VERIFYING_WINDOWS = 40  # batches of 1, 7 and 32
 RANGING_WINDOWS = 64
-_CODEC = "codec"  # music by people after a neural codec: counts as neither class
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def read_calibration_data(path: Path) -> CalibrationData:
     return CalibrationData(
         name=path.name,
         human=human,
-        other=tuple(clip for clip in judging if clip.label not in (HUMAN, _CODEC)),
+        other=tuple(clip for clip in judging if clip.label not in (HUMAN, CODEC)),
         ranging=tuple(clip for clip in clips if clip.part in ("train", "valid")) or tuple(clips),
     )
 
