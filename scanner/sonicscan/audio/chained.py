@@ -11,10 +11,10 @@ import soxr
 
 from sonicscan.arrays import Float32
 from sonicscan.audio.ffmpeg import SAMPLE_RATES, AvSource
+from sonicscan.audio.ogg import BEGINS_STREAM
 from sonicscan.audio.views import View, read_at
 from sonicscan.errors import AudioError
 
-_BEGINS_STREAM = 0x02  # flag of a page
 _MAX_PAGES = 5_000_000
 _SEARCHED = 128 << 10  # bytes at a time, for the next page behind a damaged spot
 
@@ -129,7 +129,7 @@ def _starts(file: io.RawIOBase) -> list[int]:
                 break
             at = following
             continue
-        begins = bool(page[5] & _BEGINS_STREAM)
+        begins = bool(page[5] & BEGINS_STREAM)
         if begins and inside:
             starts.append(at)
         inside = not begins

@@ -8,6 +8,7 @@ from typing import Literal
 
 from sonicscan.audio.views import read_at
 
+BEGINS_STREAM = 0x02  # flag of a page
 _MAX_PAGES = 256  # until the first timestamp
 _HEADER = 27  # bytes of a page's header, without its table of sizes
 _SEARCHED = (64 << 10) + 300  # a page has at most 65,307 bytes
@@ -30,7 +31,7 @@ def odd_ogg(file: io.RawIOBase) -> Literal["late", "chained"] | None:
         page = read_at(file, at, 27 + 255)
         if page[:4] != b"OggS":
             break
-        if at and page[5] & 2 and page[14:18] != serial:
+        if at and page[5] & BEGINS_STREAM and page[14:18] != serial:
             return None  # several multiplexed streams
         sizes = page[27 : 27 + page[26]]
         packets += sum(size < 255 for size in sizes)

@@ -26,7 +26,7 @@ from sonicscan.audio.downmix import bitstream_error
 from sonicscan.audio.ffmpeg import SAMPLE_RATES, AvSource
 from sonicscan.audio.libsndfile import SndfileSource
 from sonicscan.audio.mended import MENDED, MendedSource
-from sonicscan.audio.ogg import odd_ogg
+from sonicscan.audio.ogg import BEGINS_STREAM, odd_ogg
 from sonicscan.audio.views import View
 from sonicscan.errors import AudioError, Status
 from sonicscan.library.ranges import OpenFile
@@ -34,7 +34,6 @@ from sonicscan.library.ranges import OpenFile
 MAX_CHANNELS = 64
 _NARROW_OPUS_RATE = 24000  # Hz; up to it, libsndfile decodes at less than 48 kHz
 _LATE = "its first page is dated late; the sound before it is not in the file."
-_BEGINS_STREAM = 0x02  # flag of an Ogg page
 
 _ERRNO_STATUS: dict[int, Status] = {
     errno.EACCES: "permission_denied",
@@ -224,7 +223,7 @@ def _is_ogg_for_ffmpeg(file: io.RawIOBase, forwards: bool) -> bool:
     if head[:4] != b"OggS" or len(head) < 512:
         return False
     next_page = head[27 + head[26] + sum(head[27 : 27 + head[26]]) :]
-    if len(next_page) < 6 or next_page[:4] != b"OggS" or next_page[5] & _BEGINS_STREAM:
+    if len(next_page) < 6 or next_page[:4] != b"OggS" or next_page[5] & BEGINS_STREAM:
         return False  # several multiplexed streams: the two libraries may choose different ones
     if head[28:36] == b"OpusHead":
         noted_rate = int.from_bytes(head[40:44], "little")
