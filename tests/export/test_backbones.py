@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
+import resource
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,7 @@ def saved(tmp_path: Path) -> tuple[Path, DetectorNet, ModelSpec]:
     network = build(SMALL, seed=2).eval()
     spec = ModelSpec(network.architecture, calibration=Calibration.of([0.1, 0.2]), metrics={"auc": 0.9})
     folder = tmp_path / "runs" / "best"
-    checkpoint.save(folder, network, spec, lambda partial: (partial / "optimiser.txt").write_text("x") and None)
+    checkpoint.save(folder, network, spec)
     return folder, network, spec
 
 
@@ -117,30 +118,44 @@ def test_a_checkpoint_comes_back_as_it_was(saved: tuple[Path, DetectorNet, Model
     assert not loaded.training
     with torch.inference_mode():
         assert torch.equal(loaded(images(1)), network(images(1)))
-    assert sorted(path.name for path in folder.iterdir()) == ["model.safetensors", "optimiser.txt", "spec.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["model.safetensors", "spec.json"]
     assert len(checkpoint.weights_digest(folder)) == 64
 
 
-def test_a_checkpoint_is_replaced_whole_and_leaves_nothing_else(saved: tuple[Path, DetectorNet, ModelSpec]) -> None:
+def test_a_checkpoint_is_replaced_and_other_files_in_its_folder_stay(
+    saved: tuple[Path, DetectorNet, ModelSpec],
+) -> None:
     folder, _, spec = saved
+    (folder / "model.onnx").write_text("exported")
     other = build(SMALL, seed=9)
     checkpoint.save(folder, other, dataclasses.replace(spec, temperature=2.0))
+    assert sorted(path.name for path in folder.iterdir()) == ["model.onnx", "model.safetensors", "spec.json"]
     assert [path.name for path in folder.parent.iterdir()] == ["best"]
     loaded, loaded_spec = checkpoint.load(folder)
     assert loaded_spec.temperature == 2.0
     assert torch.equal(loaded.head.weight, other.head.weight)
 
 
+def test_a_checkpoint_is_written_into_the_current_folder(
+    saved: tuple[Path, DetectorNet, ModelSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, network, spec = saved
+    monkeypatch.chdir(folder)
+    checkpoint.save(Path(), network, dataclasses.replace(spec, temperature=2.0))
+    assert checkpoint.load_spec(folder).temperature == 2.0
+
+
 def test_a_save_that_fails_leaves_the_earlier_checkpoint(saved: tuple[Path, DetectorNet, ModelSpec]) -> None:
     folder, network, spec = saved
-
-    def fail(partial: Path) -> None:
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(ModelError, match="No space left on device"):
-        checkpoint.save(folder, network, dataclasses.replace(spec, temperature=3.0), fail)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(ModelError, match="File too large"):
+            checkpoint.save(folder, network, dataclasses.replace(spec, temperature=3.0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert checkpoint.load_spec(folder) == spec
-    assert [path.name for path in folder.parent.iterdir()] == ["best"]
+    assert sorted(path.name for path in folder.iterdir()) == ["model.safetensors", "spec.json"]
 
 
 def test_a_spec_must_be_the_models(saved: tuple[Path, DetectorNet, ModelSpec], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A checkpoint is a folder: `model.safetensors`, `spec.json` and whatever else training puts beside them.
+"""A checkpoint is a folder with `model.safetensors` and `spec.json`; other files in the folder are left alone.
 
 `spec.json` is `ModelSpec.to_json()`, the same contract that the ONNX file will carry. Nothing in a checkpoint is
 ever executed: no pickle is read.
@@ -6,14 +6,11 @@ ever executed: no pickle is read.
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import tempfile
-from collections.abc import Callable
+import os
 from pathlib import Path
 
 from sonicscan.errors import ModelError
-from sonicscan.files import sha256_of
+from sonicscan.files import replacing, sha256_of
 from sonicscan.spec import ModelSpec
 from sonicscan_train.nets.backbones import DetectorNet, build, full_name, load_exactly, read_weights
 
@@ -21,35 +18,33 @@ WEIGHTS_NAME = "model.safetensors"
 SPEC_NAME = "spec.json"
 
 
-def save(folder: Path, model: DetectorNet, spec: ModelSpec, write_more: Callable[[Path], None] | None = None) -> None:
-    """Write a checkpoint that appears whole, by rename; an earlier one of that name is replaced.
+def save(folder: Path, model: DetectorNet, spec: ModelSpec) -> None:
+    """Write a checkpoint; both files of an earlier one are replaced, each by rename.
+
+    The earlier `spec.json` is removed before the weights are replaced. So an interruption leaves no weights with the
+    contract, and the calibration, of others.
 
     Args:
-        folder: the checkpoint's name; its parent is made where it is missing.
+        folder: made where it is missing.
         model: its weights are copied to the CPU.
         spec: must name the model's architecture and as many classes as its head has.
-        write_more: called with the folder being written, to put optimiser state and such into it.
 
     Raises:
-        ModelError: spec and model disagree, or the folder cannot be written.
+        ModelError: spec and model disagree, or a file cannot be written.
     """
     import safetensors.torch
 
     _check_match(model, spec)
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
-        try:
-            tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-            safetensors.torch.save_file(tensors, partial / WEIGHTS_NAME)
-            (partial / SPEC_NAME).write_text(spec.to_json(), encoding="utf-8")
-            if write_more is not None:
-                write_more(partial)
-            partial.chmod(0o755)
-            _swap(partial, folder)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / SPEC_NAME) as contract, replacing(folder / WEIGHTS_NAME) as weights:
+            contract.write(spec.to_json().encode())
+            weights.write(safetensors.torch.save(tensors))
+            for file in (contract, weights):  # a full disk must show before the earlier contract is removed
+                file.flush()
+                os.fsync(file.fileno())
+            (folder / SPEC_NAME).unlink(missing_ok=True)
     except OSError as error:
         raise ModelError(f"the checkpoint {folder} could not be written: {error.strerror or error}.") from error
 
@@ -100,19 +95,3 @@ def _check_match(model: DetectorNet, spec: ModelSpec) -> None:
         raise ModelError(f"the spec says {spec.architecture} and the model is {model.architecture}.")
     if len(spec.classes) != model.head.out_features:
         raise ModelError(f"the spec has {len(spec.classes)} classes and the model {model.head.out_features}.")
-
-
-def _swap(partial: Path, folder: Path) -> None:
-    """Renames `partial` to `folder`; an earlier folder is moved away first, since a folder cannot be replaced by
-    rename."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    with contextlib.suppress(FileNotFoundError):
-        folder.rename(old)
-    try:
-        partial.rename(folder)
-    except OSError:
-        with contextlib.suppress(FileNotFoundError):
-            old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
