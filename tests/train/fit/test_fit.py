@@ -281,6 +281,18 @@ def test_the_command_trains_from_a_weights_file_and_divides_data_by_itself(tmp_p
     assert again.exit_code == 2 and "--resume" in again.stderr
 
 
+def test_tracks_of_a_split_are_not_trained_on_because_other_data_has_none(tmp_path: Path) -> None:
+    """A recipe without validation trains on all data without a split; the left-out parts of a split stay left out."""
+    rows = [{"path": c.path, "label": c.label, "group": c.group, "split": part}
+            for c, part in zip(load([str(write_data(tmp_path / "data", 3, seconds=1.5))]),
+                               ("train", "holdout", "") * 2, strict=True)]  # fmt: skip
+    data = write_manifest(tmp_path / "manifest.csv", rows)
+    done = invoke(command(data, tmp_path / "run", "--weights", "none", "--recipe", str(cached_recipe(tmp_path))))
+    assert done.exit_code == 2
+    assert "2 of 6 clips have no part in the split, the first one" in done.stderr and "human002.wav" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_leaves_a_run_to_resume(tmp_path: Path, number: signal.Signals) -> None:
     data = write_data(tmp_path / "data", 6, seconds=1.5)

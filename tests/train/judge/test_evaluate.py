@@ -334,6 +334,12 @@ def test_calibrate_and_evaluate_from_the_command_line(tmp_path: Path) -> None:
     for name in ("roc.png", "scores-test.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
     assert invoke("evaluate", tmp_path / "model", "--data", split, "--part", "holdout", "--out", out).exit_code == 2
+    other = write_data(tmp_path / "other", 1, seconds=1.5)
+    for command in ("calibrate", "evaluate"):
+        refused = invoke(command, tmp_path / "model", "--data", split, "--data", other, "--out", out)
+        assert refused.exit_code == 2 and "2 of 26 clips have no part in the split" in refused.stderr
+        refused = invoke(command, tmp_path / "model", "--data", data, "--part", "test", "--out", out)
+        assert refused.exit_code == 2 and "the data has no split, and so no part 'test'" in refused.stderr
 
 
 def test_an_onnx_model_is_evaluated_and_stressed_through_the_scanner(tmp_path: Path) -> None:

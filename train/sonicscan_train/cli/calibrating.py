@@ -14,7 +14,7 @@ from sonicscan.errors import InputError
 from sonicscan.scoring.thresholds import certified_rates
 from sonicscan.spec import ModelSpec
 from sonicscan_train.cli.display import counting, say
-from sonicscan_train.data.clips import CODEC, Clip, check_two_classes
+from sonicscan_train.data.clips import CODEC, Clip, check_two_classes, has_split
 from sonicscan_train.data.datasets import skip_unreadable
 from sonicscan_train.judge.calibration import RATES, TEMPERATURES, calibrated, require
 from sonicscan_train.judge.scoring import Forward, TrackLogits, track_logits
@@ -95,10 +95,12 @@ def say_skipped(clip: Clip, why: str) -> None:
 
 def _part(clips: Sequence[Clip], part: str | None) -> tuple[list[Clip], str]:
     """Returns the clips to calibrate on, never those of the training part."""
-    found = {clip.part for clip in clips}
-    if found == {""}:
+    if not has_split(clips):
+        if part is not None:
+            raise InputError(f"the data has no split, and so no part {part!r}.")
         say("the data has no split, so all of it is used; the model must not have been trained on it.")
         return list(clips), "all of the data"
+    found = {clip.part for clip in clips}
     if part is None:
         part = "calibration" if "calibration" in found else "valid"
         if part == "valid":
@@ -107,7 +109,7 @@ def _part(clips: Sequence[Clip], part: str | None) -> tuple[list[Clip], str]:
         raise InputError("a model cannot be calibrated on its training part; name another --part.")
     chosen = [clip for clip in clips if clip.part == part]
     if not chosen:
-        raise InputError(f"the split has no part {part!r}; it has {', '.join(sorted(found - {''}))}.")
+        raise InputError(f"the split has no part {part!r}; it has {', '.join(sorted(found))}.")
     return chosen, part
 
 

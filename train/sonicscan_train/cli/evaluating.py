@@ -14,7 +14,7 @@ from sonicscan.report.row import FileResult
 from sonicscan.spec import ModelSpec
 from sonicscan_train.cli.calibrating import on_best_device, say_skipped
 from sonicscan_train.cli.display import counting, say
-from sonicscan_train.data.clips import CODEC, Clip, check_two_classes
+from sonicscan_train.data.clips import CODEC, Clip, check_two_classes, has_split
 from sonicscan_train.data.datasets import skip_unreadable
 from sonicscan_train.data.features import Features, measure_all
 from sonicscan_train.judge.evaluation import Row, Section, evaluate, stress_row
@@ -129,18 +129,18 @@ def _from_result(clip: Clip, result: FileResult) -> ScoredTrack:
 
 def _parts(clips: Sequence[Clip], asked: Sequence[str]) -> dict[str, tuple[list[Clip], str]]:
     """The clips of each part to evaluate, and a note for the report."""
-    by_part: dict[str, list[Clip]] = {}
-    for clip in clips:
-        by_part.setdefault(clip.part, []).append(clip)
-    if set(by_part) == {""}:
+    if not has_split(clips):
         if asked:
             raise InputError(f"the data has no split, and so no part {asked[0]!r}.")
         say("the data has no split, so all of it is evaluated; the model must not have been trained on it.")
         return {"all": (list(clips), "")}
+    by_part: dict[str, list[Clip]] = {}
+    for clip in clips:
+        by_part.setdefault(clip.part, []).append(clip)
     names = list(asked) or [name for name in ("test", "holdout") if name in by_part]
     missing = [name for name in names if name not in by_part]
     if missing or not names:
-        has = ", ".join(sorted(set(by_part) - {""}))
+        has = ", ".join(sorted(by_part))
         raise InputError(f"the split has no part {missing[0] if missing else 'test'!r}; it has {has}.")
     chosen = {}
     for name in names:

@@ -15,7 +15,7 @@ from sonicscan.cli.console import Ended
 from sonicscan.errors import InputError
 from sonicscan.machine import on_interrupt
 from sonicscan_train.cli.display import say, training
-from sonicscan_train.data.clips import ClassMode, Clip, check_two_classes, class_names, data_digest
+from sonicscan_train.data.clips import ClassMode, Clip, check_two_classes, class_names, data_digest, has_split
 from sonicscan_train.data.datasets import skip_unreadable
 from sonicscan_train.data.folds import read_folds
 from sonicscan_train.data.splits import SplitPlan, split, split_by_files, summary
@@ -130,8 +130,8 @@ def _without_fold(clips: Sequence[Clip], recipe: Recipe, seed: int, main: bool) 
 
 
 def _with_parts(clips: Sequence[Clip], recipe: Recipe, seed: int, main: bool) -> list[Clip]:
-    """Returns the clips with their own split if all have one; otherwise with a new split of the recipe's kind."""
-    if all(clip.part for clip in clips):
+    """Returns the clips with their own split if they have one; otherwise with a new split of the recipe's kind."""
+    if has_split(clips):
         return list(clips)
     if recipe.best == "last":  # nothing is chosen by validation
         return [dataclasses.replace(clip, part="train") for clip in clips]

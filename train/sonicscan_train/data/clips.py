@@ -140,6 +140,21 @@ def check_two_classes(clips: Sequence[Clip], what: str) -> None:
         raise InputError(f"{what} needs music by people and by AI, and there is only {_known(clips)}.")
 
 
+def has_split(clips: Sequence[Clip]) -> bool:
+    """Whether every clip has its part of a split; False if none has.
+
+    Raises:
+        InputError: some clips have a part and others have none.
+    """
+    without = [clip for clip in clips if not clip.part]
+    if 0 < len(without) < len(clips):
+        raise InputError(
+            f"{len(without)} of {len(clips)} clips have no part in the split, the first one {without[0].path}; make "
+            "one split of all the data with `sonicscan-train split`."
+        )
+    return not without
+
+
 def check_groups(clips: Sequence[Clip], needed: int, what: str) -> None:
     """Raise `InputError` where a class has fewer than `needed` groups."""
     for label in sorted({clip.label for clip in clips}):
