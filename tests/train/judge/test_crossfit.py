@@ -125,8 +125,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def crossfit(corpus: Path, out: Path, members: list[Path], *options: str) -> Result:
-    arguments = ["crossfit", *map(str, members), "--data", str(corpus / "manifest.csv"), "--name", "two-v1",
+def crossfit(corpus: Path, out: Path, members: list[Path], *options: str, data: Path | None = None) -> Result:
+    arguments = ["crossfit", *map(str, members), "--data", str(data or corpus / "manifest.csv"), "--name", "two-v1",
                  "--folds", str(corpus / "folds.csv"), "--workers", "1", "--bootstraps", "20"]  # fmt: skip
     return CliRunner().invoke(main, [*arguments, "--out", str(out), *options])
 
@@ -163,8 +163,7 @@ def test_the_command_scores_each_fold_with_the_scanner_and_writes_contract_and_c
     with (out / "by-source.csv").open() as file:
         sources = {(row["label"], row["source"]): row for row in csv.DictReader(file)}
     assert int(sources["codec", "codec1"]["tracks"]) == 1 and sources["human", "human0"]["auc"] == ""
-    # Scores are there: nothing is decoded again. The folds' order is that of the members.
-    (out / "fold-1.csv").write_text((out / "fold-1.csv").read_text().replace("wav", "wave"))
+    # The folds' order is that of the members.
     set_by_hand = crossfit(corpus, out, members, "--shrink", "1")
     assert set_by_hand.exit_code == 0 and "fitted on tracks" not in set_by_hand.stderr
     assert read_fit(out)[0].shrink == 1.0
@@ -181,6 +180,34 @@ def test_the_command_scores_each_fold_with_the_scanner_and_writes_contract_and_c
     nameless = write_model(tmp_path / "nameless.onnx", ModelSpec("tiny"), gain=10.0)
     refused = crossfit(corpus, tmp_path / "no", [nameless])
     assert refused.exit_code == 2 and "give one member for each" in refused.stderr
+
+
+def test_scores_are_used_again_for_the_same_member_windows_and_tracks_only(corpus: Path, tmp_path: Path) -> None:
+    members = [write_model(tmp_path / f"m{k}.onnx", ModelSpec("tiny", provenance={"fold": k})) for k in (0, 1)]
+    rows = (corpus / "manifest.csv").read_text().splitlines(keepends=True)
+    fewer = corpus / "fewer.csv"
+    fewer.write_text("".join(row for row in rows if not row.startswith("16.wav")))
+    out = tmp_path / "out"
+
+    def scored(data: Path, *options: str) -> dict[str, int]:
+        """Windows of each track in fold 0."""
+        done = crossfit(corpus, out, members, "--shrink", "0", *options, data=data)
+        assert done.exit_code == 0, done.output
+        with (out / "fold-0.csv").open() as file:
+            return {Path(row["path"]).name: len(json.loads(row["logits"])) for row in csv.DictReader(file)}
+
+    first = scored(fewer)
+    assert set(first.values()) == {2} and "16.wav" not in first
+    made = (out / "fold-0.csv").stat().st_mtime_ns
+    assert scored(fewer) == first and (out / "fold-0.csv").stat().st_mtime_ns == made
+    more = scored(corpus / "manifest.csv")
+    assert more == {**first, "16.wav": 2}
+    assert scored(corpus / "manifest.csv", "--windows", "1") == dict.fromkeys(more, 1)
+    # A track without a score is named again.
+    lines = (out / "fold-0.csv").read_text().splitlines(keepends=True)
+    (out / "fold-0.csv").write_text("".join(line for line in lines if "/0.wav," not in line))
+    again = crossfit(corpus, out, members, "--shrink", "0", "--windows", "1")
+    assert again.exit_code == 0 and f"no score: {corpus / '0.wav'}: it had none" in again.stderr
 
 
 def families_track(clip: Clip, margins: list[float], shares: list[float]) -> TrackLogits:

@@ -151,7 +151,7 @@ def crossfit(
 
     MEMBER is a checkpoint or an ONNX file, one for each fold, in the order of the folds. With fewer members, those
     folds alone are used that a member was trained without. `sonicscan-export MEMBER... --crossfit OUT` writes the
-    model. Scores in OUT are used again where member and tracks are the same.
+    model. Scores in OUT are used again where member, --windows and tracks are the same.
     """
     from sonicscan.audio.windows import WindowPlan
     from sonicscan_train.cli.crossfitting import CrossfitOptions, run_crossfit

@@ -15,14 +15,14 @@ from sonicscan.audio.facts import AudioFacts
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.files import sha256_of
 from sonicscan.model.loading import load_model
-from sonicscan.spec import ModelSpec
+from sonicscan.spec import ModelSpec, digest_of
 from sonicscan_train.data.clips import Clip
 from sonicscan_train.data.manifest import read_table, write_table
 from sonicscan_train.judge.scanner import scan_clips
 from sonicscan_train.judge.scoring import Forward, TrackLogits, track_logits
 from sonicscan_train.nets import checkpoint
 
-_COLUMNS = ("path", "model", "codec", "sample_rate", "bandwidth_hz", "duration_s", "loudness_db", "logits")
+_COLUMNS = ("path", "made_of", "codec", "sample_rate", "bandwidth_hz", "duration_s", "loudness_db", "logits")
 _LEAST_SHARE = 1e-9  # of a class in a report's row, so that its logarithm is finite
 
 
@@ -48,12 +48,17 @@ def score_fold(
         table: a CSV file of this fold's logits; None keeps nothing.
         forward_of: loads a checkpoint.
         workers: processes that decode.
-        skipped: called for a track without a score.
+        skipped: called for a track without a score, also where the scores are taken from `table`.
         done: called after each track.
     """
-    digest = sha256_of(member) if member.is_file() else checkpoint.weights_digest(member)
-    known = _read_table(table, digest, clips) if table is not None else None
+    weights = sha256_of(member) if member.is_file() else checkpoint.weights_digest(member)
+    made_of = digest_of([weights, str(plan), [clip.path for clip in clips]])
+    known = _read_table(table, made_of, clips) if table is not None else None
     if known is not None:
+        there = {track.clip.path for track in known}
+        for clip in clips:
+            if clip.path not in there:
+                skipped(clip, f"it had none when {table} was made")
         return known
     tracks: list[TrackLogits] = []
     if member.is_dir():
@@ -80,7 +85,7 @@ def score_fold(
     order = {clip.path: i for i, clip in enumerate(clips)}
     tracks.sort(key=lambda track: order[track.clip.path])
     if table is not None:
-        write_table(table, _COLUMNS, [_cells(track, digest) for track in tracks])
+        write_table(table, _COLUMNS, [_cells(track, made_of) for track in tracks])
     return tracks
 
 
@@ -105,24 +110,24 @@ def _raw_logits(margins: Float64, scores: Mapping[str, float], spec: ModelSpec) 
     return logits
 
 
-def _cells(track: TrackLogits, digest: str) -> list[object]:
+def _cells(track: TrackLogits, made_of: str) -> list[object]:
     facts = track.facts
     about: tuple[object, ...] = ("", "", "", "", "")
     if facts is not None:
         loudness = "" if facts.loudness_db is None else facts.loudness_db
         about = (facts.codec, facts.sample_rate, facts.bandwidth_hz or "", facts.duration_s, loudness)
-    return [track.clip.path, digest, *about, json.dumps(track.logits[:, 1:].tolist())]
+    return [track.clip.path, made_of, *about, json.dumps(track.logits[:, 1:].tolist())]
 
 
-def _read_table(path: Path, digest: str, clips: Sequence[Clip]) -> list[TrackLogits] | None:
-    """What `score_fold` left there for the same member and clips; None where there is no such thing."""
+def _read_table(path: Path, made_of: str, clips: Sequence[Clip]) -> list[TrackLogits] | None:
+    """What `score_fold` left there for the same member, windows and clips; None where there is no such thing."""
     if not path.exists():
         return None
     by_path = {clip.path: clip for clip in clips}
     tracks = []
     for row in read_table(path):
         clip = by_path.get(row["path"])
-        if row["model"] != digest or clip is None or "logits" not in row:  # earlier tables have margins
+        if row.get("made_of") != made_of or clip is None:  # of another member or other clips, or by an earlier version
             return None
         facts = AudioFacts(
             status="ok",
@@ -134,7 +139,7 @@ def _read_table(path: Path, digest: str, clips: Sequence[Clip]) -> list[TrackLog
             bandwidth_hz=float(row["bandwidth_hz"]) if row["bandwidth_hz"] else None,
             warnings=(),
             whole_windows=1,
-            loudness_db=float(row["loudness_db"]) if row.get("loudness_db") else None,  # earlier tables lack it
+            loudness_db=float(row["loudness_db"]) if row["loudness_db"] else None,
         )
         tracks.append(track_of(clip, np.array(json.loads(row["logits"])), facts))
     return tracks
