@@ -427,6 +427,17 @@ def test_a_run_by_the_clock_ends_in_time(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert len(rows) > 1  # more epochs than the recipe's: time counts
     assert rows[-1]["lr"] < rows[0]["lr"]
+    assert f"epoch {len(rows)}: loss" in done.stderr
+
+
+def test_a_run_whose_time_is_over_before_the_first_epoch_is_an_error(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", 4, seconds=5.2)
+    asked = command(data, tmp_path / "run", "--weights", "none", "--recipe", str(cached_recipe(tmp_path)))
+    done = invoke([*asked, "--until", "2020-01-01T00:00"])
+    assert done.exit_code == 2 and "--until was over before the first epoch" in done.stderr
+    soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=5)
+    assert invoke([*asked, "--resume", "--until", f"{soon:%Y-%m-%dT%H:%M:%S}"]).exit_code == 0
+    assert (tmp_path / "run" / "best").exists()
 
 
 def test_the_end_of_a_run_by_the_clock_can_be_moved_and_nothing_else(clips: list[Clip], tmp_path: Path) -> None:

@@ -32,8 +32,13 @@ Training = tuple[Callable[[int, int], None], Callable[[float], None], Callable[[
 
 
 @contextlib.contextmanager
-def training(epochs: int) -> Iterator[Training]:
-    """Shows progress of a training run; returns functions to call before an epoch, after a step and after an epoch."""
+def training(epochs: int | None) -> Iterator[Training]:
+    """Shows progress of a training run; returns functions to call before an epoch, after a step and after an epoch.
+
+    Args:
+        epochs: of the whole run; None where it ends by the clock.
+    """
+    of_all = "" if epochs is None else f"/{epochs}"
     with _Bar() as bar:
 
         def ended(row: Any) -> None:
@@ -41,12 +46,12 @@ def training(epochs: int) -> Iterator[Training]:
                 f"validation loss {row['valid_loss']:.4f}, AUC {row['valid_auc']:.4f}, " if "valid_loss" in row else ""
             )
             say(
-                f"epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.4f}, {validated}"
+                f"epoch {row['epoch']}{of_all}: loss {row['train_loss']:.4f}, {validated}"
                 f"{row['windows_per_s']:.1f} windows/s, {row['seconds']:.0f} s"
             )
 
         yield (
-            lambda epoch, steps: bar.begin(f"epoch {epoch}/{epochs}", steps),
+            lambda epoch, steps: bar.begin(f"epoch {epoch}{of_all}", steps),
             lambda loss: bar.advance(f"loss {loss:.4f}"),
             ended,
         )

@@ -90,7 +90,7 @@ def run_fit(clips: Sequence[Clip], options: FitOptions, out: Path, resume: bool,
     with contextlib.ExitStack() as stack:
         watcher = Watcher()
         if main:
-            began, stepped, ended = stack.enter_context(training(recipe.epochs))
+            began, stepped, ended = stack.enter_context(training(recipe.epochs if options.until is None else None))
             watcher = Watcher(began, stepped, ended, skipped=say)
         try:
             stack.enter_context(_interruptible())

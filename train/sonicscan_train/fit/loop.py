@@ -82,7 +82,7 @@ def fit(
         the figures of all epochs; `out/best` is the checkpoint.
 
     Raises:
-        InputError: a part or a class is missing, unknown labels, or `out` holds another run.
+        InputError: a part or a class is missing, unknown labels, `out` holds another run, or no time for an epoch.
         ModelError: no such network or weights, or a loss that is not finite.
     """
     train, valid, spec = _prepared(clips, config)
@@ -136,6 +136,11 @@ def fit(
             _write(folder, session, spec, progress, result)
             watch.ended(row)
         accelerator.wait_for_everyone()
+    if progress.epoch == 0:
+        raise InputError(
+            f"--until was over before the first epoch, so {out} has no checkpoint; add --resume and give a later time "
+            "(UTC)."
+        )
     return progress
 
 
