@@ -121,6 +121,13 @@ def test_calibration_counts_one_track_of_each_group() -> None:
     chosen = [t.clip.path for t in one_of_each_group(human, 0)]
     assert chosen == [t.clip.path for t in one_of_each_group(list(reversed(human)), 0)]
     assert {t.clip.path for seed in range(300) for t in one_of_each_group(human, seed)} == {t.clip.path for t in human}
+    # Songs of one artist are as little independent, whatever their groups are.
+    by_three = [
+        dataclasses.replace(t, clip=dataclasses.replace(t.clip, artist=f"a{i % 3}")) for i, t in enumerate(human[:40])
+    ]
+    assert len(one_of_each_group(by_three, 0)) == 3
+    ai = [t for t in found if not t.clip.human]
+    assert calibrated([*by_three, *ai], BINARY, data="").calibration.n == 3
     # The scores stored are those that the scanner gives, temperature and all.
     assert set(spec.calibration.scores) <= {scored(t, spec).score for t in human}
 

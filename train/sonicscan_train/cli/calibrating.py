@@ -14,7 +14,7 @@ from sonicscan.errors import InputError
 from sonicscan.scoring.thresholds import certified_rates
 from sonicscan.spec import ModelSpec
 from sonicscan_train.cli.display import counting, say
-from sonicscan_train.data.clips import CODEC, Clip, check_two_classes, has_split
+from sonicscan_train.data.clips import CODEC, Clip, check_two_classes, has_split, independent_groups
 from sonicscan_train.data.datasets import skip_unreadable
 from sonicscan_train.judge.calibration import RATES, TEMPERATURES, calibrated, require
 from sonicscan_train.judge.scoring import Forward, TrackLogits, track_logits
@@ -52,7 +52,8 @@ def run_calibrate(
             return list(track_logits(forward, of, spec.audio, plan, workers=workers, skipped=say_skipped, done=done))
 
         tracks, unknown = logits(chosen), logits(strangers)
-    data = f"{part}: {len({t.clip.group for t in tracks if t.clip.human})} groups of music by people"
+    people = independent_groups([track.clip for track in tracks if track.clip.human])
+    data = f"{part}: {len(set(people))} groups of music by people"
     spec = calibrated(tracks, spec, unknown, data=data, windows=str(plan), all_tracks=all_tracks, seed=seed)
     if spec.temperature > 0.99 * TEMPERATURES[1]:
         say("the scores separate these tracks no better than chance: the fitted temperature is at its upper limit.")

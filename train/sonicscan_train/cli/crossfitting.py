@@ -20,7 +20,7 @@ from sonicscan.spec import ModelSpec
 from sonicscan_train.cli.calibrating import on_best_device, say_skipped
 from sonicscan_train.cli.display import counting, say
 from sonicscan_train.cli.evaluating import EvaluateOptions, stress_rows
-from sonicscan_train.data.clips import CODEC, Clip, check_binary, data_digest
+from sonicscan_train.data.clips import CODEC, Clip, check_binary, data_digest, independent_groups
 from sonicscan_train.data.datasets import skip_unreadable
 from sonicscan_train.data.folds import FoldPlan, read_folds
 from sonicscan_train.judge.card import Findings, write_findings
@@ -101,7 +101,8 @@ def run_crossfit(members: Sequence[Path], clips: Sequence[Clip], options: Crossf
         license_note=options.license_note,
         card=options.card,
     )
-    groups = len({clip.group for clip in clips if clip.human})
+    scored_people = [track.clip for tracks in by_fold for track in tracks if track.clip.human]
+    groups = len(set(independent_groups(scored_people)))
     longest = max(len(track.logits) for tracks in by_fold for track in tracks)
     if options.shrink is None and longest < PLENTY:
         say(

@@ -16,7 +16,7 @@ import numpy as np
 
 from sonicscan.errors import InputError
 from sonicscan_train.data.baselines import ALL, Baseline, baselines
-from sonicscan_train.data.clips import Clip, check_binary, check_two_classes
+from sonicscan_train.data.clips import Clip, check_binary, check_two_classes, independent_groups
 from sonicscan_train.data.datasets import allowed_bad
 from sonicscan_train.data.features import CATEGORICAL, NUMERIC, Features, measure_all
 
@@ -112,7 +112,7 @@ def audit(
         raise InputError(f"{len(skipped)} of {len(clips)} files cannot be read, the first one {path} ({reason}).")
     check_two_classes(kept, "an audit")
     truth = np.array([not clip.human for clip in kept])
-    groups = [clip.group for clip in kept]
+    groups = independent_groups(kept)
     measured = baselines(
         {name: [getattr(f, name) for f in features] for name in (*NUMERIC, *CATEGORICAL)}, truth, groups
     )

@@ -140,6 +140,31 @@ def check_two_classes(clips: Sequence[Clip], what: str) -> None:
         raise InputError(f"{what} needs music by people and by AI, and there is only {_known(clips)}.")
 
 
+def independent_groups(clips: Sequence[Clip]) -> list[str]:
+    """For each clip the name of its group, the same for clips that share a group or an artist.
+
+    Clips that are joined through others have the same name too: the first of their groups' names, by the alphabet.
+    """
+    parent: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def root(key: tuple[str, str]) -> tuple[str, str]:
+        parent.setdefault(key, key)
+        while parent[key] != key:
+            parent[key] = parent[parent[key]]
+            key = parent[key]
+        return key
+
+    for clip in clips:
+        first = root(("group", clip.group))
+        if clip.artist:
+            parent[root(("artist", clip.artist))] = first
+    names: dict[tuple[str, str], str] = {}
+    for clip in clips:
+        key = root(("group", clip.group))
+        names[key] = min(names.get(key, clip.group), clip.group)
+    return [names[root(("group", clip.group))] for clip in clips]
+
+
 def has_split(clips: Sequence[Clip]) -> bool:
     """Whether every clip has its part of a split; False if none has.
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sonicscan.errors import InputError
-from sonicscan_train.data.clips import PARTS, Clip, Part, check_groups, check_two_classes
+from sonicscan_train.data.clips import PARTS, Clip, Part, check_groups, check_two_classes, independent_groups
 
 # From evaluation to training: a component that official splits divide goes to the first of its parts.
 _STRICTEST: tuple[Part, ...] = ("holdout", "test", "calibration", "valid", "unused", "train")
@@ -65,7 +65,10 @@ def split(clips: Sequence[Clip], plan: SplitPlan) -> list[Clip]:
     strange = set(plan.holdout_sources) - {clip.source for clip in clips}
     if strange:
         raise InputError(f"--holdout-sources names {min(strange)!r}, which is no source of these clips.")
-    members = components(clips)
+    joined: defaultdict[str, list[int]] = defaultdict(list)
+    for i, group in enumerate(independent_groups(clips)):
+        joined[group].append(i)
+    members = list(joined.values())
     parts: dict[int, Part] = {}
     for component in members:
         if any(clips[i].source in plan.holdout_sources for i in component):
@@ -84,27 +87,6 @@ def split(clips: Sequence[Clip], plan: SplitPlan) -> list[Clip]:
         check_groups([clips[i] for component in free for i in component], needed, "a split")
     _deal(clips, free, plan, parts)
     return [dataclasses.replace(clip, part=parts[i]) for i, clip in enumerate(clips)]
-
-
-def components(clips: Sequence[Clip]) -> list[list[int]]:
-    """Indices of clips that share a group or an artist, directly or through others."""
-    parent: dict[tuple[str, str], tuple[str, str]] = {}
-
-    def root(key: tuple[str, str]) -> tuple[str, str]:
-        parent.setdefault(key, key)
-        while parent[key] != key:
-            parent[key] = parent[parent[key]]
-            key = parent[key]
-        return key
-
-    for clip in clips:
-        first = root(("group", clip.group))
-        if clip.artist:
-            parent[root(("artist", clip.artist))] = first
-    joined: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for i, clip in enumerate(clips):
-        joined[root(("group", clip.group))].append(i)
-    return list(joined.values())
 
 
 def _deal(clips: Sequence[Clip], free: list[list[int]], plan: SplitPlan, parts: dict[int, Part]) -> None:

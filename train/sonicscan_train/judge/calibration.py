@@ -8,7 +8,8 @@ Three things are fitted, on tracks of groups that the model was not trained on:
 - for models of several classes, the share under which the likeliest generator is called `unknown`.
 
 One track of each group counts, because a certificate needs independent draws, and twenty tracks of one album
-are hardly more information than one. With `all_tracks` every track counts, for data whose groups are known to be small.
+are hardly more information than one. Groups that share an artist count as one. With `all_tracks` every track counts,
+for data whose groups are known to be small.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from sonicscan.scoring.aggregate import pooling_factor, trimmed_mean, window_mar
 from sonicscan.scoring.logistic import fit_line
 from sonicscan.scoring.thresholds import CAUGHT_RATES, certified_rates, tracks_needed
 from sonicscan.spec import DEFAULT_WINDOWS, Calibration, Category, Caught, Material, ModelSpec, codec_categories
-from sonicscan_train.data.clips import CODEC, Clip
+from sonicscan_train.data.clips import CODEC, Clip, independent_groups
 from sonicscan_train.judge.scoring import TrackLogits, scored
 from sonicscan_train.metrics import effective_number
 
@@ -168,10 +169,13 @@ def one_of_each_group(tracks: Sequence[TrackLogits], seed: int) -> list[TrackLog
 
 
 def one_clip_of_each_group(clips: Sequence[Clip], seed: int) -> list[Clip]:
-    """One clip of each group, drawn at random: any other choice would not be a fair draw of the group."""
+    """One clip of each group, drawn at random: any other choice would not be a fair draw of the group.
+
+    Groups that share an artist are one group here.
+    """
     groups: dict[str, list[Clip]] = defaultdict(list)
-    for clip in clips:
-        groups[clip.group].append(clip)
+    for clip, group in zip(clips, independent_groups(clips), strict=True):
+        groups[group].append(clip)
     rng = np.random.default_rng(seed)
     members = [sorted(groups[name], key=lambda c: c.path) for name in sorted(groups)]
     return [found[rng.integers(len(found))] for found in members]

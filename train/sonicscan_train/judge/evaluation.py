@@ -19,7 +19,7 @@ from sonicscan.scoring.aggregate import UNKNOWN, attribution_of
 from sonicscan.scoring.thresholds import certified_threshold, tracks_needed
 from sonicscan.spec import ModelSpec
 from sonicscan_train.data.baselines import Baseline, baselines
-from sonicscan_train.data.clips import CODEC, class_of
+from sonicscan_train.data.clips import CODEC, class_of, independent_groups
 from sonicscan_train.data.features import CATEGORICAL, NUMERIC, Features
 from sonicscan_train.judge.calibration import RATES
 from sonicscan_train.judge.scoring import ScoredTrack
@@ -91,14 +91,14 @@ def evaluate(
         missing = "by AI" if not truth.any() else "by people"
         raise InputError(f"the part {name} has no track {missing} with a score.")
     scores = np.array([track.score for track in judged])
-    groups = [track.clip.group for track in judged]
+    groups = independent_groups([track.clip for track in judged])
     repeats = [len(track.window_margins) for track in judged]
     window_scores = scipy.special.expit(np.concatenate([track.window_margins for track in judged]))
     by_generator = len({track.clip.source for track in judged if not track.clip.human}) >= GENERATORS
     # Tracks of one generator are alike, and the figures are about unseen ones.
     drawn = [
-        f"generator {track.clip.source}" if by_generator and not track.clip.human else track.clip.group
-        for track in judged
+        f"generator {track.clip.source}" if by_generator and not track.clip.human else group
+        for track, group in zip(judged, groups, strict=True)
     ]
     window_drawn = [cluster for cluster, n in zip(drawn, repeats, strict=True) for _ in range(n)]
     five = _threshold_at(truth, scores, 0.05)
