@@ -73,6 +73,13 @@ def test_a_folder_per_class(tmp_path: Path) -> None:
     assert found == {("a.mp3", "human", "human"), ("b.flac", "human", "live"), ("c.wav", "ai", "suno")}
 
 
+def test_a_folder_may_be_a_link_and_has_every_file_that_a_scan_finds(tmp_path: Path) -> None:
+    touch(tmp_path, "disk/udio/a.mp3", "disk/udio/b.webm", "set/human/c.aifc")
+    (tmp_path / "set" / "ai").symlink_to(tmp_path / "disk")
+    found = {(Path(c.path).name, c.label, c.source) for c in load([str(tmp_path / "set")])}
+    assert found == {("a.mp3", "ai", "udio"), ("b.webm", "ai", "udio"), ("c.aifc", "human", "human")}
+
+
 def test_sonics(tmp_path: Path) -> None:
     write_manifest(
         tmp_path / "real_songs.csv",

@@ -7,17 +7,19 @@ as `PATH` or, if the folder does not show its layout, `KIND:PATH`.
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sonicscan.audio.sources import open_source
 from sonicscan.errors import AudioError, InputError
+from sonicscan.library.discovery import listing
+from sonicscan.library.selection import Selection
 from sonicscan.spec import HUMAN
 from sonicscan_train.data.clips import AI, Clip
 from sonicscan_train.data.manifest import SUFFIXES, read_manifest, read_table
 
-AUDIO_SUFFIXES = (".mp3", ".wav", ".flac", ".ogg", ".opus", ".m4a", ".aac", ".aiff", ".aif", ".wma", ".wv")
 FAKEMUSICCAPS = ("MusicGen_medium", "musicldm", "audioldm2", "stable_audio_open", "mustango")
 _FMA_SUBSETS = ("small", "medium", "large", "full")
 
@@ -217,7 +219,11 @@ LOADERS: Mapping[str, Callable[[Path], list[Clip]]] = {
 
 
 def _audio(root: Path) -> list[Path]:
-    return sorted(p for p in root.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and not p.name.startswith("._"))
+    """The files below a folder that the scanner would find there, those of linked folders included."""
+    if not root.is_dir():
+        return []
+    found = listing([root], Selection(follow_symlinks=True))
+    return sorted(Path(os.fsdecode(track.path)) for track in found)
 
 
 def _rows_with(table: Path, columns: Sequence[str]) -> list[dict[str, str]]:
