@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,6 +66,21 @@ def test_a_split_reads_back_as_it_was_from_another_folder(tmp_path: Path) -> Non
     assert [(c.label, c.source, c.group, c.artist, c.part, c.extra) for c in back] == [
         (c.label, c.source, c.group, c.artist, c.part, c.extra) for c in clips
     ]
+
+
+def test_a_split_finds_its_files_through_links_and_by_names_of_any_bytes(tmp_path: Path) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "out").symlink_to(tmp_path / "deep" / "er")
+    touch(tmp_path, "in/human/a.wav", "in/ai/b.wav", os.fsdecode(b"in/ai/caf\xe9.wav"))
+    clips = load([str(tmp_path / "in")])
+    write_split(clips, tmp_path / "out" / "split.csv")
+    back = load([str(tmp_path / "out" / "split.csv")])
+    assert all(Path(c.path).samefile(b.path) for c, b in zip(clips, back, strict=True))
+    assert [c.group for c in back] == [c.group for c in clips]
+    latin = (tmp_path / "out" / "split.csv").read_bytes().replace(b",ai,", b",\xe9,")
+    (tmp_path / "latin.csv").write_bytes(latin)
+    with pytest.raises(InputError, match="not CSV in UTF-8"):
+        load([str(tmp_path / "latin.csv")])
 
 
 def test_a_folder_per_class(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from training_sound import write_manifest
 from sonicscan.errors import InputError
 from sonicscan_train.cli import main
 from sonicscan_train.data.clips import Clip
+from sonicscan_train.data.datasets import load
 from sonicscan_train.data.folds import FoldPlan, deal, read_folds, read_plan
 
 PLAN = FoldPlan(
@@ -68,6 +69,19 @@ def test_the_command_writes_folds_that_are_read_by_the_end_of_the_path(tmp_path:
     assert read_folds(out, elsewhere) == deal(clips, plan)
     with pytest.raises(InputError, match="has no fold in"):
         read_folds(out, [Clip("a/new.ogg", "ai", "x", "x")])
+
+
+def test_folds_of_a_manifest_with_absolute_paths_are_found(tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
+    rows = [{"path": str(tmp_path / "sound" / f"{c.group}-{i}.ogg"), "label": c.label, "source": c.source}
+            for i, c in enumerate(corpus())]  # fmt: skip
+    manifest = write_manifest(tmp_path / "tables" / "manifest.csv", rows)
+    (tmp_path / "plan.toml").write_text("folds = 3\n")
+    out = tmp_path / "folds.csv"
+    done = CliRunner().invoke(main, ["folds", str(manifest), "--plan", str(tmp_path / "plan.toml"), "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    clips = load([str(manifest)])
+    assert read_folds(out, clips) == deal(clips, FoldPlan(3))
 
 
 def test_the_packages_plan_is_read() -> None:

@@ -104,9 +104,17 @@ def deal(clips: Sequence[Clip], plan: FoldPlan) -> list[int]:
 
 
 def write_folds(clips: Sequence[Clip], folds: Sequence[int], root: Path, path: Path) -> None:
-    """A CSV file with path, label, source, origin, group and fold; paths are relative to `root`."""
+    """A CSV file with path, label, source, origin, group and fold.
+
+    Paths are relative to `root`, but for those of a manifest with absolute paths to other folders.
+    """
+
+    def name(path: str) -> str:
+        below = os.path.relpath(path, root)
+        return below if _ends_with(path, below) else path
+
     rows = [
-        [os.path.relpath(c.path, root), c.label, c.source, c.extra.get("origin", ""), c.group, fold]
+        [name(c.path), c.label, c.source, c.extra.get("origin", ""), c.group, fold]
         for c, fold in zip(clips, folds, strict=True)
     ]
     write_table(path, ["path", "label", "source", "origin", "group", "fold"], rows)
@@ -133,6 +141,11 @@ def read_folds(path: Path, clips: Sequence[Clip]) -> list[int]:
             raise InputError(f"{clip.path} has no fold in {path}.")
         folds.append(fold)
     return folds
+
+
+def _ends_with(path: str, end: str) -> bool:
+    parts = PurePath(end).parts
+    return PurePath(path).parts[-len(parts) :] == parts
 
 
 def _units(clips: Sequence[Clip], plan: FoldPlan) -> dict[str, list[int]]:

@@ -2,7 +2,8 @@
 
 Columns `path` and `label` are required; `source` (or `generator`), `group`, `artist` and `split` are
 known; all others are kept for `audit`. Paths are relative to the manifest. A split is written as a
-manifest too, so that whatever reads a manifest reads a split.
+manifest too, so that whatever reads a manifest reads a split. The columns path and group may hold names of files that
+are not UTF-8, as the bytes that they are.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from sonicscan_train.data.clips import PARTS, Clip
 
 SUFFIXES = (".csv", ".parquet")
 _SOURCE_NAMES = ("source", "generator")
+_FILE_NAMES = ("path", "group")
 # Names that data sets use for the parts of their official splits.
 _PARTS = {part: part for part in PARTS} | {"training": "train", "validation": "valid", "val": "valid", "dev": "valid"}
 
@@ -73,9 +75,13 @@ def read_table(path: Path) -> list[dict[str, str]]:
     if path.suffix.lower() == ".parquet":
         return _read_parquet(path)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return [{k: (v or "").strip() for k, v in row.items() if k} for row in csv.DictReader(file, strict=True)]
-    except (UnicodeDecodeError, csv.Error) as error:
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            rows = [{k: (v or "").strip() for k, v in row.items() if k} for row in csv.DictReader(file, strict=True)]
+        for row in rows:
+            for name, value in row.items():
+                (name if name in _FILE_NAMES else name + value).encode()
+        return rows
+    except (UnicodeError, csv.Error) as error:
         raise InputError(f"the manifest {path} is not CSV in UTF-8 ({error}).") from error
     except OSError as error:
         raise InputError(f"the manifest {path} cannot be read: {error.strerror or error}.") from error
@@ -114,7 +120,7 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
     """
     try:
         with replacing(path) as file:
-            text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+            text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="", write_through=True)
             writer = csv.writer(text)
             writer.writerow(header)
             writer.writerows(rows)
@@ -124,5 +130,14 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
 
 
 def _cells(clip: Clip, folder: Path, extra: Iterable[str]) -> list[str]:
-    name = os.path.relpath(clip.path, folder)
+    name = _relative(clip.path, folder)
     return [name, clip.label, clip.source, clip.group, clip.artist, clip.part, *(clip.extra.get(k, "") for k in extra)]
+
+
+def _relative(path: str, folder: Path) -> str:
+    """The path of a file from a folder; `..` after a symbolic link leads elsewhere, so links are then resolved."""
+    plain = os.path.relpath(path, folder)
+    if os.path.realpath(folder / plain) == os.path.realpath(path):
+        return plain
+    place = Path(path)
+    return os.path.relpath(os.path.realpath(place.parent) + os.sep + place.name, os.path.realpath(folder))
