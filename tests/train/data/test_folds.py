@@ -89,3 +89,21 @@ def test_the_packages_plan_is_read() -> None:
     assert plan.folds == 3 and "Suno" in plan.by_origin and plan.pinned["GTZAN"] == 2
     with pytest.raises(InputError, match="there is no plan 'none'; known: small"):
         read_plan("none")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('by_origin = "Suno"', "by_origin = 'Suno', which must be a list, each value text"),
+        ('families = ["MeLoDy", "MusicLM"]', "which must be a list, each value a list, each value text"),
+        ('[categories]\n"released music" = "GTZAN*"', "which must be a table, each value a list, each value text"),
+        ("fold = 3", "unknown value 'fold'"),
+        ("folds = 1", "a plan needs 2 folds or more"),
+        ('[balanced]\n"songs" = "Suno("', "no regular expression"),
+    ],
+)
+def test_a_plan_with_a_mistake_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    """Text in place of a list would be taken letter by letter, and the pattern `*` of "GTZAN*" fits every source."""
+    (tmp_path / "plan.toml").write_text(text)
+    with pytest.raises(InputError, match=words):
+        read_plan(str(tmp_path / "plan.toml"))

@@ -199,5 +199,22 @@ def test_every_recipe_in_the_package_is_read_and_mistakes_are_named(tmp_path: Pa
     own.write_text(text.replace("batch_size = 32", ""))
     with pytest.raises(InputError, match="has no batch_size for lambda"):
         recipe_of(str(own), "lambda")
+    for right, wrong, words in (
+        ('schedule = "constant"', 'schedule = "linear"', "schedule = 'linear', which must be 'constant' or 'cosine'"),
+        ("batch_size = 32", 'batch_size = "32"', "batch_size = '32', which must be a whole number"),
+        ("dropout = 0.2", "dropout = nan", "dropout = nan, which must be a number"),
+        ("noise_db = [50.0, 90.0]", "noise_db = [50.0]", r"noise_db = \[50.0\], which must be 2 numbers"),
+        ('preset = "default"', 'preset = "defalt"', "no AudioSpec 'defalt'; known: default, seed"),
+        ("[sampling]", "[spec_augment]\n[sampling]", r"has spec_augment, which a recipe with \[cache\] does not use"),
+        ("mixup_share = 0.2", "", r"mixup without mixup_share, which a recipe with \[cache\] does not use"),
+        ("[sampling.boosts]", '[sampling.boosts]\n"X" = "high"', "which must be a table, each value a number"),
+    ):
+        assert right in text
+        own.write_text(text.replace(right, wrong, 1))
+        with pytest.raises(InputError, match=words):
+            recipe_of(str(own), "tf_efficientnet_lite0")
+    own.write_text('preset = "seed"\nbatch_size = 4\nlr = 1e-3\nweight_decay = 0\nepochs = 1\nnarrow_frames = 64\n')
+    with pytest.raises(InputError, match=r"has narrow_frames, which a recipe without \[cache\] does not use"):
+        recipe_of(str(own), "lambda")
     with pytest.raises(InputError, match="there is no recipe 'none'; known: robust, seed, small"):
         recipe_of("none", "lambda")

@@ -27,7 +27,7 @@ from pathlib import Path, PurePath
 from sonicscan.errors import InputError
 from sonicscan_train.data.clips import AI, Clip
 from sonicscan_train.data.manifest import read_table, write_table
-from sonicscan_train.packaged import read_packaged
+from sonicscan_train.packaged import built, read_packaged
 
 _HEAVY = 2.0  # weight of a generator that is divided by origin, in the balance of the folds
 
@@ -46,6 +46,11 @@ class FoldPlan:
     def __post_init__(self) -> None:
         if self.folds < 2 or any(not 0 <= fold < self.folds for fold in self.pinned.values()):
             raise InputError(f"a plan needs 2 folds or more, and pinned folds from 0 to {self.folds - 1}.")
+        for pattern in self.balanced.values():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise InputError(f"[balanced] of a plan has {pattern!r}, no regular expression: {error}.") from error
 
 
 def read_plan(name: str) -> FoldPlan:
@@ -55,13 +60,7 @@ def read_plan(name: str) -> FoldPlan:
         InputError: it cannot be read, or holds something else.
     """
     path, values = read_packaged(name, "plans", "plan")
-    try:
-        values["by_origin"] = tuple(values.get("by_origin", ()))
-        values["families"] = tuple(tuple(family) for family in values.get("families", ()))
-        values["categories"] = {name: tuple(patterns) for name, patterns in values.get("categories", {}).items()}
-        return FoldPlan(**values)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"the plan {path} cannot be read: {error}.") from error
+    return built(FoldPlan, values, f"the plan {path.name}")
 
 
 def deal(clips: Sequence[Clip], plan: FoldPlan) -> list[int]:

@@ -7,14 +7,13 @@ for the bundled default model. A table `[backbone.PREFIX]` replaces values for b
 from __future__ import annotations
 
 import dataclasses
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sonicscan.errors import InputError
-from sonicscan_train.packaged import packaged_files, read_packaged
+from sonicscan.spec import PRESETS
+from sonicscan_train.packaged import built, packaged_files, read_packaged
 from sonicscan_train.sound.augment import Augmentation
 from sonicscan_train.sound.spectrogram import SpecAugment, SpectrogramAugmentation
 from sonicscan_train.sound.variants import Variants
@@ -143,6 +142,19 @@ class Recipe:
             raise InputError(f"--steps-per-epoch must be at least 1, not {self.steps_per_epoch}.")
         if not 0.0 < self.lr < 1.0:
             raise InputError(f"--lr must lie between 0 and 1, not {self.lr:g}.")
+        if self.preset not in PRESETS:
+            raise InputError(f"the recipe {self.name} has no AudioSpec {self.preset!r}; known: {', '.join(PRESETS)}.")
+        unused = {
+            "augmentation": self.augmentation is not None and self.cache is not None,
+            "spec_augment": self.spec_augment is not None and self.cache is not None,
+            "crop": self.crop != "first" and self.cache is not None,
+            "mixup without mixup_share": self.mixup > 0 and self.mixup_share is None and self.cache is not None,
+            "mixup_share": self.mixup_share is not None and self.cache is None,
+            "narrow_frames": self.narrow_frames is not None and self.cache is None,
+        }
+        for name in (name for name, wrong in unused.items() if wrong):
+            kind = "without [cache]" if self.cache is None else "with [cache]"
+            raise InputError(f"the recipe {self.name} has {name}, which a recipe {kind} does not use.")
 
 
 def recipe_names() -> list[str]:
@@ -163,29 +175,9 @@ def recipe_of(name: str, backbone: str) -> Recipe:
     missing = next((f.name for f in dataclasses.fields(Recipe) if _required(f) and f.name not in values), None)
     if missing is not None:
         raise InputError(f"the recipe {path.stem!r} has no {missing} for {backbone}; it was made for other backbones.")
-    recipe: Recipe = _built(Recipe, {"name": path.stem, **values}, f"the recipe {path.name}")
-    return recipe
+    return built(Recipe, {"name": path.stem, **values}, f"the recipe {path.name}")
 
 
 def _required(known: dataclasses.Field[Any]) -> bool:
     has_default = known.default is not dataclasses.MISSING or known.default_factory is not dataclasses.MISSING
     return known.name != "name" and not has_default
-
-
-def _built(cls: Any, values: Mapping[str, Any], where: str) -> Any:
-    """A dataclass from TOML values, nested ones included; arrays become tuples."""
-    kinds = typing.get_type_hints(cls)
-    given = {}
-    for name, value in values.items():
-        if name not in kinds:
-            raise InputError(f"{where} has an unknown value {name!r} in {cls.__name__}.")
-        nested = next((kind for kind in _alternatives(kinds[name]) if dataclasses.is_dataclass(kind)), None)
-        if nested is not None and isinstance(value, Mapping):
-            given[name] = _built(nested, value, where)
-        else:
-            given[name] = tuple(value) if isinstance(value, list) else value
-    return cls(**given)
-
-
-def _alternatives(kind: Any) -> tuple[Any, ...]:
-    return typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
