@@ -84,7 +84,9 @@ def test_the_same_sound_in_two_classes_or_parts_fails_in_any_format(tmp_path: Pa
 
 
 def test_columns_of_the_manifest_are_reported_but_decide_nothing(tmp_path: Path) -> None:
-    rows = [{**r, "orig_format": "wav" if r["label"] == "ai" else "mp3"} for r in write_files(tmp_path)]
+    rows = [{**r, "orig_format": "wav" if r["label"] == "ai" else "mp3", "orig_rms_db": "-12.5", "orig_number": "1e41"}
+            for r in write_files(tmp_path)]  # fmt: skip
+    rows[0] |= {"orig_rms_db": "-inf", "orig_number": "inf"}  # a silent file, and numbers over float32's range
     result = audit(tmp_path, rows, "--columns", "orig_*")
     assert result.exit_code == 0 and "orig_format alone reaches AUC 1.00" in result.stdout
     assert audit(tmp_path, rows, "--columns", "none_*").exit_code == 2

@@ -126,6 +126,11 @@ def test_fma(tmp_path: Path) -> None:
     assert first.path == str(tmp_path / "fma_small/000/000002.mp3")
     assert (first.label, first.source, first.artist, first.part) == ("human", "fma-Hip-Hop", "fma/1", "train")
     assert second.path.endswith("001/001140.mp3") and (second.source, second.part) == ("fma-other", "valid")
+    whole = (tmp_path / "fma_metadata" / "tracks.csv").read_bytes()
+    for damaged in (whole[:-15], whole.replace(b"Hip", b"\xe9")):
+        (tmp_path / "fma_metadata" / "tracks.csv").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"tracks\.csv is damaged or cannot be read"):
+            load([f"fma:{tmp_path}"])
 
 
 def test_fakemusiccaps_groups_by_video(tmp_path: Path) -> None:

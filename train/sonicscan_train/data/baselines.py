@@ -73,7 +73,8 @@ def _matrix(values: Sequence[float] | Sequence[str]) -> Float64:
         frequent = words[np.argsort(-counts, kind="stable")[:50]]
         flags: Float64 = (np.asarray(values, dtype=str)[:, None] == frequent).astype(np.float64)
         return flags
-    column: Float64 = np.nan_to_num(numbers, nan=-1e9)[:, None]
+    # The trees compute in float32.
+    column: Float64 = np.clip(np.nan_to_num(numbers, nan=-1e9), -1e30, 1e30)[:, None]
     return column
 
 

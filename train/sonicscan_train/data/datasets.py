@@ -185,16 +185,19 @@ def read_fma(root: Path) -> list[Clip]:
 
 def _fma_rows(table: Path) -> Iterator[tuple[int, Mapping[tuple[str, str], str]]]:
     """Track number and row, by the two lines of column names."""
-    with table.open(newline="", encoding="utf-8") as file:
-        lines = csv.reader(file)
-        columns = list(zip(next(lines, []), next(lines, []), strict=False))
-        wanted = [("set", "subset"), ("set", "split"), ("artist", "id"), ("track", "genre_top")]
-        missing = [name for name in wanted if name not in columns]
-        if missing:
-            raise InputError(f"{table} has no column {missing[0]}; is it FMA's tracks.csv?")
-        for line in lines:
-            if line and line[0].isdigit():  # the third line names the index
-                yield int(line[0]), {name: line[columns.index(name)] for name in wanted}
+    wanted = [("set", "subset"), ("set", "split"), ("artist", "id"), ("track", "genre_top")]
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            lines = csv.reader(file)
+            columns = list(zip(next(lines, []), next(lines, []), strict=False))
+            missing = [name for name in wanted if name not in columns]
+            if missing:
+                raise InputError(f"{table} has no column {missing[0]}; is it FMA's tracks.csv?")
+            for line in lines:
+                if line and line[0].isdecimal():  # the third line names the index
+                    yield int(line[0]), {name: line[columns.index(name)] for name in wanted}
+    except (OSError, UnicodeDecodeError, csv.Error, IndexError) as error:
+        raise InputError(f"{table} is damaged or cannot be read ({error}); copy FMA's tracks.csv again.") from error
 
 
 def read_fakemusiccaps(root: Path) -> list[Clip]:
