@@ -33,6 +33,7 @@ from sonicscan_train.judge.calibration import (
     fit_unknown,
     one_of_each_group,
 )
+from sonicscan_train.judge.card import Findings
 from sonicscan_train.judge.evaluation import evaluate, stress_row
 from sonicscan_train.judge.scoring import ScoredTrack, TrackLogits, scored
 from sonicscan_train.nets import checkpoint
@@ -205,6 +206,19 @@ def test_an_evaluation_counts_what_it_should() -> None:
         evaluate("test", [t for t in found if not t.clip.human], spec)
 
 
+def test_a_rate_under_one_percent_is_named_as_it_is() -> None:
+    spec = dataclasses.replace(BINARY, calibration=Calibration.of(list(np.linspace(0.01, 0.6, 3000))))
+    section = evaluate("test", scored_tracks(), spec, bootstraps=5)
+    found = Findings(section, 0.001, by_windows=[], by_category=[], own_thresholds={}, stress={})
+    assert "At the 0.1% false-positive rate, certified on 3000 groups" in found.summary(spec)
+
+
+@pytest.mark.parametrize("wrong", [("--rate", "0"), ("--rate", "2"), ("--bootstraps", "0"), ("--stress-tracks", "1")])
+def test_crossfit_refuses_impossible_options_before_it_reads_anything(wrong: tuple[str, str]) -> None:
+    done = invoke("crossfit", "none.onnx", "--data", "none", "--folds", "none", "--name", "x", "--out", "x", *wrong)
+    assert done.exit_code == 2 and wrong[0] in done.stderr
+
+
 def test_the_trivial_baseline_stands_beside_the_model() -> None:
     found = scored_tracks(20)
     features = {
@@ -327,6 +341,8 @@ def test_calibrate_and_evaluate_from_the_command_line(tmp_path: Path) -> None:
     assert refused.exit_code == 2 and "needs 299 independent tracks" in refused.stderr
     assert checkpoint.load_spec(tmp_path / "model") == BINARY
     assert invoke("calibrate", tmp_path / "model", "--data", split, "--part", "train").exit_code == 2
+    refused = invoke("calibrate", tmp_path / "model", "--data", split, "--max-fpr", "0")
+    assert refused.exit_code == 2 and "--max-fpr" in refused.stderr
     out = tmp_path / "evaluation"
     done = invoke("evaluate", tmp_path / "calibrated", "--data", split, "--out", out, "--workers", "0",
                   "--bootstraps", "20")  # fmt: skip

@@ -63,6 +63,10 @@ class CrossfitOptions:
     commands: str = "See docs/training.md."
     workers: int = 1
 
+    def __post_init__(self) -> None:
+        if self.stress_tracks < 0 or self.stress_tracks == 1:
+            raise InputError("--stress-tracks must be 2 or more, or 0 for no stress table.")
+
 
 def run_crossfit(members: Sequence[Path], clips: Sequence[Clip], options: CrossfitOptions, out: Path) -> None:
     """Calibrate and evaluate the mean of several members, each on tracks that it was not trained on.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from sonicscan.cli.report_options import RATE
 from sonicscan_train.cli.options import (
     FILE,
     bootstraps_option,
@@ -27,7 +28,7 @@ from sonicscan_train.cli.options import (
 @workers_option
 @click.option("--part", help="Part of the split. [default: calibration, else valid]")
 @windows_option
-@click.option("--max-fpr", type=float, metavar="F", help="Fail unless this false-positive rate is certified.")
+@click.option("--max-fpr", type=RATE, metavar="F", help="Fail unless this false-positive rate is certified.")
 @click.option("--all-tracks", is_flag=True, help="Count every track by people, not one of each group.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the choice of one track of each group.")
 @click.option("--out", type=FILE, help="The calibrated checkpoint. [default: CHECKPOINT itself]")
@@ -117,7 +118,7 @@ def evaluate(
 @family_options
 @windows_option
 @click.option("--shrink", type=click.FloatRange(0.0, 1000.0), help="Constant of the pooling. [default: fitted]")
-@click.option("--rate", default=0.01, show_default=True, help="False-positive rate of the tables.")
+@click.option("--rate", type=RATE, default=0.01, show_default=True, help="False-positive rate of the tables.")
 @click.option("--stress-tracks", default=0, show_default=True, help="Tracks of the stress table; 0 leaves it out.")
 @bootstraps_option
 @license_option

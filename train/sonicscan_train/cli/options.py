@@ -33,7 +33,9 @@ families_option = click.option(
 windows_option = click.option(
     "--windows", default="12", show_default=True, metavar="N|all", help="Windows to score in each track."
 )
-bootstraps_option = click.option("--bootstraps", default=1000, show_default=True, help="Draws of the 95% intervals.")
+bootstraps_option = click.option(
+    "--bootstraps", type=click.IntRange(min=1), default=1000, show_default=True, help="Draws of the 95% intervals."
+)
 license_option = click.option("--license-note", default="", help="Terms of weights and data; stored in the model.")
 workers_option = click.option(
     "--workers", type=click.IntRange(0, 256), help="Number of decoding processes. [default: by machine]"

@@ -110,8 +110,8 @@ class Findings:
         caught = next((row for row in self.section.certified if row["rate"] == self.rate), None)
         if caught is not None:
             text += (
-                f". At the {self.rate:.0%} false-positive rate, certified on {spec.calibration.n} groups of music by "
-                f"people, it flags {caught['tpr']:.0%} of unseen AI"
+                f". At the {100.0 * self.rate:g}% false-positive rate, certified on {spec.calibration.n} groups of "
+                f"music by people, it flags {caught['tpr']:.0%} of unseen AI"
             )
         return f"{text}. The score is for ranking, not proof"
 
@@ -188,7 +188,7 @@ def _values(
             (f"{r['rate']:.1%}", f"{r['threshold']:.4f}", f"{r['fpr']:.2%}", f"{r['tpr']:.1%}")
             for r in section.certified
         ),
-        "rate": f"{findings.rate:.0%}",
+        "rate": f"{100.0 * findings.rate:g}%",
         "categories": _lines(
             (
                 name,
