@@ -180,6 +180,13 @@ def test_boosts_are_by_name_or_pattern_and_references_count_more() -> None:
     base = rise[0]  # of people's music without a boost
     assert rise[len(CLIPS)] / base == pytest.approx(4.0) and rise[len(CLIPS) + 1] / base == pytest.approx(2.0)
     assert rise[20] / rise[30] == pytest.approx(3.0)
+    # A page may have people's originals and what was generated from them; the originals alone are references.
+    page = [Clip("o", "human", "page", "song"), Clip("m", "ai", "page", "song")]
+    for ordered in (page, page[::-1]):
+        mixed = [*CLIPS, *ordered]
+        rise = sampling_weights(mixed, Sampling(reference_boost=2.0)) / sampling_weights(mixed, Sampling())
+        by_label = {clip.label: float(r) for clip, r in zip(ordered, rise[len(CLIPS) :], strict=True)}
+        assert by_label["human"] / rise[0] == pytest.approx(2.0) and by_label["ai"] == pytest.approx(1.0)
     # A group of many clips is drawn less often than as many clips of their own.
     album = [Clip(f"x{i}", "human", "s", "album" if i < 9 else f"x{i}") for i in range(10)]
     weights = sampling_weights([*album, pair[1]], Sampling(group_power=0.5))

@@ -21,13 +21,13 @@ def sampling_weights(clips: Sequence[Clip], sampling: Sampling) -> npt.NDArray[n
         within[human, source] += n**sampling.group_power
     also_people = references(clips)
     factors = {
-        source: of_source(source, sampling.boosts, 1.0)
+        (human, source): of_source(source, sampling.boosts, 1.0)
         * (sampling.reference_boost if human and source in also_people else 1.0)
         for human, source in sources
     }
     weights = np.array(
         [
-            factors[clip.source]
+            factors[clip.human, clip.source]
             * sources[clip.human, clip.source] ** sampling.source_power
             * groups[clip.human, clip.source, clip.group] ** (sampling.group_power - 1.0)
             / within[clip.human, clip.source]
