@@ -183,6 +183,10 @@ def test_families_are_classes() -> None:
     clips = [Clip("", label, source, "") for label, source in
              (("human", "x"), ("ai", "chirp-v3"), ("ai", "chirp-v2"), ("riffusion", "r"))]  # fmt: skip
     assert class_names(clips, "source", {"chirp-v3": "suno", "chirp-v2": "suno"}) == ("human", "riffusion", "suno")
+    with pytest.raises(InputError, match="is labelled ai, and its class would be human"):
+        class_names(clips, "source", {"chirp-*": "human"})
+    with pytest.raises(InputError, match="cannot be called 'unknown'"):
+        class_names([*clips, Clip("", "ai", "unknown", "")], "source", {})
 
 
 COMMANDS: Sequence[tuple[str, ...]] = (

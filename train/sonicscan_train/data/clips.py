@@ -18,6 +18,7 @@ from pathlib import PurePath
 from typing import Literal, TypeVar
 
 from sonicscan.errors import InputError
+from sonicscan.scoring.aggregate import UNKNOWN
 from sonicscan.spec import HUMAN, digest_of
 
 T = TypeVar("T")
@@ -95,10 +96,20 @@ def relabel(clips: Sequence[Clip], labels: Mapping[str, str]) -> list[Clip]:
 
 
 def class_of(clip: Clip, mode: ClassMode, families: Mapping[str, str]) -> str:
-    """The class that a clip belongs to; `families` renames sources by name or pattern (`chirp*` -> suno)."""
+    """The class that a clip belongs to; `families` renames sources by name or pattern (`chirp*` -> suno).
+
+    Raises:
+        InputError: the class of an AI clip is `human`.
+    """
     if mode == "binary" or clip.label != AI:
         return clip.label
-    return of_source(clip.source, families, clip.source)
+    found = of_source(clip.source, families, clip.source)
+    if found == HUMAN:
+        raise InputError(
+            f"{clip.path} is labelled {AI}, and its class would be {HUMAN} (source {clip.source!r}); correct the label "
+            f"with --map, or name another class with --family."
+        )
+    return found
 
 
 def of_source(source: str, values: Mapping[str, T], default: T) -> T:
@@ -112,11 +123,17 @@ def class_names(clips: Sequence[Clip], mode: ClassMode, families: Mapping[str, s
     """The classes of a model trained on `clips`: `human` first, the others by name.
 
     Raises:
-        InputError: a label that a binary model does not know, or fewer than two classes.
+        InputError: a label that a binary model does not know, a class name with another meaning, or fewer than two
+            classes.
     """
     if mode == "binary":
         check_binary(clips)
     names = {class_of(clip, mode, families) for clip in clips}
+    if UNKNOWN in names:
+        raise InputError(
+            f"a class cannot be called {UNKNOWN!r}, because reports say so of tracks of other generators; "
+            f"give another name with --family {UNKNOWN}=NAME."
+        )
     if HUMAN not in names or len(names) < 2:
         found = ", ".join(sorted(names)) or "nothing"
         raise InputError(f"training needs music by people and by AI, and there is only {found}.")
