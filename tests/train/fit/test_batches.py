@@ -94,6 +94,12 @@ def test_a_teacher_has_its_share_of_the_target(tmp_path: Path) -> None:
     assert plain is not None and plain.hint_channels == 0
     with pytest.raises(ModelError, match="other classes than the student"):
         read_teacher(folders, 0.5, 0.0, ModelSpec("any", classes=("human", "a", "b")))
+    without_zero = ModelSpec("any", provenance={"fold": 0})
+    checkpoint.save(folders[1], network, ModelSpec(network.architecture, provenance={"fold": 1}))
+    with pytest.raises(ModelError, match="m1 was trained without fold 1, and so with fold 0, which this run"):
+        read_teacher(folders, 0.5, 0.0, without_zero)
+    checkpoint.save(folders[1], network, ModelSpec(network.architecture, provenance={"fold": 0}))
+    assert read_teacher(folders, 0.5, 0.0, without_zero) is not None
 
 
 def test_hints_measure_the_variance_that_is_left() -> None:

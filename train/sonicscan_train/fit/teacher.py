@@ -87,7 +87,8 @@ def read_teacher(folders: Sequence[Path], share: float, hint_weight: float, stud
     """The mean of several checkpoints as a teacher; None without any.
 
     Raises:
-        ModelError: a checkpoint that cannot be read, or with other classes or another AudioSpec than the student's.
+        ModelError: a checkpoint that cannot be read, with other classes or another AudioSpec than the student's, or
+            trained with the fold that the student leaves out.
     """
     if not folders:
         return None
@@ -95,5 +96,11 @@ def read_teacher(folders: Sequence[Path], share: float, hint_weight: float, stud
     for folder, (_, spec) in zip(folders, loaded, strict=True):
         if (spec.audio, spec.classes) != (student.audio, student.classes):
             raise ModelError(f"the teacher {folder} has another AudioSpec or other classes than the student.")
+        own, left_out = spec.provenance.get("fold"), student.provenance.get("fold")
+        if None not in (own, left_out) and own != left_out:
+            raise ModelError(
+                f"the teacher {folder} was trained without fold {own}, and so with fold {left_out}, which this run "
+                "leaves out; take a teacher that was trained without it."
+            )
     temperatures, offsets = [spec.temperature for _, spec in loaded], [spec.offset for _, spec in loaded]
     return Teacher(mean_of([detector for detector, _ in loaded], temperatures, "teacher", offsets), share, hint_weight)
