@@ -416,6 +416,20 @@ def test_small_trains_from_a_cache_without_a_fold_and_resumes_to_the_same_weight
     assert invoke(alone).exit_code == 2
 
 
+def test_a_recipe_that_validates_uses_all_other_folds(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", 9, seconds=1.5)
+    clips = load([str(data)])
+    folds = write_manifest(tmp_path / "folds.csv", [{"path": Path(c.path).name, "fold": str(i % 3)}
+                                                    for i, c in enumerate(clips)])  # fmt: skip
+    done = invoke(command(data, tmp_path / "run", "--weights", "none", "--folds", str(folds), "--fold", "1"))
+    assert done.exit_code == 0, done.stderr
+    parts = [c.part for c in load([str(tmp_path / "run" / "split.csv")])]
+    assert set(parts) == {"train", "valid", "holdout"} and parts.count("holdout") == 6
+    split_data = tmp_path / "run" / "split.csv"
+    again = invoke(command(split_data, tmp_path / "b", "--weights", "none", "--folds", str(folds), "--fold", "1"))
+    assert again.exit_code == 0 and "--folds replaces the parts that the data comes with" in again.stderr
+
+
 def test_a_run_by_the_clock_ends_in_time(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data", 4, seconds=5.2)
     recipe = cached_recipe(tmp_path, epochs=1, schedule='"cosine"')

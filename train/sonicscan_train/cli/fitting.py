@@ -67,6 +67,8 @@ def run_fit(clips: Sequence[Clip], options: FitOptions, out: Path, resume: bool,
     clips = skip_unreadable(clips, options.max_bad, say if main else lambda line: None)
     if options.folds is not None:
         folds = read_folds(options.folds, clips)
+        if main and any(clip.part for clip in clips):
+            say("--folds replaces the parts that the data comes with: all clips of the other folds are used.")
         left_out = [
             dataclasses.replace(c, part="holdout" if f == options.fold else "")
             for c, f in zip(clips, folds, strict=True)
@@ -125,18 +127,23 @@ def _without_fold(clips: Sequence[Clip], recipe: Recipe, seed: int, main: bool) 
     validation."""
     if recipe.best == "last":
         return [dataclasses.replace(clip, part=clip.part or "train") for clip in clips]
-    rest = _with_parts([clip for clip in clips if not clip.part], recipe, seed, main)
+    rest = _with_parts([clip for clip in clips if not clip.part], recipe, seed, main, test=False)
     return [*rest, *(clip for clip in clips if clip.part)]
 
 
-def _with_parts(clips: Sequence[Clip], recipe: Recipe, seed: int, main: bool) -> list[Clip]:
-    """Returns the clips with their own split if they have one; otherwise with a new split of the recipe's kind."""
+def _with_parts(clips: Sequence[Clip], recipe: Recipe, seed: int, main: bool, *, test: bool = True) -> list[Clip]:
+    """Returns the clips with their own split if they have one; otherwise with a new split of the recipe's kind.
+
+    Without `test`, clips of the part test are for training: the left-out fold tests the network.
+    """
     if has_split(clips):
         return list(clips)
     if recipe.best == "last":  # nothing is chosen by validation
         return [dataclasses.replace(clip, part="train") for clip in clips]
     by_files = recipe.split == "files"
     parts = split_by_files(clips) if by_files else split(clips, SplitPlan(seed=seed))
+    if not test:
+        parts = [dataclasses.replace(clip, part="train") if clip.part == "test" else clip for clip in parts]
     if main:
         sizes = ", ".join(f"{part} {n}" for part, n, *_ in summary(parts))
         say(f"the data has no split; divided by {'files, as the seed did' if by_files else 'groups'}: {sizes}")
