@@ -17,7 +17,7 @@ from training_sound import RATE, people_or_machine, write_manifest
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import InputError
 from sonicscan.scoring.thresholds import certified_threshold
-from sonicscan.spec import ModelSpec
+from sonicscan.spec import PRESETS, ModelSpec
 from sonicscan_train.cli import main
 from sonicscan_train.data.clips import Clip
 from sonicscan_train.judge.crossfit import (
@@ -176,7 +176,16 @@ def test_the_command_scores_each_fold_with_the_scanner_and_writes_contract_and_c
     with (tmp_path / "one" / "fold-1.csv").open() as file:
         assert {int(Path(row["path"]).stem) // 2 % 2 for row in csv.DictReader(file)} == {1}
     card = (tmp_path / "one" / "card.md").read_text()
+    assert "log-mel image, 256 x 256, of 5 s at 22,050 Hz, up to 8 kHz; 12 windows" in card
     assert "These tracks were not in its training" in card and "mean of all members" not in card
+    seed_like = ModelSpec("tiny", audio=PRESETS["seed"], provenance={"fold": 0}, license_note="own terms")
+    other = write_model(tmp_path / "other.onnx", seed_like, gain=10.0)
+    refused = crossfit(corpus, tmp_path / "no", [other, members[1]])
+    assert refused.exit_code == 2 and "has another AudioSpec than" in refused.stderr
+    assert crossfit(corpus, tmp_path / "seed", [other]).exit_code == 0
+    card = (tmp_path / "seed" / "card.md").read_text()
+    assert "log-mel image, 256 x 256, of 6 s at 22,050 Hz, up to 11.025 kHz; 12 windows" in card
+    assert "| licence | own terms |" in card and read_fit(tmp_path / "seed")[0].license_note == "own terms"
     nameless = write_model(tmp_path / "nameless.onnx", ModelSpec("tiny"), gain=10.0)
     refused = crossfit(corpus, tmp_path / "no", [nameless])
     assert refused.exit_code == 2 and "give one member for each" in refused.stderr

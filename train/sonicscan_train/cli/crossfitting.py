@@ -74,7 +74,8 @@ def run_crossfit(members: Sequence[Path], clips: Sequence[Clip], options: Crossf
     Tracks of folds that no member left out are not used.
 
     Raises:
-        InputError: folds that are not the members', a label other than human, ai and codec, or a fold without a class.
+        InputError: folds that are not the members', members of different inputs or classes, a label other than human,
+            ai and codec, or a fold without a class.
         ModelError: a member that cannot be read.
     """
     check_binary(clips, apart=(CODEC,))
@@ -84,6 +85,8 @@ def run_crossfit(members: Sequence[Path], clips: Sequence[Clip], options: Crossf
     for member, spec in zip(members, specs, strict=True):
         if spec.classes != specs[0].classes:
             raise InputError(f"{member} has other classes than {members[0]}: {', '.join(spec.classes)}.")
+        if spec.audio != specs[0].audio:
+            raise InputError(f"{member} has another AudioSpec than {members[0]}, so no image suits both.")
     own_folds = _own_folds(members, specs, sorted(set(folds)), options.folds)
     pairs = [(clip, fold) for clip, fold in zip(clips, folds, strict=True) if fold in own_folds]
     clips, folds = [clip for clip, _ in pairs], [own_folds.index(fold) for _, fold in pairs]
@@ -102,7 +105,7 @@ def run_crossfit(members: Sequence[Path], clips: Sequence[Clip], options: Crossf
         audio=specs[0].audio,
         data_digest=data_digest(clips),
         tool_version=sonicscan.__version__,
-        license_note=options.license_note,
+        license_note=options.license_note or "; ".join(dict.fromkeys(s.license_note for s in specs if s.license_note)),
         card=options.card,
     )
     scored_people = [track.clip for tracks in by_fold for track in tracks if track.clip.human]

@@ -16,7 +16,7 @@ import sonicscan
 from sonicscan.files import write_whole
 from sonicscan.scoring.aggregate import UNKNOWN
 from sonicscan.scoring.thresholds import certified_threshold, tracks_needed
-from sonicscan.spec import ModelSpec
+from sonicscan.spec import AudioSpec, ModelSpec
 from sonicscan_train.data.clips import CODEC
 from sonicscan_train.data.manifest import write_table
 from sonicscan_train.judge.calibration import one_clip_of_each_group
@@ -174,6 +174,7 @@ def _values(
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "members": members,
         "tested": f"{_TESTED_MEAN if several else _TESTED_ONE}\n{_APPROXIMATE.format(fitted=fitted)}",
+        "input": _input(spec.audio),
         "windows": spec.calibration.windows,
         "scales": "; ".join(f"temperature {s.temperature:.3f}, offset {s.offset:+.3f}" for s in fit.scales),
         "shrink": f"{spec.shrink:.2f}",
@@ -229,6 +230,13 @@ def _values(
         ),
         "commands": commands,
     }
+
+
+def _input(audio: AudioSpec) -> str:
+    return (
+        f"log-mel image, {audio.n_mels} x {audio.n_frames}, of {audio.window_s:.1g} s at {audio.sample_rate:,} Hz, "
+        f"up to {audio.fmax / 1000.0:g} kHz"
+    )
 
 
 def _families(section: Section) -> str:
