@@ -16,10 +16,8 @@ the cache and computes the outer six: a fortieth of the work of all 256, and no 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import IO
 
@@ -37,6 +35,7 @@ from sonicscan.errors import AudioError, InputError
 from sonicscan.files import lock, open_to_append, replacing, write_whole
 from sonicscan.spec import AudioSpec, digest_of
 from sonicscan_train.data.clips import Clip
+from sonicscan_train.processes import mapped
 
 Int16 = npt.NDArray[np.int16]
 Vary = Callable[[Float32, bool, np.random.Generator], Float32]
@@ -155,7 +154,7 @@ class SoundCache:
         shapes = [(n, self._samples), (n, self._spec.n_mels, frames)]
         with replacing(paths[0]) as first, replacing(paths[1]) as second:
             audio, mel = (_array_in(file, shape) for file, shape in zip((first, second), shapes, strict=True))
-            for i, (samples, decibels) in enumerate(_mapped(make, jobs, workers)):
+            for i, (samples, decibels) in enumerate(mapped(make, jobs, workers)):
                 audio[i], mel[i] = samples, decibels
                 done()
             audio.flush()
@@ -210,16 +209,6 @@ def window_decibels(decibels: Int16, samples: Int16, starts: npt.NDArray[np.int6
     edges = mel(frames).reshape(spec.n_mels, len(starts), len(at))
     images[:, :, at] = edges.transpose(1, 0, 2)
     return images
-
-
-def _mapped(
-    make: Callable[..., tuple[Int16, Int16]], jobs: Sequence[_Job], workers: int
-) -> Iterator[tuple[Int16, Int16]]:
-    if workers <= 1:
-        yield from (make(job) for job in jobs)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(make, jobs, chunksize=8)
 
 
 def _decode(job: tuple[str, AudioSpec, int]) -> tuple[Int16, Int16]:

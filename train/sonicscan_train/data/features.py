@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 
 import numpy as np
 
@@ -14,6 +12,7 @@ from sonicscan.audio.decode import read_mono, read_windows
 from sonicscan.audio.windows import WindowPlan
 from sonicscan.errors import AudioError
 from sonicscan.spec import AudioSpec
+from sonicscan_train.processes import mapped
 
 MEASURED_S = 30.0  # of each track, from its start: enough for level, silence and identity
 _SILENT = 10.0 ** (-60.0 / 20)
@@ -99,15 +98,9 @@ def measure_all(
     paths: Sequence[str], workers: int, done: Callable[[], None] = lambda: None
 ) -> Iterator[Features | str]:
     """`measure` of many files in their order, in `workers` processes; an unreadable file gives a sentence."""
-    if workers <= 1:
-        for path in paths:
-            yield _measured(path)
-            done()
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for result in pool.map(_measured, paths, chunksize=8):
-            yield result
-            done()
+    for result in mapped(_measured, paths, workers):
+        yield result
+        done()
 
 
 def _measured(path: str) -> Features | str:

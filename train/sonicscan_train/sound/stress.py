@@ -9,9 +9,7 @@ import dataclasses
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +19,7 @@ from sonicscan.arrays import Float32
 from sonicscan.audio.decode import read_mono
 from sonicscan.errors import AudioError
 from sonicscan_train.data.clips import Clip
+from sonicscan_train.processes import mapped
 from sonicscan_train.sound import effects
 from sonicscan_train.sound.codecs import round_trip
 
@@ -81,11 +80,7 @@ def stressed(
     """
     with tempfile.TemporaryDirectory(prefix="sonicscan-stress-") as folder:
         jobs = [(clip.path, str(Path(folder) / f"{i:06d}.wav"), condition, seconds) for i, clip in enumerate(clips)]
-        if workers > 1:
-            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-                errors = list(pool.map(_write, jobs, chunksize=4))
-        else:
-            errors = [_write(job) for job in jobs]
+        errors = list(mapped(_write, jobs, workers, chunk=4))
         made: list[Clip | None] = []
         for clip, job, error in zip(clips, jobs, errors, strict=True):
             if error:
