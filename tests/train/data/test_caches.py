@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -64,3 +66,26 @@ def test_a_cache_is_made_once_and_its_variants_follow_from_seed_and_key(tmp_path
     (Path(clips[0].path)).unlink()
     with pytest.raises(InputError, match="cannot be cached"):
         SoundCache(tmp_path / "other", clips, SPEC, 6.0).clean(1)
+
+
+def test_a_cache_without_room_or_with_damage_is_one_sentence(tmp_path: Path) -> None:
+    """A sparse file on a full disk would end the process with a bus error: its space is taken first."""
+    clips = load([str(write_data(tmp_path / "data", 1))])
+    folder = tmp_path / "cache"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"cannot be written: File too large. Each version .* takes 0\.0008\d GB"):
+            SoundCache(folder, clips, SPEC, 6.0).clean(1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sorted(path.name for path in folder.iterdir()) == ["cache.json", "cache.lock"]
+    found = SoundCache(folder, clips, SPEC, 6.0).clean(1)
+    blocks = (folder / "audio.npy").stat().st_blocks * 512
+    assert blocks >= found.audio.nbytes
+    for name, left in (("mel.npy", 1000), ("audio.npy", 0), ("cache.json", 5)):
+        os.truncate(folder / name, left)
+        with pytest.raises(InputError, match="is damaged"):
+            SoundCache(folder, clips, SPEC, 6.0).clean(1)
+    with pytest.raises(InputError, match=r"audio\.npy cannot be made: File exists"):
+        SoundCache(folder / "audio.npy", clips, SPEC, 6.0)

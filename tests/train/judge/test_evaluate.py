@@ -357,6 +357,8 @@ def test_calibrate_and_evaluate_from_the_command_line(tmp_path: Path) -> None:
     for name in ("roc.png", "scores-test.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
     assert invoke("evaluate", tmp_path / "model", "--data", split, "--part", "holdout", "--out", out).exit_code == 2
+    refused = invoke("evaluate", tmp_path / "model", "--data", split, "--out", data)
+    assert refused.exit_code == 2 and "cannot be made: File exists" in refused.stderr
     other = write_data(tmp_path / "other", 1, seconds=1.5)
     for command in ("calibrate", "evaluate"):
         refused = invoke(command, tmp_path / "model", "--data", split, "--data", other, "--out", out)

@@ -23,6 +23,7 @@ from sonicscan_train.cli.evaluating import EvaluateOptions, stress_rows
 from sonicscan_train.data.clips import CODEC, Clip, check_binary, data_digest, independent_groups
 from sonicscan_train.data.datasets import skip_unreadable
 from sonicscan_train.data.folds import FoldPlan, read_folds
+from sonicscan_train.folders import make_folder
 from sonicscan_train.judge.card import Findings, write_findings
 from sonicscan_train.judge.crossfit import (
     CrossFit,
@@ -90,7 +91,7 @@ def run_crossfit(members: Sequence[Path], clips: Sequence[Clip], options: Crossf
     own_folds = _own_folds(members, specs, sorted(set(folds)), options.folds)
     pairs = [(clip, fold) for clip, fold in zip(clips, folds, strict=True) if fold in own_folds]
     clips, folds = [clip for clip, _ in pairs], [own_folds.index(fold) for _, fold in pairs]
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     by_fold = []
     with counting("scoring", len(clips)) as done:
         for k, member in enumerate(members):

@@ -40,8 +40,11 @@ def audit(
     from sonicscan_train.cli.display import counting, say
     from sonicscan_train.data.audit import audit as run
     from sonicscan_train.data.audit_report import print_audit, write_audit
+    from sonicscan_train.folders import make_folder
 
     clips = clips_of(data, maps)
+    if out is not None:
+        make_folder(out)
     with counting("measuring", len(clips)) as done:
         result = run(clips, limit=max_auc, columns=columns, workers=workers_of(workers), max_bad=max_bad, done=done)
     for path, reason in result.skipped.items():

@@ -17,6 +17,7 @@ from sonicscan_train.cli.display import counting, say
 from sonicscan_train.data.clips import CODEC, Clip, check_two_classes, has_split
 from sonicscan_train.data.datasets import skip_unreadable
 from sonicscan_train.data.features import Features, measure_all
+from sonicscan_train.folders import make_folder
 from sonicscan_train.judge.evaluation import Row, Section, evaluate, stress_row
 from sonicscan_train.judge.evaluation_report import write_evaluation
 from sonicscan_train.judge.scanner import scan_clips
@@ -55,6 +56,7 @@ def run_evaluate(model: Path, clips: Sequence[Clip], options: EvaluateOptions, o
     """
     scorer, spec = checkpoint_scorer(model, options) if model.is_dir() else scanner_scorer(model, options)
     chosen = _parts(clips, options.parts)
+    make_folder(out)
     sections: list[Section] = []
     stress: dict[str, dict[str, Row]] = {}
     scores: dict[str, list[ScoredTrack]] = {}

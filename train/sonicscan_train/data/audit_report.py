@@ -59,8 +59,7 @@ def _print_balance(title: str, rows: Sequence[Balance], console: Console) -> Non
 
 
 def write_audit(result: Audit, folder: Path) -> None:
-    """`audit.json` and `audit.png` in `folder`, which is made where it is missing."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """`audit.json` and `audit.png` in `folder`."""
     write_whole(folder / "audit.json", json.dumps(result.to_dict(), indent=1) + "\n")
     _draw(result, folder / "audit.png")
 

@@ -16,6 +16,8 @@ the cache and computes the outer six: a fortieth of the work of all 256, and no 
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +37,7 @@ from sonicscan.errors import AudioError, InputError
 from sonicscan.files import lock, open_to_append, replacing, write_whole
 from sonicscan.spec import AudioSpec, digest_of
 from sonicscan_train.data.clips import Clip
+from sonicscan_train.folders import make_folder
 from sonicscan_train.processes import mapped
 
 Int16 = npt.NDArray[np.int16]
@@ -97,12 +100,12 @@ class SoundCache:
             )
         self._folder, self._clips, self._spec = folder, clips, spec
         self._samples = int(seconds * spec.sample_rate)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         made_of = {"clips": digest_of([clip.path for clip in clips]), "audio": spec.digest, "samples": self._samples}
         note = folder / "cache.json"
         if not note.exists():
             write_whole(note, json.dumps(made_of))
-        elif json.loads(note.read_text(encoding="utf-8")) != made_of:
+        elif _json_in(note) != made_of:
             raise InputError(f"{folder} is a cache of other clips or of another AudioSpec; give another --cache.")
 
     def clean(self, workers: int, done: Callable[[], None] = lambda: None) -> Version:
@@ -143,7 +146,11 @@ class SoundCache:
                 lock(only.fileno(), wait=True)
                 if not all(path.exists() for path in paths):
                     self._fill(paths, make, jobs, workers, done)
-        return Version(*(np.load(path, mmap_mode="r") for path in paths))
+        try:
+            return Version(*(np.load(path, mmap_mode="r") for path in paths))
+        except (OSError, ValueError, EOFError) as error:
+            why = f"the cache {self._folder} is damaged ({error}); delete it, or give another --cache."
+            raise InputError(why) from error
 
     def _fill(
         self, paths: Sequence[Path], make: Callable[..., tuple[Int16, Int16]], jobs: Sequence[_Job], workers: int,
@@ -153,7 +160,14 @@ class SoundCache:
         n = len(self._clips)
         shapes = [(n, self._samples), (n, self._spec.n_mels, frames)]
         with replacing(paths[0]) as first, replacing(paths[1]) as second:
-            audio, mel = (_array_in(file, shape) for file, shape in zip((first, second), shapes, strict=True))
+            try:
+                audio, mel = (_array_in(file, shape) for file, shape in zip((first, second), shapes, strict=True))
+            except OSError as error:
+                size = sum(2 * math.prod(shape) for shape in shapes)
+                raise InputError(
+                    f"the cache {self._folder} cannot be written: {error.strerror or error}. Each version of these "
+                    f"excerpts takes {size / 1e9:.2g} GB; give another --cache."
+                ) from error
             for i, (samples, decibels) in enumerate(mapped(make, jobs, workers)):
                 audio[i], mel[i] = samples, decibels
                 done()
@@ -162,9 +176,25 @@ class SoundCache:
 
 
 def _array_in(file: IO[bytes], shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], np.dtype[np.int16]]:
-    """An array of zeros in an empty file, as `np.load` reads it; what is written to it is in the file."""
+    """An array of zeros in an empty file, as `np.load` reads it; what is written to it is in the file.
+
+    Its space on the disk is taken at once. A disk that is full later would end the process with a bus error.
+
+    Raises:
+        OSError: there is no such space.
+    """
     write_array_header_1_0(file, {"descr": dtype_to_descr(np.dtype(np.int16)), "fortran_order": False, "shape": shape})
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, file.tell() + 2 * math.prod(shape))
     return np.memmap(file, np.int16, "r+", file.tell(), shape)
+
+
+def _json_in(path: Path) -> object:
+    try:
+        found: object = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged ({error}); delete the cache, or give another --cache.") from error
+    return found
 
 
 def to_float(samples: Int16) -> Float32:

@@ -25,6 +25,7 @@ from sonicscan.files import replacing, write_whole
 from sonicscan.machine import hold_interrupts
 from sonicscan_train.data.clips import ClassMode
 from sonicscan_train.fit.recipes import Recipe
+from sonicscan_train.folders import make_folder
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,8 @@ class RunFolder:
 
     def begin(self, config: FitConfig) -> None:
         """Make the folder and note the configuration."""
+        make_folder(self.path)
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
             write_whole(self._config, json.dumps(config.to_dict(), indent=1) + "\n")
         except OSError as error:
             raise InputError(f"--out {self.path} cannot be written: {error.strerror or error}.") from error

@@ -45,12 +45,11 @@ def write_evaluation(
     out: Path,
 ) -> list[str]:
     """Write `evaluation.md`, `evaluation.json`, `roc.png`, `scores-PART.png`, and where they apply `confusion-PART.png`
-    and `stress-PART.png`.
+    and `stress-PART.png`, into the folder `out`.
 
     Returns:
         the lines of a short summary.
     """
-    out.mkdir(parents=True, exist_ok=True)
     head = {
         "model": model.name,
         "architecture": spec.architecture,
