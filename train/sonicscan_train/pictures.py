@@ -51,7 +51,7 @@ def draw_scores(groups: Mapping[str, Sequence[float]], path: Path) -> None:
     figure, (axes,) = _figure(7.0, 1.4 + 0.22 * len(groups), 1)
     for row, scores in enumerate(groups.values()):
         axes.plot(scores, np.full(len(scores), row), "|", alpha=0.6, markersize=7)
-    axes.set_yticks(range(len(groups)), list(groups), fontsize=7)
+    axes.set_yticks(range(len(groups)), list(groups), fontsize=7, parse_math=False)
     axes.invert_yaxis()
     axes.set(xlim=(-0.02, 1.02), xlabel="score")
     _save(figure, path)
@@ -62,8 +62,8 @@ def draw_confusion(names: Sequence[str], given: Sequence[str], counts: npt.NDArr
     figure, (axes,) = _figure(2.5 + 0.35 * len(given), 2.0 + 0.3 * len(names), 1)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
-    axes.set_xticks(range(len(given)), list(given), rotation=90, fontsize=7)
-    axes.set_yticks(range(len(names)), list(names), fontsize=7)
+    axes.set_xticks(range(len(given)), list(given), rotation=90, fontsize=7, parse_math=False)
+    axes.set_yticks(range(len(names)), list(names), fontsize=7, parse_math=False)
     for row, column in np.argwhere(counts > 0):
         colour = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=6, color=colour)
@@ -94,7 +94,7 @@ def draw_baselines(bars: Mapping[str, tuple[float, float, float, bool]], limit: 
     above = [max(0.0, high - area) for area, _, high, _ in bars.values()]
     colours = ["tab:red" if separates else "tab:blue" for *_, separates in bars.values()]
     axes.barh(range(len(bars)), areas, xerr=[below, above], color=colours, alpha=0.8)
-    axes.set_yticks(range(len(bars)), list(bars))
+    axes.set_yticks(range(len(bars)), list(bars), parse_math=False)
     axes.axvline(0.5, color="grey", linewidth=1)
     axes.axvline(limit, color="tab:red", linewidth=1, linestyle="--")
     axes.invert_yaxis()
