@@ -375,12 +375,19 @@ def test_an_onnx_model_is_evaluated_and_stressed_through_the_scanner(tmp_path: P
             for line in data.read_text().split()[1:]]  # fmt: skip
     soundfile.write(data.parent / "codec.wav", people_or_machine(False, 77, 1.5), RATE)
     rows.append({"path": "codec.wav", "label": "codec", "source": "encodec", "group": "c"})
+    soundfile.write(data.parent / "short one.wav", people_or_machine(True, 78, 0.5), RATE)
+    soundfile.write(data.parent / "brief one.wav", people_or_machine(True, 79, 1.05), RATE)
+    rows += [{"path": f"{n} one.wav", "label": "ai", "source": "beta", "group": n} for n in ("short", "brief")]
     write_manifest(data, rows)
     out = tmp_path / "evaluation"
-    done = invoke("evaluate", model, "--data", data, "--out", out, "--stress", "--stress-tracks", "4", "--workers", "1",
-                  "--stress-seconds", "1.5", "--bootstraps", "10", "--family", "alpha=suno")  # fmt: skip
+    done = invoke("evaluate", model, "--data", data, "--out", out, "--stress", "--stress-tracks", "12", "--workers",
+                  "1", "--stress-seconds", "1.5", "--bootstraps", "10", "--family", "alpha=suno")  # fmt: skip
     assert done.exit_code == 0, done.stderr
     found = json.loads((out / "evaluation.json").read_text())
+    # A track without a score is not stressed; one that a condition makes too short is named.
+    assert found["stress"]["all"]["clean"]["tracks"] == 9 and found["stress"]["all"]["tempo 1.1"]["tracks"] == 8
+    unscored = [line for line in done.stderr.splitlines() if line.startswith("no score")]
+    assert len(unscored) == 2 and "short one.wav" in unscored[0] and "brief_one.wav" in unscored[1]
     part = found["parts"]["all"]
     assert part["counts"]["codec"] == 1 and part["codec"][0]["source"] == "encodec"
     assert part["confusion"][0] == ["human", "suno", "udio", "beta", "codec"]

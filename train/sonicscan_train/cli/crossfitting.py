@@ -221,6 +221,7 @@ def _stressed(
             found += [scored(fit.scales[k].apply(track), fit.spec) for track in raw]
         return found
 
-    plain = [clip for clip in marked if clip.label != CODEC]
+    with_score = {track.clip.path for track in fit.tracks}
+    plain = [clip for clip in marked if clip.label != CODEC and clip.path in with_score]
     asked = EvaluateOptions(stress_tracks=options.stress_tracks, workers=options.workers)
     return stress_rows("left-out", plain, score, asked)

@@ -81,7 +81,9 @@ def run_evaluate(model: Path, clips: Sequence[Clip], options: EvaluateOptions, o
             )
         )
         if options.stress:
-            stress[name] = stress_rows(name, [clip for clip in readable if clip.label != CODEC], scorer, options)
+            with_score = {track.clip.path for track in tracks if track.clip.label != CODEC}
+            plain = [clip for clip in readable if clip.path in with_score]
+            stress[name] = stress_rows(name, plain, scorer, options)
     summary = write_evaluation(model, spec, str(options.plan), sections, scores, stress, out)
     for line in summary:
         click.echo(line)

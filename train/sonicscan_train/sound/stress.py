@@ -6,6 +6,7 @@ does not depend on the music alone.
 from __future__ import annotations
 
 import dataclasses
+import re
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -79,7 +80,8 @@ def stressed(
         skipped: called for each that could not be made, with the reason.
     """
     with tempfile.TemporaryDirectory(prefix="sonicscan-stress-") as folder:
-        jobs = [(clip.path, str(Path(folder) / f"{i:06d}.wav"), condition, seconds) for i, clip in enumerate(clips)]
+        names = [str(Path(folder) / _name(i, clip.path)) for i, clip in enumerate(clips)]
+        jobs = [(clip.path, name, condition, seconds) for clip, name in zip(clips, names, strict=True)]
         errors = list(mapped(_write, jobs, workers, chunk=4))
         made: list[Clip | None] = []
         for clip, job, error in zip(clips, jobs, errors, strict=True):
@@ -87,6 +89,11 @@ def stressed(
                 skipped(clip, error)
             made.append(None if error else dataclasses.replace(clip, path=job[1]))
         yield made
+
+
+def _name(number: int, path: str) -> str:
+    """A file name that tells which track it is, should it get no score."""
+    return f"{number:06d}-{re.sub(r'[^A-Za-z0-9-]+', '_', Path(path).stem)[:60]}.wav"
 
 
 def _write(job: tuple[str, str, str, float]) -> str:
