@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -304,6 +305,8 @@ def test_an_interruption_leaves_a_run_to_resume(tmp_path: Path, number: signal.S
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("epoch 2/"):
+                second = invoke([*arguments, "--resume"])
+                assert second.exit_code == 2 and "another process is training in" in second.stderr
                 process.send_signal(number)
                 break
         said = process.stderr.read()
@@ -456,9 +459,10 @@ def test_a_run_whose_time_is_over_before_the_first_epoch_is_an_error(tmp_path: P
 
 def test_the_end_of_a_run_by_the_clock_can_be_moved_and_nothing_else(clips: list[Clip], tmp_path: Path) -> None:
     asked = dataclasses.replace(config(clips, epochs=1), until=1000.0)
-    RunFolder(tmp_path, asked, resume=False).begin(asked)
     moved = dataclasses.replace(asked, until=2000.0)
-    RunFolder(tmp_path, moved, resume=True).begin(moved)
+    for one, resume in ((asked, False), (moved, True)):
+        with contextlib.closing(RunFolder(tmp_path, one, resume=resume)) as folder:
+            folder.begin(one)
     with pytest.raises(InputError, match=r"asked for until = 2000\.0, not None"):
         RunFolder(tmp_path, dataclasses.replace(asked, until=None), resume=True)
     with pytest.raises(InputError, match="asked for seed"):

@@ -6,6 +6,7 @@ on the step. torch's generator is seeded for each epoch. The state file holds we
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -85,28 +86,32 @@ def fit(
         InputError: a part or a class is missing, unknown labels, `out` holds another run, or no time for an epoch.
         ModelError: no such network or weights, or a loss that is not finite.
     """
+    with contextlib.closing(RunFolder(out, config, resume=resume)) as folder:
+        return _fit(clips, config, folder, workers, cache or out / "cache", watcher or Watcher())
+
+
+def _fit(
+    clips: Sequence[Clip], config: FitConfig, folder: RunFolder, workers: int, cache: Path, watcher: Watcher
+) -> TrainingProgress:
     train, valid, spec = _prepared(clips, config)
     recipe = config.recipe
-    folder = RunFolder(out, config, resume=resume)
     teachers = [Path(name) for name in config.teachers]
     teacher = read_teacher(teachers, recipe.teacher_share, recipe.hint_weight, spec)
     session, progress = begin(folder, spec, config, 0 if teacher is None else teacher.hint_channels)
     accelerator = session.accelerator
     if teacher is not None:
         teacher.detector.to(accelerator.device)
-    watch = (watcher or Watcher()) if accelerator.is_main_process else Watcher()
+    watch = watcher if accelerator.is_main_process else Watcher()
     if accelerator.is_main_process:
         folder.begin(config)
-        write_split(clips, out / "split.csv")
+        write_split(clips, folder.path / "split.csv")
     rank, world = accelerator.process_index, accelerator.num_processes
     source: BatchSource
     if recipe.cache is None:
         source = FileSource(train, spec, config, rank, world, workers)
     else:
         with accelerator.main_process_first():
-            source = cache_source(
-                clips, train, spec, config, cache or out / "cache", rank, world, workers, watch.cached
-            )
+            source = cache_source(clips, train, spec, config, cache, rank, world, workers, watch.cached)
     accelerator.wait_for_everyone()
     steps = source.steps(0)
     schedule = Schedule(recipe, steps * recipe.epochs, progress.began, config.until)
@@ -138,8 +143,8 @@ def fit(
         accelerator.wait_for_everyone()
     if progress.epoch == 0:
         raise InputError(
-            f"--until was over before the first epoch, so {out} has no checkpoint; add --resume and give a later time "
-            "(UTC)."
+            f"--until was over before the first epoch, so {folder.path} has no checkpoint; add --resume and a later "
+            "time (UTC)."
         )
     return progress
 

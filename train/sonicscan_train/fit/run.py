@@ -7,6 +7,7 @@ RUN/best/          the best checkpoint so far: model.safetensors and spec.json
 RUN/metrics.jsonl  one line for each epoch
 RUN/loss.png       losses and validation AUC by epoch
 RUN/roc.png        ROC curve of the best checkpoint on the validation part
+RUN/run.lock       locked while a process trains in the folder
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from sonicscan.errors import InputError
-from sonicscan.files import replacing, write_whole
+from sonicscan.files import lock, open_to_append, replacing, write_whole
 from sonicscan.machine import hold_interrupts
 from sonicscan_train.data.clips import ClassMode
 from sonicscan_train.fit.recipes import Recipe
@@ -98,6 +99,7 @@ class RunFolder:
         self.best = path / "best"
         self._state = path / "state.pt"
         self._config = path / "fit.json"
+        self._lock: IO[bytes] | None = None
         asked = config.to_dict()
         if resume:
             self._check_same(asked)
@@ -105,12 +107,24 @@ class RunFolder:
             raise InputError(f"there is a run in {path}: add --resume to continue it, or name another --out.")
 
     def begin(self, config: FitConfig) -> None:
-        """Make the folder and note the configuration."""
+        """Make the folder, lock it until `close`, and note the configuration.
+
+        Raises:
+            InputError: the folder cannot be written, or another process trains in it.
+        """
         make_folder(self.path)
         try:
+            self._lock = open_to_append(self.path / "run.lock")
+            if lock(self._lock.fileno()) is False:
+                raise InputError(f"another process is training in {self.path}; wait for it, or name another --out.")
             write_whole(self._config, json.dumps(config.to_dict(), indent=1) + "\n")
         except OSError as error:
             raise InputError(f"--out {self.path} cannot be written: {error.strerror or error}.") from error
+
+    def close(self) -> None:
+        """Let other processes train in the folder."""
+        if self._lock is not None:
+            self._lock.close()
 
     def _check_same(self, asked: dict[str, Any]) -> None:
         if not self._config.is_file():
