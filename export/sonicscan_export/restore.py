@@ -138,10 +138,7 @@ def _measure_norms(detector: DetectorNet, folded: Sequence[nn.BatchNorm2d], imag
             means, variances = (torch.stack(each) for each in zip(*found[norm], strict=True))
             mean = means.mean(0)
             variance = (variances + (means - mean) ** 2).mean(0).clamp_min(_SMALLEST)
-            norm.running_mean.copy_(mean)  # type: ignore[union-attr]
-            norm.running_var.copy_(variance)  # type: ignore[union-attr]
-            norm.weight.copy_((variance + norm.eps).sqrt())
-            norm.bias.add_(mean)
+            _set(norm, (variance + norm.eps).sqrt(), norm.bias + mean, mean, variance)
 
 
 class _Constants:
@@ -226,9 +223,7 @@ def _detector(
                 module = missing.pop(name)
                 values = [constants.tensor(each) for each in node.input[1:]]
                 if isinstance(module, nn.BatchNorm2d):
-                    own = (module.weight, module.bias, module.running_mean, module.running_var)
-                    for tensor, value in zip(own, values, strict=True):
-                        tensor.copy_(value)  # type: ignore[union-attr]
+                    _set(module, *values)
                     continue
                 module.weight.copy_(values[0])
                 shift = values[1] if len(values) > 1 else torch.zeros(len(values[0]))  # zeros are not stored
@@ -253,11 +248,17 @@ def _detector(
 def _folded(norm: nn.Module, shift: Tensor) -> nn.BatchNorm2d:
     if not isinstance(norm, nn.BatchNorm2d):
         raise ValueError("a convolution with a shift, without a normalisation after it")
-    norm.running_mean.zero_()  # type: ignore[union-attr]
-    norm.running_var.fill_(1.0 - norm.eps)  # type: ignore[union-attr]
-    norm.weight.fill_(1.0)
-    norm.bias.copy_(shift)
+    one = torch.ones_like(shift)
+    _set(norm, one, shift, 0.0 * one, one - norm.eps)
     return norm
+
+
+def _set(norm: nn.BatchNorm2d, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor) -> None:
+    """The parameters and statistics of a normalisation, in the order of ONNX's operator."""
+    norm.weight.copy_(scale)
+    norm.bias.copy_(shift)
+    norm.get_buffer("running_mean").copy_(mean)
+    norm.get_buffer("running_var").copy_(variance)
 
 
 def _restore_positions(detector: DetectorNet, constants: _Constants) -> None:
