@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import pyarrow as pa
 
 from sonicscan.analysis.catalogue import lines
 from sonicscan.analysis.delivered import Delivered, News, news
@@ -17,7 +20,7 @@ from sonicscan.cli.parameters import LATEST
 from sonicscan.errors import InputError, ReportError
 from sonicscan.library.roots import Roots
 from sonicscan.library.urls import Location, Url, is_url, located
-from sonicscan.report.bounded import read_bounded, schema_of
+from sonicscan.report.bounded import read_bounded
 from sonicscan.report.metadata import ReportMetadata
 from sonicscan.report.readers import part_files, read_report
 from sonicscan.report.row import FileResult
@@ -74,10 +77,11 @@ class Audit:
             return Delivered.read(self.series.record)
         if self.since is None:
             return Delivered()
-        schema = read_report(self.since).schema if isinstance(self.since, Url) else schema_of(part_files(self.since)[0])
+        tables = _tables_of(self.since)
+        first = next(tables)
         scanned = ReportMetadata(shards=() if shard is None else (shard,))
-        ReportMetadata.of(schema, self.since).require_flags_of(scanned, self.since)
-        return Delivered.by_report(rows_of(self.since, roots), roots)
+        ReportMetadata.of(first.schema, self.since).require_flags_of(scanned, self.since)
+        return Delivered.by_report(_rows_of(itertools.chain([first], tables), roots), roots)
 
     def news(self, before: Delivered, roots: Roots, reviewed: Reviewed | None) -> News:
         """The flags of the finished report that `before` lacks.
@@ -85,7 +89,7 @@ class Audit:
         Raises:
             ReportError: the report cannot be read.
         """
-        return news(rows_of(self.report, roots), before, roots, reviewed)
+        return news(_rows_of(_tables_of(self.report), roots), before, roots, reviewed)
 
     def deliver(self, found: News) -> None:
         """Print new flags, one on each line; then record them as delivered.
@@ -137,10 +141,15 @@ def audit_of(out: str, since: Location | None) -> Iterator[Audit]:
         yield Audit(report, latest, series, True, (*notes, *passed_over))
 
 
-def rows_of(report: Location, roots: Roots) -> Iterator[FileResult]:
-    """All rows of a report without their window columns; folders are spelled as in `roots`."""
+def _tables_of(report: Location) -> Iterator[pa.Table]:
+    """The rows of a report, one table for each of its files: without their window columns if it is on this machine."""
     if isinstance(report, Url):
-        yield from to_results(respelled_paths(read_report(report), roots))
-        return
-    for file in part_files(report):
-        yield from to_results(respelled_paths(read_bounded(file, _COLUMNS), roots))
+        yield read_report(report)
+    else:
+        yield from (read_bounded(file, _COLUMNS) for file in part_files(report))
+
+
+def _rows_of(tables: Iterable[pa.Table], roots: Roots) -> Iterator[FileResult]:
+    """All rows; folders are spelled as in `roots`."""
+    for table in tables:
+        yield from to_results(respelled_paths(table, roots))
