@@ -137,7 +137,7 @@ class ReportMetadata:
         """Whether a filter selected the rows by score, verdict or decision; shares and p-values are then wrong."""
         if self.filtered is None:
             return False
-        options = {word for word in self.filtered.split() if word.startswith("--")}
+        options = _options_in(self.filtered)
         return not options or not options <= _INDEPENDENT
 
     @property
@@ -157,7 +157,7 @@ class ReportMetadata:
         A filter keeps all flags if it takes all flagged tracks. Filters by path are assumed to be equal.
         """
         for step in [] if self.filtered is None else self.filtered.split(" then "):
-            options = {word for word in step.split() if word.startswith("--")}
+            options = _options_in(step)
             by_path = options == {"--path"} and self.filtered == new.filtered
             if not by_path and not (options == {"--verdict"} and "flagged" in step.split()):
                 return True
@@ -209,3 +209,8 @@ def metadata_of(schema: pa.Schema) -> dict[str, str]:
         for key, value in (schema.metadata or {}).items()
         if key.startswith(_PREFIX)
     }
+
+
+def _options_in(filtered: str) -> set[str]:
+    """The names of the options in the words of a filter."""
+    return {word for word in filtered.split() if word.startswith("--")}
