@@ -174,7 +174,7 @@ class Scanner:
             raise InputError(f"{path} holds {held}; score_file takes one, and scan takes folders.")
         return results[0]
 
-    def score(self, samples: npt.ArrayLike, sample_rate: int, name: str = "samples") -> FileResult:
+    def score(self, samples: npt.ArrayLike, sample_rate: float, name: str = "samples") -> FileResult:
         """Score sound in memory, in this process; the score equals that of a WAV file with the same samples.
 
         With adaptive windows, all windows are scored here, so the score may differ from that of the file.
@@ -182,7 +182,7 @@ class Scanner:
 
         Args:
             samples: float array [n] or [n, channels], full scale 1.0.
-            sample_rate: Hz, 1 to 768,000.
+            sample_rate: Hz, a whole number from 1 to 768,000.
             name: the `path` of the result.
 
         Raises:
